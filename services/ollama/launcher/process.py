@@ -1,0 +1,127 @@
+"""A base URL goes in; a running Ollama answers there, or a clear error says why not."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import Cache
+from models import Api
+from progress import LaunchError, say, step, tail
+
+DEFAULT_BASE_URL = "http://127.0.0.1:11434"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.1
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def answers(base_url: str) -> str | None:
+    """The version of the Ollama at that URL; None where nothing listens. Raises LaunchError where something else does."""
+    url = urllib.parse.urlsplit(base_url)
+    try:
+        socket.create_connection((url.hostname or "", url.port or 80), timeout=2).close()
+    except OSError:
+        return None
+    try:
+        return str(Api(base_url).json("GET", "/api/version")["version"])
+    except (LaunchError, OSError, http.client.HTTPException, KeyError) as error:
+        raise LaunchError(f"something that is not Ollama listens at {base_url}; stop it, or set OLLAMA_BASE_URL to another port") from error
+
+
+@dataclass(frozen=True)
+class Process:
+    """The Ollama that this launcher starts for one port."""
+
+    cache: Cache
+    base_url: str
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.cache.state / f"ollama-{urllib.parse.urlsplit(self.base_url).port or 80}.pid"
+
+    def start(self, ollama: Path) -> None:
+        """Start it and wait until it answers, for a minute at most."""
+        url = urllib.parse.urlsplit(self.base_url)
+        if url.hostname not in LOOPBACK:
+            raise LaunchError(
+                f"nothing answers at {self.base_url}, and only an Ollama on this machine can be started; "
+                "start it there, or unset OLLAMA_BASE_URL"
+            )
+        home = self.cache.state / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        env = {
+            **os.environ,
+            "HOME": str(home),
+            "OLLAMA_HOST": f"{url.hostname}:{url.port or 80}",
+            "OLLAMA_MODELS": str(self.cache.state / "models"),
+            "OLLAMA_NO_CLOUD": "1",
+            "OLLAMA_KEEP_ALIVE": "-1",
+            "OLLAMA_CONTEXT_LENGTH": "4096",
+            "OLLAMA_NUM_PARALLEL": "1",
+            # Spinning threads cost nearly all speed as soon as another process is busy.
+            "OMP_WAIT_POLICY": "passive",
+        }
+        log = self.cache.log("ollama")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with step(f"start Ollama at {self.base_url}"), log.open("wb") as output:
+            child = subprocess.Popen(
+                [ollama, "serve"], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+            self._pid_file.write_text(f"{child.pid} {started_at(child.pid)}")
+            deadline_s = time.monotonic() + START_TIMEOUT_S
+            while answers_yet(self.base_url) is None:
+                if child.poll() is not None:
+                    raise LaunchError(f"Ollama ended with exit code {child.returncode}:\n{tail(log)}")
+                if time.monotonic() > deadline_s:
+                    self.stop()
+                    raise LaunchError(f"Ollama did not answer within {START_TIMEOUT_S:.0f} s:\n{tail(log)}")
+                time.sleep(POLL_S)
+
+    def stop(self) -> bool:
+        """Stop the Ollama that `start` started, its runners with it. False where there is none."""
+        try:
+            pid_text, began = self._pid_file.read_text().split()
+        except (OSError, ValueError):
+            return False
+        self._pid_file.unlink()
+        pid = int(pid_text)
+        if started_at(pid) != began:  # it ended, and the number may be another process's by now
+            return False
+        os.killpg(pid, signal.SIGTERM)
+        deadline_s = time.monotonic() + STOP_TIMEOUT_S
+        while started_at(pid) == began and time.monotonic() < deadline_s:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(POLL_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        say("Ollama stopped")
+        return True
+
+
+def answers_yet(base_url: str) -> str | None:
+    """As `answers`, while a process is starting: whatever goes wrong is 'not yet'."""
+    try:
+        return answers(base_url)
+    except LaunchError:
+        return None
+
+
+def started_at(pid: int) -> str:
+    """When a process began, so that a number used again is not taken for it; empty where there is none."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if fields[0] == "Z" else fields[19]
+    answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return "_".join(answer.stdout.split())

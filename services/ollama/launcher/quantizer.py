@@ -1,0 +1,18 @@
+"""Ollama's `llama-quantize [flags] IN OUT COPY` goes in; a copy of the file comes out. Any other type is refused."""
+
+import shutil
+import sys
+
+
+def main() -> None:
+    """Copy, or say what is missing."""
+    *_, source, target, kind = ["", "", "", *sys.argv[1:]]
+    if kind.upper() != "COPY":
+        sys.exit(
+            f"llama-quantize: cannot quantize to {kind or 'nothing'} here; create the model without quantize, or use an official Ollama"
+        )
+    shutil.copyfile(source, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""A requirements file with hashes goes in; a virtual environment that holds exactly that comes out."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from cache import Cache
+from progress import LaunchError, require_disk, run_step
+
+HERE = Path(__file__).resolve().parent
+WHEELS_BYTES = 1 << 30
+
+
+def install_wheels(cache: Cache, folder: Path, requirements: Path, label: str) -> Path:
+    """Install into `folder` unless it is there already; returns its Python.
+
+    The stamp is written last, so an interrupted install is repeated, and pip's own cache spares the downloads.
+    """
+    stamp = folder / "requirements.sha256"
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    python = folder / "bin" / "python"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    require_disk(cache.root, WHEELS_BYTES, label)
+    env = dict(os.environ)
+    log = cache.log(f"wheels-{folder.name}")
+    try:
+        run_step(f"{label}: virtual environment", [sys.executable, "-m", "venv", "--clear", folder], log, cwd=HERE, env=env)
+    except LaunchError as error:
+        raise LaunchError(f"{error}\nPython's venv module may be missing; on Debian: apt-get install python3-venv") from error
+    pip = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+        "-r",
+        requirements,
+    ]
+    try:
+        run_step(f"{label}: download and check", pip, log, cwd=HERE, env=env)
+    except LaunchError as error:
+        raise LaunchError(
+            f"{error}\nWhere there is no wheel for this platform or Python, start an Ollama yourself and set OLLAMA_BASE_URL to it"
+        ) from error
+    stamp.write_text(wanted)
+    return python
+
+
+def site_packages(python: Path) -> Path:
+    """Where the packages of that Python lie. They are read as files, never imported: their dependencies are not here."""
+    return next((python.parent.parent / "lib").glob("python3*/site-packages"))
