@@ -1,0 +1,48 @@
+"""The process: reads the environment, serves until SIGTERM or SIGINT, drains. A second signal cuts what still runs."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import uvloop
+
+from eudai_server.app import App
+from eudai_server.config import Config, ConfigError
+from eudai_server.telemetry import configure_logging
+
+EXIT_CONFIG = 78
+
+
+async def serve(config: Config) -> None:
+    """Serve until told to stop."""
+    app = App(config)
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await app.start()
+    await told.wait()
+    told.clear()
+    draining = asyncio.create_task(app.drain())
+    again = asyncio.create_task(told.wait())
+    await asyncio.wait((draining, again), return_when=asyncio.FIRST_COMPLETED)
+    again.cancel()
+    if not draining.done():
+        draining.cancel()
+        await app.cut()
+
+
+def main() -> int:
+    """Exit codes: 0 after a drain, 78 for a configuration that does not hold."""
+    configure_logging()
+    try:
+        uvloop.run(serve(Config.from_env(os.environ)))
+    except ConfigError as error:
+        sys.stderr.write(f"eudai-server: {error}\n")
+        return EXIT_CONFIG
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The environment goes in, a frozen configuration or a ConfigError comes out. Nothing else reads the environment."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+class ConfigError(Exception):
+    """A variable that does not hold; names it and says why."""
+
+    def __init__(self, variable: str, reason: str) -> None:
+        """The message is what the operator reads."""
+        super().__init__(f"{variable} {reason}")
+        self.variable = variable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What an operator can set. The names and defaults are a contract (docs/configuration.md)."""
+
+    ollama_base_url: str = "http://127.0.0.1:11434"
+    listen: str = "127.0.0.1:50051"
+    reflection: bool = True
+    admin: bool = False
+    load_options: bool = False
+    first_event_timeout_s: float = 300.0
+    event_timeout_s: float = 120.0
+    drain_grace_s: float = 30.0
+    lame_duck_s: float = 3.0
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Config":
+        """Read every variable; an empty one counts as unset. Raises ConfigError on the first that does not hold."""
+        for variable in UNSUPPORTED:
+            if env.get(variable):
+                raise ConfigError(variable, f"is set, but {UNSUPPORTED[variable]}; unset it")
+        fields = {}
+        for variable, (name, parse) in VARIABLES.items():
+            text = env.get(variable, "")
+            if text:
+                try:
+                    fields[name] = parse(text)
+                except ValueError as error:
+                    raise ConfigError(variable, str(error)) from None
+        return cls(**fields)  # type: ignore[arg-type]  # each parser returns its field's type, which test_config shows
+
+
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError("must be a number of seconds, such as 2.5") from None
+    if not math.isfinite(seconds) or not 0 <= seconds <= SECONDS_MAX:
+        raise ValueError(f"must be between 0 and {SECONDS_MAX} seconds")
+    return seconds
+
+
+def _positive_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds == 0:
+        raise ValueError("must be more than 0 seconds")
+    return seconds
+
+
+def _base_url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("must be an http or https URL, such as http://127.0.0.1:11434")
+    if url.username or url.query or url.fragment:
+        raise ValueError("must hold no user, query or fragment")
+    _ = url.port  # raises ValueError when it is no port
+    return text.rstrip("/")
+
+
+def _address(text: str) -> str:
+    if text.startswith("unix:"):
+        return text
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
+        raise ValueError("must be host:port, such as 127.0.0.1:50051, or unix:/path")
+    return text
+
+
+# A week: more is a mistake, and overflows the timers of some platforms.
+SECONDS_MAX = 7 * 24 * 3600
+PORT_MAX = 65535
+
+VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "OLLAMA_BASE_URL": ("ollama_base_url", _base_url),
+    "EUDAI_LISTEN": ("listen", _address),
+    "EUDAI_REFLECTION": ("reflection", _switch),
+    "EUDAI_ADMIN": ("admin", _switch),
+    "EUDAI_LOAD_OPTIONS": ("load_options", _switch),
+    "EUDAI_FIRST_EVENT_TIMEOUT": ("first_event_timeout_s", _positive_seconds),
+    "EUDAI_EVENT_TIMEOUT": ("event_timeout_s", _positive_seconds),
+    "EUDAI_DRAIN_GRACE": ("drain_grace_s", _seconds),
+    "EUDAI_LAME_DUCK": ("lame_duck_s", _seconds),
+}
+
+# Refused rather than passed over: an operator who sets one of these believes in a protection or a limit that is not there.
+UNSUPPORTED: Mapping[str, str] = {
+    **dict.fromkeys(("EUDAI_TLS_CERT", "EUDAI_TLS_KEY", "EUDAI_TLS_CLIENT_CA"), "connections are not encrypted yet"),
+    **dict.fromkeys(
+        ("EUDAI_TOKENS_FILE", "EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"), "callers are not authenticated yet"
+    ),
+}

@@ -1,0 +1,97 @@
+"""What can go wrong, in our words; each failure says what the caller can do. Knows no wire."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+
+class Reason(StrEnum):
+    """Machine-readable causes: the names of `eudai.v1.ErrorReason` without their prefix."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, *_: object) -> str:
+        return name
+
+    INVALID_REQUEST = auto()
+    CONTEXT_LENGTH_EXCEEDED = auto()
+    MODEL_NOT_FOUND = auto()
+    CAPABILITY_UNSUPPORTED = auto()
+    DIGEST_MISMATCH = auto()
+    LOAD_OPTIONS_FORBIDDEN = auto()
+    QUEUE_FULL = auto()
+    INSUFFICIENT_MEMORY = auto()
+    BACKEND_UNREACHABLE = auto()
+    BACKEND_STREAM_INTERRUPTED = auto()
+    BACKEND_FAILURE = auto()
+    BACKEND_STALLED = auto()
+    DRAINING = auto()
+    UNAUTHENTICATED = auto()
+    SCOPE_MISSING = auto()
+    ADMIN_DISABLED = auto()
+    MODEL_FORBIDDEN = auto()
+    BACKEND_UNSUPPORTED = auto()
+    INTERNAL = auto()
+    QUOTA_EXCEEDED = auto()
+    DEADLINE_TOO_SHORT = auto()
+    REGISTRY_FAILURE = auto()
+    CLOUD_DISABLED = auto()
+    REGISTRY_DENIED = auto()
+    BLOB_NOT_FOUND = auto()
+
+
+class ServiceError(Exception):
+    """A failure with a reason. Its message is written by us, for a developer to read, and may leave the house.
+
+    `retry_after_s` is set only where nothing reached the model, so that repeating the call cannot run a
+    generation twice.
+    """
+
+    def __init__(
+        self, reason: Reason, message: str, *, metadata: Mapping[str, str] | None = None, retry_after_s: float | None = None
+    ) -> None:
+        """`metadata` as the comment of the reason in error.proto lists it."""
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with one field: its path in the request ("sampling.top_p"), and what to change."""
+
+    field: str
+    description: str
+
+
+class InvalidRequestError(ServiceError):
+    """The request breaks the contract; all that is wrong with it, at once."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        """At least one violation."""
+        first = violations[0]
+        more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+        super().__init__(Reason.INVALID_REQUEST, f"{first.field}: {first.description}{more}")
+        self.violations = tuple(violations)
+
+
+class ModelNotFoundError(ServiceError):
+    """Ollama has no such model."""
+
+    def __init__(self, model: str) -> None:
+        """`model` as the caller wrote it."""
+        super().__init__(Reason.MODEL_NOT_FOUND, f"model {model!r} is not here; pull it first: ollama pull {model}")
+        self.model = model
+
+
+class UnreachableError(ServiceError):
+    """Ollama did not answer, and nothing was sent to it."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        """`retry_after_s`: when the next probe will know more."""
+        super().__init__(
+            Reason.BACKEND_UNREACHABLE,
+            "Ollama does not answer; see that it runs and that OLLAMA_BASE_URL is right",
+            retry_after_s=retry_after_s,
+        )

@@ -1,0 +1,1 @@
+"""The outbound edge: the only place that knows Ollama and HTTP."""

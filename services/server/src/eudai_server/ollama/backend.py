@@ -1,0 +1,157 @@
+"""A Generation goes in, batches of Events come out: the port `Backend`, fulfilled by Ollama."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from eudai_server.errors import Reason, ServiceError, UnreachableError
+from eudai_server.generation import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Generation,
+    GenerationWarning,
+    GenerationWarningCode,
+    Phase,
+    Progress,
+    Started,
+)
+from eudai_server.ollama.catalog import Catalog, Facts
+from eudai_server.ollama.client import Answer, Client
+from eudai_server.ollama.decode import StreamDecoder
+from eudai_server.ollama.encode import request_from
+from eudai_server.ollama.loading import Loader
+from eudai_server.ollama.probe import Probe
+
+T = TypeVar("T")
+
+
+class _BudgetSpentError(Exception):
+    """The caller's time budget ran out: an end, not a failure."""
+
+
+class OllamaBackend:
+    """Generates with one Ollama."""
+
+    def __init__(
+        self, client: Client, catalog: Catalog, probe: Probe, loader: Loader, *, first_event_timeout_s: float, event_timeout_s: float
+    ) -> None:
+        """`first_event_timeout_s` covers evaluating the prompt; `event_timeout_s` is the longest silence after that."""
+        self._client = client
+        self._catalog = catalog
+        self._probe = probe
+        self._loader = loader
+        self._first_event_timeout_s = first_event_timeout_s
+        self._event_timeout_s = event_timeout_s
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
+        """As `Backend.generate` says."""
+        started = False
+        try:
+            async with aclosing(self._generate(generation)) as batches:
+                async for batch in batches:
+                    started = started or any(isinstance(event, Started) for event in batch)
+                    yield batch
+        except _BudgetSpentError:
+            finished = Finished(FinishReason.TIME_BUDGET)
+            yield [finished] if started else [_started(self._catalog.facts(generation.model), datetime.now(UTC)), finished]
+        finally:
+            if generation.load.keep_alive_s == 0:
+                self._loader.forget(generation.model)
+
+    async def _generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
+        self._probe.require_up()
+        # Before the load, so that nobody loads a model to learn that it is the wrong one, and after it, when more is known.
+        _check_digest(generation, self._catalog.facts(generation.model))
+        if not self._loader.is_loaded(generation.model, generation.load):
+            yield [Progress(Phase.LOADING_MODEL)]
+            await self._load(generation)
+            _check_digest(generation, self._catalog.facts(generation.model))
+        yield [Progress(Phase.EVALUATING_PROMPT)]
+        start_time = datetime.now(UTC)
+        facts = self._catalog.facts(generation.model)
+        answer, truncated = await self._open(generation, facts)
+        async with answer:
+            first: list[Event] = [_started(facts, start_time)]
+            if truncated:
+                first.insert(0, _TRUNCATED)
+            async with aclosing(self._events(generation, facts, answer)) as batches:
+                async for batch in batches:
+                    yield [*first, *batch]
+                    first = []
+
+    async def _load(self, generation: Generation) -> None:
+        try:
+            await _within(generation, self._first_event_timeout_s, self._loader.load(generation.model, generation.load))
+        except UnreachableError:
+            self._probe.report_refused()
+            raise
+
+    async def _open(self, generation: Generation, facts: Facts) -> tuple[Answer, bool]:
+        """The answer, and whether the conversation had to be cut to fit. Ollama cuts in silence, so it is asked not to, first."""
+        try:
+            return await self._send(generation, facts, truncate=False), False
+        except ServiceError as error:
+            if error.reason is not Reason.CONTEXT_LENGTH_EXCEEDED or not generation.drop_oldest:
+                raise
+        return await self._send(generation, facts, truncate=True), True
+
+    async def _send(self, generation: Generation, facts: Facts, *, truncate: bool) -> Answer:
+        route, body = request_from(generation, can_think="thinking" in facts.capabilities, truncate=truncate)
+        try:
+            opening = self._client.open("POST", route, body, model=generation.model)
+            return await _within(generation, self._first_event_timeout_s, opening)
+        except UnreachableError:
+            self._probe.report_refused()
+            raise
+
+    async def _events(self, generation: Generation, facts: Facts, answer: Answer) -> AsyncGenerator[Sequence[Delta | Finished], None]:
+        decoder = StreamDecoder(
+            generation.model,
+            context_length=facts.context_length,
+            max_output_tokens=generation.max_output_tokens,
+            hide_reasoning=generation.hide_reasoning,
+        )
+        while not decoder.finished:
+            data = await _within(generation, self._event_timeout_s, answer.read())
+            events = decoder.feed(data) if data else decoder.close()
+            if events:
+                yield events
+            if decoder.failure:
+                raise decoder.failure
+
+
+async def _within(generation: Generation, limit_s: float, step: Coroutine[None, None, T]) -> T:
+    """Await a step for no longer than a limit of ours, which is a failure, and than the caller's budget, which is an end."""
+    budget_s = float("inf") if generation.budget_end_s is None else generation.budget_end_s - time.monotonic()
+    try:
+        async with asyncio.timeout(min(limit_s, max(budget_s, 0))):
+            return await step
+    except TimeoutError:
+        if budget_s <= limit_s:
+            raise _BudgetSpentError from None
+        raise ServiceError(Reason.BACKEND_STALLED, f"Ollama sent nothing for {limit_s:g} s") from None
+
+
+_TRUNCATED = GenerationWarning(
+    GenerationWarningCode.INPUT_TRUNCATED,
+    "the conversation did not fit the context window; its oldest messages were dropped",
+    "context_overflow",
+)
+
+
+def _started(facts: Facts, start_time: datetime) -> Started:
+    return Started(facts.name, facts.digest, facts.context_length, start_time)
+
+
+def _check_digest(generation: Generation, facts: Facts) -> None:
+    if generation.expected_digest and facts.digest and facts.digest != generation.expected_digest:
+        raise ServiceError(
+            Reason.DIGEST_MISMATCH,
+            f"model {generation.model!r} is not the one expected",
+            metadata={"expected": generation.expected_digest, "actual": facts.digest},
+        )

@@ -1,0 +1,74 @@
+"""Bodies of /api/tags and /api/ps → what Ollama has, and what is in its memory. No I/O."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.reference import key_of, listed_name
+
+
+class _WireModel(msgspec.Struct):
+    name: str = ""
+    digest: str = ""
+    context_length: int = 0
+    capabilities: list[str] | None = None
+
+
+class _WireList(msgspec.Struct):
+    models: list[_WireModel] | None = None
+
+
+_decoder = msgspec.json.Decoder(_WireList)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a model; empty or zero where it is not."""
+
+    name: str
+    digest: str = ""
+    capabilities: frozenset[str] = frozenset()
+    context_length: int = 0
+
+
+class Catalog:
+    """The last answers, by name in lower case: Ollama's names ignore case."""
+
+    def __init__(self) -> None:
+        """Empty until the first refresh."""
+        self._present: dict[str, _WireModel] = {}
+        self._resident: dict[str, _WireModel] = {}
+
+    def refresh(self, tags: bytes, ps: bytes) -> None:
+        """Take the two bodies in. Raises ServiceError where they are none of Ollama's."""
+        try:
+            present, resident = _decoder.decode(tags).models, _decoder.decode(ps).models
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ServiceError(Reason.BACKEND_FAILURE, "what answers at OLLAMA_BASE_URL is not Ollama") from error
+        self._present = {model.name.lower(): model for model in present or ()}
+        self._resident = {model.name.lower(): model for model in resident or ()}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every model present."""
+        return frozenset(self._present)
+
+    def resident_digest(self, model: str) -> str | None:
+        """The digest of the copy in memory; None where there is none."""
+        wire = self._resident.get(key_of(model))
+        return wire.digest if wire else None
+
+    def facts(self, model: str) -> Facts:
+        """What is known of a model, in memory or not."""
+        key = key_of(model)
+        present, resident = self._present.get(key), self._resident.get(key)
+        known = resident or present
+        if known is None:
+            return Facts(listed_name(model))
+        return Facts(
+            name=known.name,
+            digest=f"sha256:{known.digest}" if known.digest else "",
+            capabilities=frozenset(present.capabilities or () if present else ()),
+            context_length=resident.context_length if resident else 0,
+        )

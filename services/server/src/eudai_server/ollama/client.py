@@ -1,0 +1,113 @@
+"""A route and a body go in, an answer's bytes come out. The only place that knows the HTTP library; its errors become ours."""
+
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from eudai_server import __version__
+from eudai_server.errors import Reason, ServiceError, UnreachableError
+from eudai_server.ollama.failure import error_from_response
+
+CONNECT_TIMEOUT_S = 2.0
+# By then the probe has looked again.
+UNREACHABLE_RETRY_AFTER_S = 1.0
+# Ollama's error bodies are a line; what is longer is none of Ollama's.
+ERROR_BODY_BYTES_MAX = 64 << 10
+# /api/tags of a thousand models is half a megabyte.
+BODY_BYTES_MAX = 64 << 20
+
+_BROKEN = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
+
+
+class Answer:
+    """One answer that is being read. Close it whatever happens: closing early is what stops the model."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        """Of `Client.open`."""
+        self._response = response
+        self._chunks = response.aiter_raw()
+
+    async def read(self) -> bytes:
+        """What has arrived since the last read, in one piece; empty at the end. Raises ServiceError if the connection broke."""
+        try:
+            return await anext(self._chunks, b"")
+        except _BROKEN as error:
+            raise ServiceError(
+                Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke before its answer was whole; what was sent is incomplete"
+            ) from error
+
+    async def read_all(self, bytes_max: int) -> bytes:
+        """The rest, cut after `bytes_max`."""
+        body = bytearray()
+        while len(body) < bytes_max and (chunk := await self.read()):
+            body += chunk
+        return bytes(body[:bytes_max])
+
+    async def close(self) -> None:
+        """Close the connection, unless the answer was read to its end."""
+        with suppress(*_BROKEN):  # it is closed then, which is all that was asked for
+            await self._response.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Close it at the end of the block."""
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Whatever happened in it."""
+        await self.close()
+
+
+class Client:
+    """Speaks HTTP to one Ollama. Sets no time limit but the one to connect: how long an answer may take, its caller knows.
+
+    Every call has its own connection. Ollama may restart at any time, and a kept connection would then fail the next
+    caller, whose generation could not be repeated safely.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        """`base_url` as in OLLAMA_BASE_URL. No proxy, cookie, redirect or credential of the environment is ever used."""
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            transport=AiohttpTransport(client=_session),
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"Accept-Encoding": "identity", "User-Agent": f"eudai/{__version__}"},
+        )
+
+    async def open(self, method: str, route: str, body: bytes | None = None, *, model: str = "") -> Answer:
+        """Send a request and return its answer once Ollama has begun it.
+
+        Raises UnreachableError where nothing was sent, and the ServiceError that any status but 200 means.
+        """
+        request = self._http.build_request(method, route, content=body)
+        try:
+            response = await self._http.send(request, stream=True)
+        except httpx.ConnectError as error:
+            raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
+        except _BROKEN as error:
+            raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke before it answered") from error
+        answer = Answer(response)
+        if response.status_code == httpx.codes.OK:
+            return answer
+        async with answer:
+            text = await answer.read_all(ERROR_BODY_BYTES_MAX)
+        raise error_from_response(response.status_code, text, model)
+
+    async def fetch(self, method: str, route: str, body: bytes | None = None, *, model: str = "") -> bytes:
+        """The whole answer. Raises as `open` does."""
+        async with await self.open(method, route, body, model=model) as answer:
+            return await answer.read_all(BODY_BYTES_MAX)
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._http.aclose()
+
+
+def _session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)

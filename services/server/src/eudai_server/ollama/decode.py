@@ -1,0 +1,184 @@
+"""Bytes of Ollama's NDJSON stream → events. No I/O: feed it, take events. Bounded, whatever the bytes are.
+
+Lines end with a line feed alone (Go leaves U+0085 as it is, so splitting as `str.splitlines` does would tear a line).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.generation import Channel, Delta, Finished, FinishReason, Logprob, Timings, TokenLogprob, Usage
+from eudai_server.ollama.failure import error_from_line
+
+# Ollama's own bound; the longest real line is the last of /api/generate, which holds the whole context as numbers.
+LINE_BYTES_MAX = 8 << 20
+
+
+class _WireLogprob(msgspec.Struct):
+    token: str = ""
+    logprob: float = 0.0
+    bytes: list[int] | None = None
+    top_logprobs: list["_WireLogprob"] | None = None
+
+
+class _WireMessage(msgspec.Struct):
+    content: str = ""
+    thinking: str = ""
+
+
+class _WireLine(msgspec.Struct):
+    """The fields we use, of both routes; what else comes is skipped, so a newer Ollama does not fail a stream."""
+
+    error: msgspec.Raw | None = None
+    message: _WireMessage | None = None
+    response: str = ""
+    thinking: str = ""
+    done: bool = False
+    done_reason: str = ""
+    logprobs: list[_WireLogprob] | None = None
+    prompt_eval_count: int | None = None
+    eval_count: int | None = None
+    load_duration: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_duration: int | None = None
+
+
+_decoder = msgspec.json.Decoder(_WireLine)
+
+
+class StreamDecoder:
+    """Decodes one answer. `finished` is true once its last line was seen; until then the answer is not whole."""
+
+    def __init__(self, model: str, *, context_length: int = 0, max_output_tokens: int | None = None, hide_reasoning: bool = False) -> None:
+        """`context_length` is 0 where it is not known."""
+        self.finished = False
+        self.failure: ServiceError | None = None
+        self._model = model
+        self._context_length = context_length
+        self._max_output_tokens = max_output_tokens
+        self._hide_reasoning = hide_reasoning
+        self._partial = bytearray()
+        # Of the delta that is being gathered, and of pieces without text, which wait for the next one.
+        self._logprobs: list[TokenLogprob] = []
+        self._waiting: list[TokenLogprob] = []
+
+    def feed(self, data: bytes) -> list[Delta | Finished]:
+        """Events of the lines that are complete now; output that came together is one Delta a channel.
+
+        A line that is no answer, too long, or an error sets `failure`; what came before it is still returned.
+        After `failure` or the last line, bytes are passed over.
+        """
+        if self.finished or self.failure:
+            return []
+        head, newline, rest = data.rpartition(b"\n")
+        if not newline:
+            self._partial += data
+            if len(self._partial) > LINE_BYTES_MAX:
+                self.failure = _too_long_line()
+            return []
+        lines = (bytes(self._partial) + head).split(b"\n")
+        self._partial = bytearray(rest)
+        return self._events_from(lines)
+
+    def close(self) -> list[Delta | Finished]:
+        """The stream has ended: a last line may lack its newline. An answer that is not whole sets `failure`."""
+        events = self.feed(b"\n")
+        if not self.finished and not self.failure:
+            self.failure = ServiceError(
+                Reason.BACKEND_STREAM_INTERRUPTED, "Ollama's answer broke off before its end; what was sent is incomplete"
+            )
+        return events
+
+    def _events_from(self, lines: Sequence[bytes]) -> list[Delta | Finished]:
+        events: list[Delta | Finished] = []
+        texts: list[str] = []
+        channel = Channel.TEXT
+        try:
+            for line in self._lines_from(lines):
+                pieces = self._pieces_of(line)
+                for piece_channel, piece in pieces:
+                    if piece_channel is not channel:
+                        self._flush(events, channel, texts)
+                    channel = piece_channel
+                    texts.append(piece)
+                if line.logprobs and not (self._hide_reasoning and self._thinking_of(line)):
+                    self._waiting += [_token_logprob(wire) for wire in line.logprobs]
+                if pieces:
+                    self._logprobs += self._waiting
+                    self._waiting.clear()
+                if line.done:
+                    self._flush(events, channel, texts)
+                    events.append(self._finished_from(line))
+                    self.finished = True
+                    break
+        except ServiceError as error:
+            self.failure = error
+        self._flush(events, channel, texts)
+        return events
+
+    def _flush(self, events: list[Delta | Finished], channel: Channel, texts: list[str]) -> None:
+        if texts:
+            events.append(Delta(channel, "".join(texts), tuple(self._logprobs)))
+            texts.clear()
+            self._logprobs.clear()
+
+    def _lines_from(self, lines: Sequence[bytes]) -> Iterator[_WireLine]:
+        for data in lines:
+            if not data or data.isspace():
+                continue
+            if len(data) > LINE_BYTES_MAX:
+                raise _too_long_line()
+            try:
+                line = _decoder.decode(data)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+                raise ServiceError(Reason.BACKEND_FAILURE, "Ollama sent a line that is no answer") from error
+            if line.error is not None:
+                raise error_from_line(bytes(line.error), self._model)
+            yield line
+
+    @staticmethod
+    def _thinking_of(line: _WireLine) -> str:
+        return line.message.thinking if line.message else line.thinking
+
+    def _pieces_of(self, line: _WireLine) -> list[tuple[Channel, str]]:
+        reasoning = "" if self._hide_reasoning else self._thinking_of(line)
+        text = line.message.content if line.message else line.response
+        return [(channel, piece) for channel, piece in ((Channel.REASONING, reasoning), (Channel.TEXT, text)) if piece]
+
+    def _finished_from(self, line: _WireLine) -> Finished:
+        if line.done_reason in ("load", "unload"):
+            raise ServiceError(Reason.BACKEND_FAILURE, "Ollama took the request for one to load or unload the model, and generated nothing")
+        return Finished(
+            reason=self._reason_from(line),
+            usage=Usage(line.prompt_eval_count, line.eval_count),
+            timings=Timings(line.load_duration, line.prompt_eval_duration, line.eval_duration),
+            backend_reason=line.done_reason,
+            logprobs=tuple(self._waiting),
+        )
+
+    def _reason_from(self, line: _WireLine) -> FinishReason:
+        if line.done_reason == "stop":
+            return FinishReason.STOP
+        if line.done_reason != "length":
+            return FinishReason.UNSPECIFIED
+        generated = line.eval_count or 0
+        if self._max_output_tokens is not None and generated >= self._max_output_tokens:
+            return FinishReason.LENGTH
+        # Ollama says "length" for both limits; the count tells which it was.
+        if self._context_length and (line.prompt_eval_count or 0) + generated >= self._context_length:
+            return FinishReason.CONTEXT_LENGTH
+        return FinishReason.LENGTH
+
+
+def _too_long_line() -> ServiceError:
+    return ServiceError(Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes")
+
+
+def _token_logprob(wire: _WireLogprob) -> TokenLogprob:
+    return TokenLogprob(_logprob(wire), tuple(_logprob(top) for top in wire.top_logprobs or ()))
+
+
+def _logprob(wire: _WireLogprob) -> Logprob:
+    # A token without its bytes is one whose text is its bytes.
+    return Logprob(wire.token, wire.token.encode() if wire.bytes is None else bytes(wire.bytes), wire.logprob)

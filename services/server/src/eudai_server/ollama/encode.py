@@ -1,0 +1,103 @@
+"""Generation → route and JSON body for Ollama. No I/O. Fields as of Ollama 0.32.15, `api/types.go`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from eudai_server.generation import (
+    AnyJson,
+    Conversation,
+    Generation,
+    Infill,
+    JsonSchema,
+    LoadOptions,
+    Message,
+    Prompt,
+    RawPrompt,
+    ReasoningEffort,
+    Role,
+)
+
+_EFFORTS: Mapping[ReasoningEffort, bool | str] = {
+    ReasoningEffort.NONE: False,
+    ReasoningEffort.DEFAULT: True,
+    ReasoningEffort.LOW: "low",
+    ReasoningEffort.MEDIUM: "medium",
+    ReasoningEffort.HIGH: "high",
+    ReasoningEffort.MAX: "max",
+}
+
+_ROLES = {Role.SYSTEM: "system", Role.USER: "user", Role.ASSISTANT: "assistant", Role.TOOL: "tool"}
+
+_encoder = msgspec.json.Encoder()
+
+
+def request_from(generation: Generation, *, can_think: bool, truncate: bool = False) -> tuple[str, bytes]:
+    """The route that fulfils a generation, and the body to post there."""
+    body: dict[str, Any] = {
+        "model": generation.model,
+        "stream": True,
+        "truncate": truncate,
+        **_load_fields(generation.load),
+        "think": _think(generation, can_think=can_think),
+    }
+    options = {**dict(generation.load.options), **generation.sampling}
+    if generation.max_output_tokens is not None:
+        options["num_predict"] = generation.max_output_tokens
+    body["options"] = {**options, "stop": generation.stop_sequences} if generation.stop_sequences else options
+    match generation.format:
+        case AnyJson():
+            body["format"] = "json"
+        case JsonSchema(text):
+            # Raw, so that the order of properties, which steers constrained decoding, survives.
+            body["format"] = msgspec.Raw(text.encode())
+    if generation.logprob_alternatives is not None:
+        body |= {"logprobs": True, "top_logprobs": generation.logprob_alternatives}
+    route, fields = _input_fields(generation)
+    return route, _encoder.encode(body | fields)
+
+
+def load_request_from(model: str, load: LoadOptions) -> tuple[str, bytes]:
+    """The route and body that load a model and do nothing else: a generation without a prompt."""
+    return "/api/generate", _encoder.encode({"model": model, "stream": True, "options": dict(load.options), **_load_fields(load)})
+
+
+def _load_fields(load: LoadOptions) -> dict[str, Any]:
+    # shift is an attribute of the loaded model: one request with another value reloads it for everyone.
+    fields: dict[str, Any] = {"shift": False}
+    if load.keep_alive_s is not None:
+        fields["keep_alive"] = load.keep_alive_s
+    return fields
+
+
+def _think(generation: Generation, *, can_think: bool) -> bool | str:
+    """Always said: Ollama's default is to think whenever the model can, and under a format that costs a second prefill."""
+    if generation.effort is ReasoningEffort.UNSPECIFIED:
+        return can_think and generation.format is None and isinstance(generation.input, Prompt | Conversation)
+    return _EFFORTS[generation.effort]
+
+
+def _input_fields(generation: Generation) -> tuple[str, dict[str, Any]]:
+    match generation.input:
+        case Prompt(text):
+            fields = {"prompt": text}
+        case RawPrompt(text):
+            return "/api/generate", {"prompt": text, "raw": True}
+        case Infill(prefix, suffix):
+            return "/api/generate", {"prompt": prefix, "suffix": suffix}
+        case Conversation(messages):
+            turns = [_message(message) for message in messages]
+            if generation.system:
+                turns.insert(0, {"role": "system", "content": generation.system})
+            return "/api/chat", {"messages": turns}
+    if generation.system:
+        fields["system"] = generation.system
+    return "/api/generate", fields
+
+
+def _message(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": _ROLES[message.role], "content": message.text}
+    if message.reasoning:
+        turn["thinking"] = message.reasoning
+    return turn

@@ -1,0 +1,75 @@
+"""A model and its load options go in; it is in memory when this returns. A caller who leaves does not stop the load.
+
+Ollama aborts a load when the request that began it goes away, and the next one starts from nothing. So the request
+that loads is ours, and callers only wait for it.
+"""
+
+import asyncio
+
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.generation import LoadOptions
+from eudai_server.ollama.catalog import Catalog
+from eudai_server.ollama.client import Client
+from eudai_server.ollama.encode import load_request_from
+from eudai_server.ollama.probe import Probe
+from eudai_server.reference import key_of
+
+Options = tuple[tuple[str, float], ...]
+
+
+class Loader:
+    """One load for all callers who want the same."""
+
+    def __init__(self, client: Client, catalog: Catalog, probe: Probe, timeout_s: float) -> None:
+        """`timeout_s` bounds one load."""
+        self._client = client
+        self._catalog = catalog
+        self._probe = probe
+        self._timeout_s = timeout_s
+        self._loads: dict[tuple[str, Options], asyncio.Task[None]] = {}
+        self._loaded: dict[str, tuple[Options, str]] = {}
+
+    def is_loaded(self, model: str, load: LoadOptions) -> bool:
+        """Whether it is in memory with these options, as far as the last probe and our own loads tell."""
+        digest = self._catalog.resident_digest(model)
+        return digest is not None and self._loaded.get(key_of(model)) == (load.options, digest)
+
+    async def load(self, model: str, load: LoadOptions) -> None:
+        """Wait for the load, which is begun if nobody has. Raises ServiceError if it fails."""
+        key = (key_of(model), load.options)
+        task = self._loads.get(key)
+        if task is None:
+            task = self._loads[key] = asyncio.create_task(self._load(model, load), name=f"load {key[0]}")
+            task.add_done_callback(lambda done: self._end(key, done))
+        await asyncio.shield(task)
+
+    def forget(self, model: str) -> None:
+        """It may be unloaded by now."""
+        self._loaded.pop(key_of(model), None)
+
+    async def close(self) -> None:
+        """Give up the loads that are under way."""
+        tasks = list(self._loads.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self, model: str, load: LoadOptions) -> None:
+        route, body = load_request_from(model, load)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._client.fetch("POST", route, body, model=model)
+        except TimeoutError:
+            raise ServiceError(Reason.BACKEND_STALLED, f"Ollama did not load the model within {self._timeout_s:g} s") from None
+        try:
+            await self._probe.refresh()
+        except (ServiceError, TimeoutError):
+            return  # loaded it is; without its digest the next caller asks again, which costs a millisecond
+        digest = self._catalog.resident_digest(model)
+        if digest is not None:
+            self._loaded[key_of(model)] = (load.options, digest)
+
+    def _end(self, key: tuple[str, Options], task: asyncio.Task[None]) -> None:
+        del self._loads[key]
+        if not task.cancelled():
+            task.exception()  # seen, also where every caller has left

@@ -1,0 +1,68 @@
+"""Ollama is asked every second; the catalog and the readiness come out."""
+
+import asyncio
+import logging
+
+from eudai_server.errors import ServiceError, UnreachableError
+from eudai_server.ollama.catalog import Catalog
+from eudai_server.ollama.client import Client
+from eudai_server.readiness import Readiness
+
+INTERVAL_S = 1.0
+TIMEOUT_S = 0.5
+# One slow answer of a busy machine is no outage. A refused connection is.
+FAILURES_MAX = 2
+
+log = logging.getLogger(__name__)
+
+
+class Probe:
+    """Keeps `catalog` and `readiness` true: down within 2 s of an outage, up within 2 s of its end."""
+
+    def __init__(self, client: Client, catalog: Catalog, readiness: Readiness) -> None:
+        """Asks nothing before `run`."""
+        self._client = client
+        self._catalog = catalog
+        self._readiness = readiness
+        self._failures = 0
+        self._looked = False
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        while True:
+            up = await self._probe()
+            # After a first failure look again at once: two of them must not take three intervals.
+            await asyncio.sleep(INTERVAL_S if up or not self._readiness.backend_up else 0)
+
+    async def refresh(self) -> None:
+        """Ask now. Raises ServiceError, or TimeoutError."""
+        async with asyncio.timeout(TIMEOUT_S):
+            tags, ps = await asyncio.gather(self._client.fetch("GET", "/api/tags"), self._client.fetch("GET", "/api/ps"))
+        self._catalog.refresh(tags, ps)
+        self._failures = 0
+        self._set(up=True)
+
+    def require_up(self) -> None:
+        """Raise UnreachableError at once where the last probes say that Ollama is down."""
+        if self._looked and not self._readiness.backend_up:
+            raise UnreachableError(INTERVAL_S)
+
+    def report_refused(self) -> None:
+        """A call found nobody listening: no need to wait for the next probe."""
+        self._set(up=False)
+
+    async def _probe(self) -> bool:
+        try:
+            await self.refresh()
+        except (ServiceError, TimeoutError) as error:
+            self._failures += 1
+            if isinstance(error, UnreachableError) or self._failures >= FAILURES_MAX or not self._looked:
+                self._set(up=False)
+            return False
+        return True
+
+    def _set(self, *, up: bool) -> None:
+        if not self._looked or up != self._readiness.backend_up:
+            log.warning("ollama answers" if up else "ollama does not answer")
+        self._looked = True
+        self._readiness.update(backend_up=up, models=self._catalog.names if up else frozenset())

@@ -1,0 +1,33 @@
+"""What the probe learns and what the drain decides goes in; who may be served comes out. Both edges share it, neither knows the other."""
+
+from collections.abc import Callable
+
+
+class Readiness:
+    """Whether the backend answers, which models it has, and whether the server is on its way out."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet, so nothing is ready."""
+        self.backend_up = False
+        self.draining = False
+        self.models: frozenset[str] = frozenset()
+        self._listeners: list[Callable[[], None]] = []
+
+    def update(self, *, backend_up: bool, models: frozenset[str]) -> None:
+        """What a probe found. `models` are names as Ollama lists them, in lower case."""
+        if (backend_up, models) != (self.backend_up, self.models):
+            self.backend_up, self.models = backend_up, models
+            self._notify()
+
+    def drain(self) -> None:
+        """The server is shutting down; there is no way back."""
+        self.draining = True
+        self._notify()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change. It must not block or raise."""
+        self._listeners.append(listener)
+
+    def _notify(self) -> None:
+        for listener in self._listeners:
+            listener()

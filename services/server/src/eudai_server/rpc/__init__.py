@@ -1,0 +1,1 @@
+"""The inbound edge: the only place that knows gRPC and the stubs."""

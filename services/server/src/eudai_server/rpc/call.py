@@ -1,0 +1,189 @@
+"""The one wrapper round every RPC: bytes in, bytes out, and exactly one status whatever happens in between."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from eudai.v1 import error_pb2, generation_service_pb2 as pb
+
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.rpc.status import CODES, status_from, trailers_from
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Requests = AsyncIterable[bytes]
+
+GENERATION_ID = "eudai-generation-id"
+
+
+class Call:
+    """One RPC while it runs."""
+
+    def __init__(self, method: str, context: Context, *, idle: bool) -> None:
+        """`idle` is a call that ends only when its client leaves, so a drain does not wait for it."""
+        self.method = method
+        self.idle = idle
+        self.id = uuid.uuid4().hex
+        self.arrived_ns = time.monotonic_ns()
+        self.phase = pb.GENERATION_PHASE_UNSPECIFIED
+        self.output_sent = False
+        # For the log alone.
+        self.fields: dict[str, object] = {}
+        self._context = context
+        self._answered = False
+        self._task = asyncio.current_task()
+        self._ending: ServiceError | None = None
+
+    @property
+    def elapsed_ns(self) -> int:
+        """Since it arrived."""
+        return time.monotonic_ns() - self.arrived_ns
+
+    def metadata(self, name: str) -> str | None:
+        """The first value of that name that the client sent."""
+        return next((str(value) for key, value in self._context.invocation_metadata() or () if key == name), None)
+
+    async def write(self, message: bytes, *, generation: bool = False) -> None:
+        """Send one message. The first commits the call, so nothing is sent, metadata included, before there is one."""
+        if generation and not self._answered:
+            self._answered = True
+            await self._context.send_initial_metadata(((GENERATION_ID, self.id),))
+        await self._context.write(message)
+
+    async def send_generation_id(self) -> None:
+        """As a unary answer's initial metadata."""
+        self._answered = True
+        await self._context.send_initial_metadata(((GENERATION_ID, self.id),))
+
+    def set_trailers(self, *trailers: tuple[str, str]) -> None:
+        """Metadata that goes out with the status OK."""
+        self._context.set_trailing_metadata(trailers)
+
+    def end(self, error: ServiceError) -> None:
+        """End the call from outside, with that failure."""
+        if self._ending is None and self._task is not None:
+            self._ending = error
+            self._task.cancel()
+
+    def ended_by(self) -> ServiceError | None:
+        """The failure it was ended with from outside, to be answered in place of the cancellation."""
+        if self._ending is not None and self._task is not None:
+            self._task.uncancel()
+        return self._ending
+
+    @property
+    def left(self) -> bool:
+        """Whether the client, or its deadline, cancelled the call, rather than somebody within."""
+        return self._task is not None and self._task.cancelling() > 0
+
+    async def refuse(self, code: grpc.StatusCode, message: str) -> NoReturn:
+        """Fail a call without details of ours, as a protocol that is not ours has it."""
+        await self._context.abort(code, message)
+        raise AssertionError  # pragma: no cover - abort raises
+
+    async def abort(self, error: ServiceError) -> NoReturn:
+        """Fail the call, with everything that helps to mend it."""
+        failure = None
+        if self.output_sent:
+            failure = error_pb2.GenerationFailure(generation_id=self.id, phase=self.phase, output_sent=True)
+        status = status_from(error, failure)
+        trailers = trailers_from(error, status)
+        if self.phase and not self._answered:
+            trailers = (*trailers, (GENERATION_ID, self.id))
+        await self._context.abort(CODES[error.reason], status.message, trailers)
+        raise AssertionError  # pragma: no cover - abort raises
+
+
+Handle = Callable[[Any, Call], Awaitable[bytes | None]]
+
+
+class Calls:
+    """The RPCs that run now."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._running: dict[Call, asyncio.Task[object]] = {}
+
+    def handler(
+        self, method: str, handle: Handle, *, requests_stream: bool = False, responses_stream: bool = False, idle: bool = False
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """A handler to register. gRPC passes bytes through: what does not parse is ours to answer, before it would say UNKNOWN."""
+
+        async def behaviour(request: Any, context: Context) -> bytes | None:
+            return await self._run(Call(method, context, idle=idle), handle, request)
+
+        make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[requests_stream, responses_stream]
+        return make(behaviour)
+
+    def end(self, error: ServiceError, *, idle_only: bool = False) -> None:
+        """End what runs."""
+        for call in list(self._running):
+            if call.idle or not idle_only:
+                call.end(error)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until none runs but idle ones; False if the time was too short."""
+        busy = [task for call, task in self._running.items() if not call.idle]
+        if not busy:
+            return True
+        _, pending = await asyncio.wait(busy, timeout=timeout_s)
+        return not pending
+
+    async def _run(self, call: Call, handle: Handle, request: Any) -> bytes | None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - gRPC runs every handler in a task
+        self._running[call] = task
+        outcome = "CANCELLED"
+        try:
+            answer = await self._answer(call, handle, request)
+            outcome = "OK"
+        except ServiceError as error:
+            outcome = error.reason
+            await call.abort(error)
+        else:
+            return answer
+        finally:
+            del self._running[call]
+            if not call.idle:
+                fields = {"method": call.method, "outcome": outcome, "milliseconds": call.elapsed_ns // 1_000_000, **call.fields}
+                log.info("call", extra={"fields": fields})
+
+    @staticmethod
+    async def _answer(call: Call, handle: Handle, request: Any) -> bytes | None:
+        """Every way out of a handler: an answer, a ServiceError, or the cancellation of a client that left."""
+        try:
+            return await handle(request, call)
+        except (ServiceError, grpc.aio.AbortError):
+            raise
+        except asyncio.CancelledError as error:
+            ending = call.ended_by()
+            if ending is not None:
+                raise ending from None
+            if call.left:
+                raise
+            # A cancellation that nobody outside asked for: without a status of ours the client would wait for ever.
+            raise _incident(call, error) from None
+        except Exception as error:
+            if type(error).__name__ == "ExecuteBatchError":
+                # How gRPC says, to a write that was under way, that the client has left.
+                raise asyncio.CancelledError from error
+            raise _incident(call, error) from error
+
+
+def _incident(call: Call, error: BaseException) -> ServiceError:
+    """A failure of our own: the caller learns a number, the log learns the rest."""
+    incident = uuid.uuid4().hex[:12]
+    log.error("a defect", exc_info=error, extra={"fields": {"method": call.method, "incident": incident}})
+    return ServiceError(
+        Reason.INTERNAL, f"a defect of this service; its log has it as incident {incident}", metadata={"incident": incident}
+    )

@@ -1,0 +1,118 @@
+"""Bytes of a GenerateRequest → Generation. No I/O."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
+from google.protobuf.message import DecodeError, Message as ProtoMessage
+
+from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.generation import (
+    AnyJson,
+    Conversation,
+    Generation,
+    Infill,
+    Input,
+    JsonSchema,
+    LoadOptions,
+    Message,
+    Prompt,
+    RawPrompt,
+    ReasoningEffort,
+    Role,
+)
+from eudai_server.rpc.violations import seconds_of, violations_of
+
+_ROLES: Mapping[int, Role] = {
+    content_pb2.ROLE_SYSTEM: Role.SYSTEM,
+    content_pb2.ROLE_USER: Role.USER,
+    content_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
+    content_pb2.ROLE_TOOL: Role.TOOL,
+}
+
+# Ollama's names of the load options.
+_LOAD_OPTIONS: Mapping[str, str] = {
+    "context_length": "num_ctx",
+    "batch_size": "num_batch",
+    "gpu_layers": "num_gpu",
+    "threads": "num_thread",
+    "main_gpu": "main_gpu",
+    "use_mmap": "use_mmap",
+    "draft_tokens": "draft_num_predict",
+}
+
+P = TypeVar("P", bound=ProtoMessage)
+
+
+def parse(kind: type[P], data: bytes) -> P:
+    """Bytes as a message. Raises InvalidRequestError where they are none."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        name = kind.DESCRIPTOR.full_name
+        raise InvalidRequestError([Violation("", f"the bytes are no {name}; generate the client's stubs from proto/eudai/v1")]) from None
+
+
+def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, load_options: bool) -> Generation:  # noqa: A002 - the proto's word
+    """Judge a request. `arrived_s` is `time.monotonic()` then; `load_options` is whether the operator allows them.
+
+    Raises InvalidRequestError with every violation, or ServiceError LOAD_OPTIONS_FORBIDDEN.
+    """
+    violations = list(violations_of(request))
+    if violations:
+        raise InvalidRequestError(violations)
+    if request.load.ListFields() and not load_options:
+        raise ServiceError(
+            Reason.LOAD_OPTIONS_FORBIDDEN,
+            "load options change the model for everyone, and are off here (EUDAI_LOAD_OPTIONS); leave `load` out",
+        )
+    return Generation(
+        id=id,
+        model=request.model,
+        input=_input(request),
+        system=request.system,
+        sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
+        max_output_tokens=request.stop.max_output_tokens if request.stop.HasField("max_output_tokens") else None,
+        stop_sequences=tuple(request.stop.sequences),
+        format=_format(request.format),
+        effort=ReasoningEffort[pb.ReasoningEffort.Name(request.reasoning.effort).removeprefix("REASONING_EFFORT_")],
+        hide_reasoning=request.reasoning.hide,
+        logprob_alternatives=request.logprobs.alternatives if request.HasField("logprobs") else None,
+        drop_oldest=request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST,
+        load=_load(request.load),
+        expected_digest=request.expected_digest,
+        budget_end_s=arrived_s + seconds_of(request.time_budget) if request.HasField("time_budget") else None,
+    )
+
+
+def _input(request: pb.GenerateRequest) -> Input:
+    match request.WhichOneof("input"):
+        case "prompt":
+            return Prompt(request.prompt)
+        case "raw_prompt":
+            return RawPrompt(request.raw_prompt)
+        case "infill":
+            return Infill(request.infill.prefix, request.infill.suffix)
+        case _:
+            return Conversation(tuple(_message(message) for message in request.conversation.messages))
+
+
+def _message(message: content_pb2.Message) -> Message:
+    text = "".join(part.text for part in message.parts)
+    reasoning = "".join(part.reasoning for part in message.parts)
+    return Message(_ROLES[message.role], text, reasoning)
+
+
+def _format(format: pb.OutputFormat) -> AnyJson | JsonSchema | None:  # noqa: A002 - the proto's word
+    match format.WhichOneof("shape"):
+        case "any_json":
+            return AnyJson()
+        case "json_schema":
+            return JsonSchema(format.json_schema)
+        case _:
+            return None
+
+
+def _load(load: options_pb2.LoadOptions) -> LoadOptions:
+    options = tuple((_LOAD_OPTIONS[field.name], value) for field, value in load.ListFields() if field.name in _LOAD_OPTIONS)
+    return LoadOptions(options, seconds_of(load.keep_alive) if load.HasField("keep_alive") else None)

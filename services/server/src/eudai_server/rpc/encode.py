@@ -1,0 +1,97 @@
+"""Event → GenerateResponse, and events → one Generation. No I/O."""
+
+from collections.abc import Iterable
+
+from eudai.v1 import content_pb2, generation_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+
+from eudai_server import generation as heart
+
+NANOS = 1_000_000_000
+
+
+def response_from(event: heart.Event, *, id: str, elapsed_ns: int, first_output_ns: int | None) -> pb.GenerateResponse:  # noqa: A002 - the proto's word
+    """One event. `elapsed_ns` is counted from the call's arrival, as is `first_output_ns`, None while there was no output."""
+    match event:
+        case heart.Delta():
+            return pb.GenerateResponse(delta=_delta(event))
+        case heart.Started():
+            return pb.GenerateResponse(started=_started(event, id))
+        case heart.Progress():
+            phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
+            return pb.GenerateResponse(progress=pb.GenerationProgress(phase=phase, elapsed=duration_from(elapsed_ns)))
+        case heart.GenerationWarning():
+            code = pb.GenerationWarningCode.Value(f"GENERATION_WARNING_CODE_{event.code}")
+            return pb.GenerateResponse(warning=pb.GenerationWarning(code=code, message=event.message, field=event.field))
+        case heart.Finished():
+            return pb.GenerateResponse(finished=_finished(event, elapsed_ns, first_output_ns))
+
+
+def generation_from(responses: Iterable[pb.GenerateResponse]) -> pb.Generation:
+    """The whole of a stream: what the unary call returns, and what a client library would gather."""
+    whole = pb.Generation(message=content_pb2.Message(role=content_pb2.ROLE_ASSISTANT))
+    texts: list[str] = []
+    reasonings: list[str] = []
+    for response in responses:
+        match response.WhichOneof("event"):
+            case "started":
+                whole.started.CopyFrom(response.started)
+            case "delta" if response.delta.WhichOneof("channel") == "reasoning":
+                reasonings.append(response.delta.reasoning)
+                whole.reasoning_logprobs.extend(response.delta.logprobs)
+            case "delta":
+                texts.append(response.delta.text)
+                whole.logprobs.extend(response.delta.logprobs)
+            case "warning":
+                whole.warnings.append(response.warning)
+            case "finished":
+                whole.finished.CopyFrom(response.finished)
+    if reasonings:
+        whole.message.parts.add(reasoning="".join(reasonings))
+    if texts:
+        whole.message.parts.add(text="".join(texts))
+    return whole
+
+
+def duration_from(nanoseconds: int) -> Duration:
+    """A duration of the proto's kind; not negative."""
+    return Duration(seconds=nanoseconds // NANOS, nanos=nanoseconds % NANOS)
+
+
+def _delta(delta: heart.Delta) -> pb.Delta:
+    message = pb.Delta(reasoning=delta.text) if delta.channel is heart.Channel.REASONING else pb.Delta(text=delta.text)
+    message.logprobs.extend(map(_token_logprob, delta.logprobs))
+    return message
+
+
+def _token_logprob(token: heart.TokenLogprob) -> pb.TokenLogprob:
+    return pb.TokenLogprob(chosen=_logprob(token.chosen), top=map(_logprob, token.top))
+
+
+def _logprob(logprob: heart.Logprob) -> pb.Logprob:
+    return pb.Logprob(token=logprob.token, token_bytes=logprob.token_bytes, logprob=logprob.logprob)
+
+
+def _started(started: heart.Started, id: str) -> pb.Started:  # noqa: A002 - the proto's word
+    message = pb.Started(generation_id=id, model=started.model, digest=started.digest, context_length=started.context_length)
+    message.start_time.FromDatetime(started.start_time)
+    return message
+
+
+def _finished(finished: heart.Finished, elapsed_ns: int, first_output_ns: int | None) -> pb.Finished:
+    timings = pb.Timings(queue=duration_from(0), total=duration_from(elapsed_ns))
+    for name, nanoseconds in (
+        ("load", finished.timings.load_ns),
+        ("prompt", finished.timings.prompt_ns),
+        ("generate", finished.timings.generate_ns),
+        ("first_output", first_output_ns),
+    ):
+        if nanoseconds is not None:
+            getattr(timings, name).CopyFrom(duration_from(nanoseconds))
+    return pb.Finished(
+        reason=pb.FinishReason.Value(f"FINISH_REASON_{finished.reason}"),
+        usage=pb.Usage(input_tokens=finished.usage.input_tokens, output_tokens=finished.usage.output_tokens),
+        timings=timings,
+        backend_reason=finished.backend_reason,
+        logprobs=map(_token_logprob, finished.logprobs),
+    )

@@ -1,0 +1,78 @@
+"""GenerationService: a request is decoded, generated and encoded."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from eudai.v1 import generation_service_pb2 as pb
+
+from eudai_server.errors import InvalidRequestError, Violation
+from eudai_server.generation import Backend, Delta, Finished, Progress
+from eudai_server.rpc.call import Call
+from eudai_server.rpc.decode import generation_from, parse
+from eudai_server.rpc.encode import generation_from as whole_from, response_from
+from eudai_server.rpc.violations import seconds_of
+
+MODEL = "eudai-model"
+
+
+class GenerationService:
+    """Fulfils the RPCs with a backend."""
+
+    def __init__(self, backend: Backend, *, load_options: bool) -> None:
+        """`load_options`: whether the operator lets callers set them."""
+        self._backend = backend
+        self._load_options = load_options
+
+    async def generate(self, data: bytes, call: Call) -> None:
+        """Stream the events as they happen."""
+        request = parse(pb.GenerateRequest, data)
+        flush_interval_s = seconds_of(request.events.flush_interval)
+        async with aclosing(self._responses(request, call)) as responses:
+            async for response in responses:
+                if response.HasField("progress") and not request.events.progress:
+                    continue
+                await call.write(response.SerializeToString(), generation=True)
+                call.output_sent = call.output_sent or response.HasField("delta")
+                if flush_interval_s and response.HasField("delta"):
+                    # What arrives meanwhile lies in the socket, and becomes one Delta.
+                    await asyncio.sleep(flush_interval_s)
+
+    async def generate_once(self, data: bytes, call: Call) -> bytes:
+        """Gather the events into one answer."""
+        request = parse(pb.GenerateOnceRequest, data).request
+        async with aclosing(self._responses(request, call)) as responses:
+            whole = whole_from([response async for response in responses])
+        await call.send_generation_id()
+        return pb.GenerateOnceResponse(generation=whole).SerializeToString()
+
+    async def _responses(self, request: pb.GenerateRequest, call: Call) -> AsyncGenerator[pb.GenerateResponse, None]:
+        call.fields |= {"generation_id": call.id, "model": request.model, **({"labels": dict(request.labels)} if request.labels else {})}
+        _check_model(request, call)
+        generation = generation_from(request, id=call.id, arrived_s=call.arrived_ns / 1e9, load_options=self._load_options)
+        first_output_ns = None
+        async with aclosing(self._backend.generate(generation)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    if isinstance(event, Progress):
+                        call.phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
+                    elif isinstance(event, Delta):
+                        call.phase = pb.GENERATION_PHASE_GENERATING
+                        first_output_ns = first_output_ns or call.elapsed_ns
+                    elif isinstance(event, Finished):
+                        _finish(event, call)
+                    yield response_from(event, id=call.id, elapsed_ns=call.elapsed_ns, first_output_ns=first_output_ns)
+
+
+def _check_model(request: pb.GenerateRequest, call: Call) -> None:
+    """A proxy may route by the metadata; then it must not say another model than the body."""
+    routed = call.metadata(MODEL)
+    if routed is not None and routed != request.model:
+        raise InvalidRequestError([Violation("model", f"must equal the metadata {MODEL}, or leave the metadata out")])
+
+
+def _finish(finished: Finished, call: Call) -> None:
+    tokens = {"eudai-input-tokens": finished.usage.input_tokens, "eudai-output-tokens": finished.usage.output_tokens}
+    known = {name: str(count) for name, count in tokens.items() if count is not None}
+    call.set_trailers(("eudai-finish-reason", str(finished.reason)), *known.items())
+    call.fields |= {"finish_reason": finished.reason, **known}

@@ -1,0 +1,87 @@
+"""Readiness → grpc.health.v1. A name says SERVING only while what it names can be served; `liveness` alone ignores Ollama."""
+
+import asyncio
+from collections.abc import Collection
+
+import grpc
+from grpc_health.v1 import health_pb2 as pb
+
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.readiness import Readiness
+from eudai_server.reference import key_of, violation_of
+from eudai_server.rpc.call import Call
+from eudai_server.rpc.decode import parse
+
+LIVENESS = "liveness"
+WHOLE = ""
+MODEL_PREFIX = "model/"
+# Each is a queue and a stream; a mesh needs one for each proxy.
+WATCHERS_MAX = 1024
+
+
+class HealthService:
+    """Answers Check and Watch."""
+
+    def __init__(self, readiness: Readiness, *, served: Collection[str], unserved: Collection[str]) -> None:
+        """`served` are full names of services that answer; `unserved` of those that this version only describes."""
+        self._readiness = readiness
+        self._served = frozenset(served)
+        self._unserved = frozenset(unserved)
+        self._watchers: set[asyncio.Event] = set()
+        readiness.listen(self._wake)
+
+    async def check(self, data: bytes, call: Call) -> bytes:
+        """The status of a name now; NOT_FOUND, as the protocol has it, for one that is none of ours."""
+        name = parse(pb.HealthCheckRequest, data).service
+        status = self._status(name)
+        if status is None:
+            await call.refuse(
+                grpc.StatusCode.NOT_FOUND,
+                f"no such health name; there are {LIVENESS!r}, '', each service's full name and model/<reference>",
+            )
+        return self._response(status)
+
+    async def watch(self, data: bytes, call: Call) -> None:
+        """The status of a name now and at each change, until the client leaves or the server drains."""
+        name = parse(pb.HealthCheckRequest, data).service
+        if len(self._watchers) >= WATCHERS_MAX:
+            raise ServiceError(Reason.QUOTA_EXCEEDED, f"{WATCHERS_MAX} health watches are open already", retry_after_s=1.0)
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        try:
+            sent = None
+            while True:
+                changed.clear()
+                status = self._status(name)
+                status = pb.HealthCheckResponse.SERVICE_UNKNOWN if status is None else status
+                if status != sent:
+                    await call.write(self._response(status))
+                    sent = status
+                await changed.wait()
+        finally:
+            self._watchers.discard(changed)
+
+    def _wake(self) -> None:
+        for changed in self._watchers:
+            changed.set()
+
+    @staticmethod
+    def _response(status: int) -> bytes:
+        data: bytes = pb.HealthCheckResponse(status=status).SerializeToString()
+        return data
+
+    def _status(self, name: str) -> int | None:
+        readiness = self._readiness
+        if name == LIVENESS:
+            serving = True
+        elif name == WHOLE or name in self._served:
+            serving = readiness.backend_up and bool(readiness.models)
+        elif name in self._unserved:
+            serving = False
+        elif name.startswith(MODEL_PREFIX) and not violation_of(name.removeprefix(MODEL_PREFIX)):
+            serving = key_of(name.removeprefix(MODEL_PREFIX)) in readiness.models
+        else:
+            return None
+        ready = name == LIVENESS or not readiness.draining
+        status: int = pb.HealthCheckResponse.SERVING if serving and ready else pb.HealthCheckResponse.NOT_SERVING
+        return status

@@ -1,0 +1,105 @@
+"""ServiceError → status code and details: one table. What leaves here is all that a caller learns of a failure."""
+
+from collections.abc import Mapping
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError
+from eudai_server.rpc.encode import NANOS, duration_from
+
+DOMAIN = "eudai"
+VIOLATIONS_MAX = 16
+# All details together stay under 4 KiB: from 8 KiB of metadata on, a client may see something else instead.
+FIELD_CHARS_MAX = 64
+TEXT_CHARS_MAX = 120
+MESSAGE_CHARS_MAX = 512
+
+CODES: Mapping[Reason, grpc.StatusCode] = {
+    Reason.INVALID_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.CONTEXT_LENGTH_EXCEEDED: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.CAPABILITY_UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.DIGEST_MISMATCH: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.LOAD_OPTIONS_FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.INSUFFICIENT_MEMORY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.BACKEND_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
+    Reason.BACKEND_STREAM_INTERRUPTED: grpc.StatusCode.UNAVAILABLE,
+    Reason.BACKEND_FAILURE: grpc.StatusCode.INTERNAL,
+    Reason.BACKEND_STALLED: grpc.StatusCode.UNAVAILABLE,
+    Reason.DRAINING: grpc.StatusCode.UNAVAILABLE,
+    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    Reason.SCOPE_MISSING: grpc.StatusCode.PERMISSION_DENIED,
+    Reason.ADMIN_DISABLED: grpc.StatusCode.PERMISSION_DENIED,
+    Reason.MODEL_FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    Reason.BACKEND_UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Reason.INTERNAL: grpc.StatusCode.INTERNAL,
+    Reason.QUOTA_EXCEEDED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.DEADLINE_TOO_SHORT: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.REGISTRY_FAILURE: grpc.StatusCode.UNAVAILABLE,
+    Reason.CLOUD_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.REGISTRY_DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    Reason.BLOB_NOT_FOUND: grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+
+def status_from(error: ServiceError, failure: Message | None = None) -> status_pb2.Status:
+    """The whole status. `failure` is the eudai.v1.GenerationFailure, once output was sent."""
+    status = status_pb2.Status(code=CODES[error.reason].value[0], message=error.message[:MESSAGE_CHARS_MAX])
+    details: list[Message] = [_info(error), *_help(error)]
+    if error.retry_after_s is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=duration_from(int(error.retry_after_s * NANOS))))
+    if failure is not None:
+        details.append(failure)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def trailers_from(error: ServiceError, status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a failure: its details, and whether a client may repeat the call (-1: never)."""
+    pushback_ms = -1 if error.retry_after_s is None else int(error.retry_after_s * 1000)
+    return (("grpc-status-details-bin", status.SerializeToString()), ("grpc-retry-pushback-ms", str(pushback_ms)))
+
+
+def _info(error: ServiceError) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(
+        reason=error.reason, domain=DOMAIN, metadata={key: _cut(text) for key, text in error.metadata.items()}
+    )
+
+
+def _help(error: ServiceError) -> list[Message]:
+    """What the caller needs to mend it."""
+    match error:
+        case InvalidRequestError(violations=violations):
+            shown = [
+                error_details_pb2.BadRequest.FieldViolation(
+                    field=_cut(violation.field, FIELD_CHARS_MAX), description=_cut(violation.description)
+                )
+                for violation in violations[:VIOLATIONS_MAX]
+            ]
+            if len(violations) > VIOLATIONS_MAX:
+                more = f"and {len(violations) - VIOLATIONS_MAX} more violations"
+                shown.append(error_details_pb2.BadRequest.FieldViolation(description=more))
+            return [error_details_pb2.BadRequest(field_violations=shown)]
+        case ModelNotFoundError(model=model):
+            link = error_details_pb2.Help.Link(
+                description=f"Pull it: ollama pull {_cut(model)}, or eudai.v1.ModelService/PullModel", url="https://ollama.com/library"
+            )
+            return [
+                error_details_pb2.ResourceInfo(resource_type="eudai.v1.Model", resource_name=model, description="Ollama has no such model"),
+                error_details_pb2.Help(links=[link]),
+            ]
+    if error.reason is Reason.QUEUE_FULL:
+        violation = error_details_pb2.QuotaFailure.Violation(subject="queue", description=_cut(error.message))
+        return [error_details_pb2.QuotaFailure(violations=[violation])]
+    return []
+
+
+def _cut(text: str, chars_max: int = TEXT_CHARS_MAX) -> str:
+    return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"

@@ -1,0 +1,205 @@
+"""A GenerateRequest → all that is wrong with it, at once. The one place where a request is judged. No I/O."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
+from google.protobuf.duration_pb2 import Duration
+
+from eudai_server.errors import Violation
+from eudai_server.reference import violation_of
+
+ROLES = (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT, content_pb2.ROLE_TOOL)
+STOP_SEQUENCES_MAX = 16
+TOOLS_MAX = 128
+LABELS_MAX = 16
+LABEL_CHARS_MAX = 256
+LOGPROB_ALTERNATIVES_MAX = 20
+FLUSH_INTERVAL_MAX_S = 10.0
+# Ten years, in either direction: Go's own durations end at 292 years, in nanoseconds of 64 bits.
+KEEP_ALIVE_MAX_S = 10 * 366 * 24 * 3600.0
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+# Field: least, greatest. Names are Ollama's option names too.
+_SAMPLING_RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (0, 5),
+    "top_k": (0, math.inf),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "repeat_penalty": (math.ulp(0.0), math.inf),
+    "repeat_last_n": (-1, math.inf),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "seed": (0, math.inf),
+}
+
+_LOAD_LEAST: Mapping[str, float] = {
+    "context_length": 4,
+    "batch_size": 1,
+    "gpu_layers": -1,
+    "threads": 0,
+    "main_gpu": 0,
+    "use_mmap": 0,
+    "draft_tokens": 0,
+}
+
+NOT_YET = "is not supported by this version"
+
+
+def violations_of(request: pb.GenerateRequest) -> Iterator[Violation]:
+    """All that is wrong with a request."""
+    wrong = violation_of(request.model)
+    if wrong:
+        yield Violation("model", wrong)
+    yield from _input_violations(request)
+    yield from _tool_violations(request)
+    yield from _sampling_violations(request.sampling)
+    yield from _stop_violations(request.stop)
+    if request.HasField("format"):
+        yield from _format_violations(request.format)
+    yield from _enum_violations(request)
+    if not 0 <= request.logprobs.alternatives <= LOGPROB_ALTERNATIVES_MAX:
+        yield Violation("logprobs.alternatives", f"must be between 0 and {LOGPROB_ALTERNATIVES_MAX}")
+    yield from load_violations(request.load, "load")
+    if request.expected_digest and not _DIGEST.fullmatch(request.expected_digest):
+        yield Violation("expected_digest", 'must be "sha256:" and 64 hexadecimal digits, in lower case')
+    yield from _event_violations(request)
+    if len(request.labels) > LABELS_MAX:
+        yield Violation("labels", f"must not be more than {LABELS_MAX}")
+    elif any(len(text) > LABEL_CHARS_MAX for pair in request.labels.items() for text in pair):
+        yield Violation("labels", f"must not hold a key or value of more than {LABEL_CHARS_MAX} characters")
+
+
+def _input_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
+    kind = request.WhichOneof("input")
+    if kind is None:
+        yield Violation("input", "is required: one of prompt, conversation, raw_prompt and infill")
+    elif kind == "conversation":
+        yield from _conversation_violations(request.conversation.messages, has_system=bool(request.system))
+    elif kind == "infill":
+        for name in ("prefix", "suffix"):
+            if not getattr(request.infill, name):
+                yield Violation(f"infill.{name}", "must not be empty")
+    elif not getattr(request, kind):
+        yield Violation(kind, "must not be empty")
+    if request.system and kind in ("raw_prompt", "infill"):
+        yield Violation("system", f"cannot be used with {kind}")
+    if request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST and kind != "conversation":
+        yield Violation("context_overflow", "CONTEXT_OVERFLOW_DROP_OLDEST needs a conversation")
+
+
+def _conversation_violations(messages: Sequence[content_pb2.Message], *, has_system: bool) -> Iterator[Violation]:
+    if not messages:
+        yield Violation("conversation.messages", "must hold at least one message")
+    for index, message in enumerate(messages):
+        field = f"conversation.messages[{index}]"
+        if message.role not in ROLES:
+            yield Violation(f"{field}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL")
+        if message.role == content_pb2.ROLE_SYSTEM and has_system:
+            yield Violation(f"{field}.role", "cannot be ROLE_SYSTEM beside the request's own system")
+        if message.role == content_pb2.ROLE_TOOL or message.tool_calls or message.tool_call_id or message.tool_name:
+            yield Violation(field, f"tools: {NOT_YET}")
+        yield from _part_violations(message, field)
+
+
+def _part_violations(message: content_pb2.Message, field: str) -> Iterator[Violation]:
+    if message.role in (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_USER) and not any(
+        part.text or part.HasField("media") for part in message.parts
+    ):
+        yield Violation(f"{field}.parts", "must not be empty")
+    for index, part in enumerate(message.parts):
+        kind = part.WhichOneof("kind")
+        if kind is None:
+            yield Violation(f"{field}.parts[{index}]", "must be one of text, reasoning and media")
+        elif kind == "reasoning" and message.role != content_pb2.ROLE_ASSISTANT:
+            yield Violation(f"{field}.parts[{index}].reasoning", "is only for ROLE_ASSISTANT")
+        elif kind == "media":
+            yield Violation(f"{field}.parts[{index}].media", NOT_YET)
+
+
+def _tool_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
+    if not request.tools:
+        return
+    if request.WhichOneof("input") != "conversation":
+        yield Violation("tools", "need a conversation")
+    if len(request.tools) > TOOLS_MAX:
+        yield Violation("tools", f"must not be more than {TOOLS_MAX}")
+        return
+    for index, tool in enumerate(request.tools):
+        if not _TOOL_NAME.fullmatch(tool.name):
+            yield Violation(f"tools[{index}].name", "must be 1 to 64 letters, digits, underscores and hyphens")
+    yield Violation("tools", NOT_YET)
+
+
+def _sampling_violations(sampling: options_pb2.SamplingOptions) -> Iterator[Violation]:
+    for descriptor, value in sampling.ListFields():
+        least, greatest = _SAMPLING_RANGES[descriptor.name]
+        if not (math.isfinite(value) and least <= value <= greatest):
+            yield Violation(f"sampling.{descriptor.name}", _range_text(least, greatest))
+
+
+def _range_text(least: float, greatest: float) -> str:
+    if greatest != math.inf:
+        return f"must be between {least:g} and {greatest:g}"
+    return f"must be at least {least:g}" if least != math.ulp(0.0) else "must be more than 0"
+
+
+def _stop_violations(stop: options_pb2.StopOptions) -> Iterator[Violation]:
+    if stop.HasField("max_output_tokens") and stop.max_output_tokens <= 0:
+        yield Violation("stop.max_output_tokens", "must be more than 0; leave it out for the model's default")
+    if len(stop.sequences) > STOP_SEQUENCES_MAX:
+        yield Violation("stop.sequences", f"must not be more than {STOP_SEQUENCES_MAX}")
+    elif not all(stop.sequences):
+        yield Violation("stop.sequences", "must not hold an empty string")
+
+
+def _format_violations(format: pb.OutputFormat) -> Iterator[Violation]:  # noqa: A002 - the proto's word
+    shape = format.WhichOneof("shape")
+    if shape is None:
+        yield Violation("format", "needs one of any_json, json_schema and protobuf")
+    elif shape == "protobuf":
+        yield Violation("format.protobuf", NOT_YET)
+    elif shape == "json_schema":
+        try:
+            schema = json.loads(format.json_schema)
+        except (ValueError, RecursionError):
+            yield Violation("format.json_schema", "is no JSON")
+            return
+        if not isinstance(schema, dict):
+            yield Violation("format.json_schema", "must be a JSON object")
+
+
+def _enum_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
+    if request.reasoning.effort not in pb.ReasoningEffort.values():
+        yield Violation("reasoning.effort", "is no ReasoningEffort")
+    if request.context_overflow not in pb.ContextOverflow.values():
+        yield Violation("context_overflow", "is no ContextOverflow")
+
+
+def load_violations(load: options_pb2.LoadOptions, field: str) -> Iterator[Violation]:
+    """What is wrong with load options at `field`."""
+    for descriptor, value in load.ListFields():
+        if descriptor.name == "keep_alive":
+            if abs(seconds_of(value)) > KEEP_ALIVE_MAX_S:
+                yield Violation(f"{field}.keep_alive", "must not be longer than ten years; any negative duration is forever")
+        elif value < _LOAD_LEAST[descriptor.name]:
+            yield Violation(f"{field}.{descriptor.name}", f"must be at least {_LOAD_LEAST[descriptor.name]:g}")
+
+
+def _event_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
+    if request.events.HasField("heartbeat_interval"):
+        yield Violation("events.heartbeat_interval", NOT_YET)
+    if not 0 <= seconds_of(request.events.flush_interval) <= FLUSH_INTERVAL_MAX_S:
+        yield Violation("events.flush_interval", f"must be between 0 and {FLUSH_INTERVAL_MAX_S:g} seconds")
+    if request.HasField("time_budget") and seconds_of(request.time_budget) <= 0:
+        yield Violation("time_budget", "must be more than 0")
+
+
+def seconds_of(duration: Duration) -> float:
+    """A duration as seconds."""
+    return duration.seconds + duration.nanos / 1e9
