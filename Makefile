@@ -1,0 +1,111 @@
+# The one task runner. `make` lists what it can do; CI runs these targets and nothing of its own.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PROMPT ?= The capital of France is
+VENV := .venv
+BIN := $(VENV)/bin
+LAUNCHER := services/ollama/launcher
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+# ---- set up
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eudai: Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=python3.x")'
+	@echo 'eudai: making $(VENV) …' >&2
+	@$(PYTHON) -m venv $(VENV)
+
+# The stamps are written last, so that an interrupted install is repeated.
+$(VENV)/server.stamp: requirements/server.txt clients/python/pyproject.toml services/server/pyproject.toml | $(BIN)/python
+	@echo 'eudai: installing the server and the Python client …' >&2
+	@$(PIP) --require-hashes -r requirements/server.txt
+	@$(PIP) --no-build-isolation -e clients/python -e services/server
+	@touch $@
+
+$(VENV)/develop.stamp: requirements/develop.txt $(VENV)/server.stamp
+	@echo 'eudai: installing what the tests and lints need …' >&2
+	@$(PIP) --require-hashes -r requirements/develop.txt
+	@touch $@
+
+$(BIN)/grpcurl: tests/tools/go.sum | $(BIN)/python
+	@$(PYTHON) $(LAUNCHER) build tests/tools github.com/fullstorydev/grpcurl/cmd/grpcurl $@
+
+.PHONY: setup
+setup: $(VENV)/server.stamp ## make .venv with the server and the Python client
+
+.PHONY: setup-develop
+setup-develop: $(VENV)/develop.stamp $(BIN)/grpcurl ## the same, with what the tests and lints need
+
+# ---- run
+
+.PHONY: run
+run: setup ## start everything, stream one real generation (PROMPT="…"), then serve until Ctrl-C
+	@EUDAI_ADMIN=$${EUDAI_ADMIN:-true} EUDAI_LOAD_OPTIONS=$${EUDAI_LOAD_OPTIONS:-true} $(PYTHON) $(LAUNCHER) run -- $(BIN)/python services/run.py "$$PROMPT"
+run: export PROMPT := $(PROMPT)
+
+.PHONY: ollama
+ollama: ## a real Ollama at OLLAMA_BASE_URL, models included
+	@$(PYTHON) $(LAUNCHER) start
+
+.PHONY: ollama-stop
+ollama-stop: ## stop the Ollama that make ollama started
+	@$(PYTHON) $(LAUNCHER) stop
+
+# ---- check
+
+.PHONY: test
+test: setup-develop ## all tests, against a real Ollama
+	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: setup-develop ## formatting, ruff, mypy, import rules, buf
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports --no-cache
+	@buf lint
+	@buf format -d --exit-code
+
+.PHONY: breaking
+breaking: setup-develop ## the contract against the first one that landed, and the one before this commit
+	@tests/breaking.sh
+
+.PHONY: check
+check: generate-check lint breaking test ## everything that CI runs
+
+.PHONY: fix
+fix: setup-develop ## let ruff and buf mend what they can
+	@ruff check --fix .
+	@ruff format .
+	@buf format -w
+
+# ---- make what is committed
+
+STUBS := clients/python/src
+.PHONY: generate
+generate: setup-develop ## the Python stubs from proto/
+	@buf build -o $(VENV)/image.binpb
+	@rm -f $(STUBS)/eudai/v1/*_pb2*
+	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb --python_out=$(STUBS) --mypy_out=quiet:$(STUBS) \
+		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*.proto))
+	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb --grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) \
+		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*_service.proto))
+
+.PHONY: generate-check
+generate-check: generate ## regenerating must leave no diff
+	@git diff --exit-code --stat -- $(STUBS)
+
+.PHONY: lock
+lock: setup-develop ## resolve requirements/*.in anew, with hashes and without addresses
+	@cd requirements && for name in server develop; do \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$name.in -o $$name.txt; done
+	@cd $(LAUNCHER) && for name in python go; do \
+		uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$name.in -o $$name.txt; done

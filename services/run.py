@@ -1,0 +1,78 @@
+"""A prompt goes in; a server is started, one real generation streams to the terminal, and the server serves until Ctrl-C.
+
+Run by `make run`, with an Ollama that answers at OLLAMA_BASE_URL. Where standard output is no terminal it stops
+everything after the generation.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+BIN = Path(sys.executable).parent
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 45.0
+POLL_S = 0.1
+MAX_OUTPUT_TOKENS = 48
+
+HOW_TO_CALL = """
+Serving at {address}. Call it from another terminal:
+  {bin}/eudai generate "Once upon a time"
+  grpcurl -plaintext -d '{{"model":"{model}","prompt":"hi"}}' {address} eudai.v1.GenerationService/Generate
+Ctrl-C stops it.
+"""
+
+
+def main(prompt: str) -> int:
+    """Exit code: 0 if the generation was whole."""
+    env = {"EUDAI_LAME_DUCK": "0", **os.environ}
+    model = env.get("EUDAI_MODEL") or "gemma3:270m"
+    address = env.get("EUDAI_LISTEN") or "127.0.0.1:50051"
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen([BIN / "eudai-server"], env=env, stdout=log, stderr=log, start_new_session=True)
+        try:
+            if not wait_until_ready(server, env, log):
+                return 1
+            print(f"eudai: {model} at {address} is asked to go on from: {prompt}", file=sys.stderr, flush=True)
+            command = [BIN / "eudai", "generate", "--model", model, "--max-output-tokens", str(MAX_OUTPUT_TOKENS), prompt]
+            code = subprocess.call(command, env=env)
+            if code == 0 and sys.stdout.isatty():
+                print(HOW_TO_CALL.format(address=address, bin=os.path.relpath(BIN), model=model), flush=True)
+                server.wait()
+        except KeyboardInterrupt:
+            code = 0
+        finally:
+            stop(server)
+    return code
+
+
+def wait_until_ready(server: "subprocess.Popen[bytes]", env: dict[str, str], log: IO[bytes]) -> bool:
+    """Poll its health; say what it logged where it does not become ready."""
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline_s and server.poll() is None:
+        check = [BIN / "eudai", "healthcheck"]
+        if subprocess.call(check, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+            return True
+        time.sleep(POLL_S)
+    log.seek(0)
+    print(f"eudai: the server did not become ready:\n{log.read().decode(errors='replace')}", file=sys.stderr, flush=True)
+    return False
+
+
+def stop(server: "subprocess.Popen[bytes]") -> None:
+    """Let it drain; a second Ctrl-C cuts."""
+    signal.signal(signal.SIGINT, lambda *_: server.terminate())
+    server.terminate()
+    try:
+        server.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    sys.exit(main(sys.argv[1]))

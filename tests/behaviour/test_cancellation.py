@@ -1,0 +1,144 @@
+"""Whoever leaves stops the model: the stream to Ollama closes, at once and every time. Only a load that others may want goes on."""
+
+import asyncio
+import time
+
+import grpc
+import pytest
+from eudai.v1 import generation_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+from scripted_ollama import END, HEADERS_STREAM, Exchange, ScriptedOllama, chunk, done, line, reply
+from serving import Server, collect, config_for, serving, text_of
+
+REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
+ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (chunk(line(response="x", done=False)), 0.002)]]
+CLOSED_TIMEOUT_S = 2.0
+
+
+async def closed(exchange: Exchange) -> None:
+    """Wait until a connection ended."""
+    async with asyncio.timeout(CLOSED_TIMEOUT_S):
+        await exchange.closed.wait()
+
+
+async def test_cancelling_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = ENDLESS
+    call = server.generation.Generate(REQUEST)
+    for _ in range(4):
+        await call.read()
+    call.cancel()
+    exchange = ollama.sent_to("/api/generate")[0]
+    await closed(exchange)
+
+    assert ollama.open_connections <= 2  # the probe's
+
+
+async def test_a_deadline_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = ENDLESS
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        async for _ in server.generation.Generate(REQUEST, timeout=0.3):
+            pass
+    await closed(ollama.sent_to("/api/generate")[0])
+
+    assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_cancelling_before_the_first_event_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [60.0]
+    call = server.generation.Generate(REQUEST)
+    reading = asyncio.ensure_future(call.read())
+    while not ollama.sent_to("/api/generate"):
+        await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await closed(ollama.sent_to("/api/generate")[0])
+
+
+async def test_a_reader_that_stops_reading_and_leaves_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
+    flood = chunk(b"".join(line(response="x" * 1000, done=False) for _ in range(60)))
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, *[flood] * 1000]
+    call = server.generation.Generate(REQUEST)
+    await call.read()
+    await asyncio.sleep(0.5)  # the server's write is blocked by flow control now
+    call.cancel()
+    await closed(ollama.sent_to("/api/generate")[0])
+
+
+async def test_cancels_at_any_moment_leave_nothing(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = ENDLESS
+    for milliseconds in range(60):
+        call = server.generation.Generate(REQUEST)
+        await asyncio.sleep(milliseconds / 2000)
+        call.cancel()
+    for exchange in ollama.sent_to("/api/generate"):
+        await closed(exchange)
+    ollama.scripts.clear()
+
+    assert text_of(await collect(server, prompt="still there?")) == "Hello world"
+
+
+async def test_a_caller_who_leaves_does_not_abort_the_load(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.load_script = [0.5, *reply(200, {"done": True, "done_reason": "load"})]
+    leaving = server.generation.Generate(REQUEST)
+    reading = asyncio.ensure_future(leaving.read())
+    while not ollama.loads():
+        await asyncio.sleep(0.01)
+    begin_s = time.monotonic()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    released_s = time.monotonic() - begin_s
+    load = ollama.loads()[0]
+
+    assert released_s < 0.3
+    assert not load.closed.is_set()
+    assert text_of(await collect(server, prompt="hi")) == "Hello world"
+    assert len(ollama.loads()) == 1
+
+
+async def test_ten_callers_share_one_load(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.load_script = [0.2, *reply(200, {"done": True, "done_reason": "load"})]
+    answers = await asyncio.gather(*(collect(server, prompt="hi") for _ in range(10)))
+
+    assert {text_of(answer) for answer in answers} == {"Hello world"}
+    assert len(ollama.loads()) == 1
+
+
+async def test_other_load_options_are_another_load(server: Server, ollama: ScriptedOllama) -> None:
+    request = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
+    request.load.context_length = 2048
+    await collect(server, prompt="hi")
+    [_ async for _ in server.generation.Generate(request, timeout=10)]
+
+    assert [exchange.body["options"] for exchange in ollama.loads()] == [{}, {"num_ctx": 2048}]
+
+
+async def test_a_time_budget_ends_gracefully(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = ENDLESS
+    events = await collect(server, prompt="hi", time_budget=Duration(nanos=300_000_000))
+    finished = events[-1].finished
+
+    assert finished.reason == pb.FINISH_REASON_TIME_BUDGET
+    assert text_of(events).startswith("xx")
+    assert not finished.usage.HasField("output_tokens")
+    await closed(ollama.sent_to("/api/generate")[0])
+
+
+async def test_a_time_budget_spent_before_the_first_word_still_ends_gracefully(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [60.0]
+    events = await collect(server, prompt="hi", time_budget=Duration(nanos=200_000_000))
+
+    assert [event.WhichOneof("event") for event in events] == ["started", "finished"]
+
+
+async def test_a_silent_ollama_is_given_up(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="x", done=False)), 60.0, chunk(done()), END]
+    async with serving(config_for(ollama.url, event_timeout_s=0.2)) as server:
+        await server.until("", "SERVING")
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await collect(server, prompt="hi")
+
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "0.2 s" in (failure.value.details() or "")
+    await closed(ollama.sent_to("/api/generate")[0])

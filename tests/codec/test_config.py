@@ -1,0 +1,69 @@
+"""The environment is read once, and what does not hold is named with its reason."""
+
+import pytest
+from eudai_server.config import UNSUPPORTED, VARIABLES, Config, ConfigError
+
+BAD = [
+    ("OLLAMA_BASE_URL", "localhost:11434"),
+    ("OLLAMA_BASE_URL", "ftp://host"),
+    ("OLLAMA_BASE_URL", "http://user:secret@host"),
+    ("OLLAMA_BASE_URL", "http://host:99999"),
+    ("OLLAMA_BASE_URL", "http://host/?x=1"),
+    ("EUDAI_LISTEN", "50051"),
+    ("EUDAI_LISTEN", "127.0.0.1:port"),
+    ("EUDAI_LISTEN", "127.0.0.1:70000"),
+    ("EUDAI_REFLECTION", "yes"),
+    ("EUDAI_ADMIN", "1"),
+    ("EUDAI_LOAD_OPTIONS", "TRUE"),
+    ("EUDAI_FIRST_EVENT_TIMEOUT", "0"),
+    ("EUDAI_EVENT_TIMEOUT", "-1"),
+    ("EUDAI_DRAIN_GRACE", "30s"),
+    ("EUDAI_LAME_DUCK", "inf"),
+    ("EUDAI_LAME_DUCK", "nan"),
+    ("EUDAI_DRAIN_GRACE", "1e9"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text"), BAD)
+def test_a_bad_value_names_the_variable_and_the_reason(variable: str, text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Config.from_env({variable: text})
+
+    assert str(error.value).startswith(f"{variable} must ") or "port" in str(error.value).lower()
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("variable", UNSUPPORTED)
+def test_a_protection_that_is_not_there_is_not_promised(variable: str) -> None:
+    with pytest.raises(ConfigError, match=variable):
+        Config.from_env({variable: "/some/file"})
+
+
+def test_nothing_set_gives_the_defaults_and_an_empty_variable_is_unset() -> None:
+    assert Config.from_env({}) == Config() == Config.from_env(dict.fromkeys(VARIABLES, ""))
+
+
+def test_what_is_set_arrives() -> None:
+    env = {
+        "OLLAMA_BASE_URL": "https://ollama.internal:8443/base/",
+        "EUDAI_LISTEN": "[::]:50051",
+        "EUDAI_REFLECTION": "false",
+        "EUDAI_ADMIN": "true",
+        "EUDAI_LOAD_OPTIONS": "true",
+        "EUDAI_FIRST_EVENT_TIMEOUT": "2.5",
+        "EUDAI_EVENT_TIMEOUT": "3",
+        "EUDAI_DRAIN_GRACE": "0",
+        "EUDAI_LAME_DUCK": "0.5",
+    }
+
+    assert Config.from_env(env) == Config(
+        ollama_base_url="https://ollama.internal:8443/base",
+        listen="[::]:50051",
+        reflection=False,
+        admin=True,
+        load_options=True,
+        first_event_timeout_s=2.5,
+        event_timeout_s=3.0,
+        drain_grace_s=0.0,
+        lame_duck_s=0.5,
+    )

@@ -1,0 +1,117 @@
+"""Bytes of Ollama's stream become the same events, however they are cut."""
+
+import json
+
+import pytest
+from eudai_server.errors import Reason
+from eudai_server.generation import Channel, Delta, Finished, FinishReason
+from eudai_server.ollama.decode import LINE_BYTES_MAX, StreamDecoder
+from hypothesis import given, settings, strategies as st
+from scripted_ollama import done, line
+
+LOGPROBS = st.lists(st.builds(lambda token, value: {"token": token, "logprob": value}, st.text(max_size=3), st.floats(-9, 0)), max_size=2)
+LINES = st.lists(
+    st.builds(
+        lambda text, thinking, logprobs: line(response=text, thinking=thinking, done=False, logprobs=logprobs),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+        st.text(max_size=3),
+        LOGPROBS,
+    ),
+    max_size=12,
+)
+
+Whole = tuple[list[tuple[Channel, str, list[object]]], object, Reason | None]
+
+
+def decode(pieces: list[bytes]) -> Whole:
+    """Everything that comes of these pieces, neighbouring deltas of a channel joined."""
+    decoder = StreamDecoder("m")
+    events: list[Delta | Finished] = []
+    for piece in pieces:
+        events += decoder.feed(piece)
+    events += decoder.close()
+    joined: list[tuple[Channel, str, list[object]]] = []
+    for event in events:
+        if isinstance(event, Delta):
+            assert event.text, "a delta is never empty"
+            if joined and joined[-1][0] is event.channel:
+                channel, text, logprobs = joined.pop()
+                joined.append((channel, text + event.text, [*logprobs, *event.logprobs]))
+            else:
+                joined.append((event.channel, event.text, list(event.logprobs)))
+    finished = next((event for event in events if isinstance(event, Finished)), None)
+    assert decoder.finished == (finished is not None)
+    return joined, finished, decoder.failure.reason if decoder.failure else None
+
+
+@settings(max_examples=2000)
+@given(st.data(), LINES, st.booleans())
+def test_any_cut_gives_the_same_events(data: st.DataObject, lines: list[bytes], whole: bool) -> None:  # noqa: FBT001 - hypothesis passes it so
+    stream = b"".join([*lines, done()] if whole else lines)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    pieces = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+
+    expected = decode([stream])
+
+    assert decode(pieces) == expected
+    assert (expected[2] is None) == whole
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.binary(max_size=60), max_size=6))
+def test_no_bytes_do_harm(pieces: list[bytes]) -> None:
+    _, finished, reason = decode(pieces)
+
+    assert (finished is None) == (reason is not None)
+
+
+def test_a_byte_at_a_time_is_enough() -> None:
+    stream = line(response="Grüße", done=False) + done()
+
+    assert decode([bytes([byte]) for byte in stream]) == decode([stream])
+
+
+def test_the_last_line_may_lack_its_end() -> None:
+    assert decode([done().rstrip()])[2] is None
+
+
+def test_what_came_before_a_bad_line_is_kept() -> None:
+    decoder = StreamDecoder("m")
+    events = decoder.feed(line(response="kept", done=False) + b"{nonsense}\n")
+
+    assert [event.text for event in events if isinstance(event, Delta)] == ["kept"]
+    assert decoder.failure is not None
+    assert decoder.feed(done()) == []
+
+
+def test_a_line_is_bounded_complete_or_not() -> None:
+    for stream in (b"x" * (LINE_BYTES_MAX + 1), b'"' + b"x" * LINE_BYTES_MAX + b'"\n'):
+        assert decode([stream])[2] is Reason.BACKEND_FAILURE
+
+
+def test_fields_of_a_newer_ollama_are_passed_over() -> None:
+    stream = json.dumps({"response": "a", "new": {"deep": [1]}, "done": False}).encode() + b"\n" + done()
+
+    assert decode([stream])[0] == [(Channel.TEXT, "a", [])]
+
+
+@pytest.mark.parametrize(
+    ("word", "tokens", "expected"),
+    [
+        ("stop", 5, FinishReason.STOP),
+        ("length", 10, FinishReason.LENGTH),
+        ("length", 93, FinishReason.CONTEXT_LENGTH),
+        ("length", 5, FinishReason.LENGTH),
+        ("new", 5, FinishReason.UNSPECIFIED),
+    ],
+)
+def test_the_reason_tells_which_limit_was_reached(word: str, tokens: int, expected: FinishReason) -> None:
+    limit = 10 if tokens == 10 else None
+    finished = StreamDecoder("m", context_length=100, max_output_tokens=limit).feed(done(word, prompt=7, output=tokens))[0]
+
+    assert isinstance(finished, Finished)
+    assert (finished.reason, finished.backend_reason) == (expected, word)
+
+
+def test_an_error_line_speaks_before_anything_else_in_it() -> None:
+    assert decode([b'{"error":"model \\"x\\" not found","response":7}\n'])[2] is not None

@@ -1,0 +1,63 @@
+"""A request is judged: never anything but a Generation or a ServiceError comes of it."""
+
+from eudai.v1 import generation_service_pb2 as pb, options_pb2
+from eudai_server.errors import ServiceError
+from eudai_server.generation import Generation
+from eudai_server.rpc.decode import generation_from, parse
+from eudai_server.rpc.violations import violations_of
+from hypothesis import given, settings, strategies as st
+
+
+@settings(max_examples=1500)
+@given(st.binary(max_size=200))
+def test_no_bytes_do_harm(data: bytes) -> None:
+    try:
+        request = parse(pb.GenerateRequest, data)
+        generation = generation_from(request, id="g", arrived_s=0.0, load_options=True)
+    except ServiceError:
+        return
+
+    assert isinstance(generation, Generation)
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(sorted(field.name for field in options_pb2.SamplingOptions.DESCRIPTOR.fields if field.name != "seed")),
+    st.one_of(st.integers(-(2**31), 2**31 - 1), st.floats()),
+)
+def test_a_sampling_value_is_kept_or_named(name: str, value: float) -> None:
+    sampling = options_pb2.SamplingOptions()
+    try:
+        setattr(sampling, name, value)
+    except TypeError:
+        return
+    request = pb.GenerateRequest(model="m", prompt="x", sampling=sampling)
+    fields = [violation.field for violation in violations_of(request)]
+
+    assert fields in ([], [f"sampling.{name}"])
+    if not fields:
+        assert generation_from(request, id="g", arrived_s=0.0, load_options=True).sampling == {name: getattr(sampling, name)}
+
+
+def test_every_sampling_and_load_field_is_judged() -> None:
+    sampling = options_pb2.SamplingOptions(**{field.name: 1 for field in options_pb2.SamplingOptions.DESCRIPTOR.fields})
+    load = options_pb2.LoadOptions(**{field.name: 4 for field in options_pb2.LoadOptions.DESCRIPTOR.fields if field.name != "keep_alive"})  # type: ignore[arg-type]
+    load.keep_alive.seconds = 60
+    request = pb.GenerateRequest(model="m", prompt="x", sampling=sampling, load=load)
+    generation = generation_from(request, id="g", arrived_s=0.0, load_options=True)
+
+    assert len(generation.sampling) == len(sampling.ListFields())
+    assert len(generation.load.options) == len(load.ListFields()) - 1
+    assert generation.load.keep_alive_s == 60
+
+
+def test_zero_is_not_unset() -> None:
+    request = pb.GenerateRequest(model="m", prompt="x", sampling=options_pb2.SamplingOptions(temperature=0))
+
+    assert generation_from(request, id="g", arrived_s=0.0, load_options=False).sampling == {"temperature": 0}
+
+
+def test_an_empty_load_needs_no_operator() -> None:
+    request = pb.GenerateRequest(model="m", prompt="x", load=options_pb2.LoadOptions())
+
+    assert generation_from(request, id="g", arrived_s=0.0, load_options=False).load.options == ()

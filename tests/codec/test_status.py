@@ -1,0 +1,59 @@
+"""One table turns causes into codes, and the proto, the code and the table name the same causes."""
+
+from pathlib import Path
+
+import pytest
+from eudai.v1 import error_pb2, generation_service_pb2 as pb
+from eudai_server import generation as heart
+from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError, Violation
+from eudai_server.rpc.status import CODES, status_from, trailers_from
+
+PREFIX = "ERROR_REASON_"
+DETAILS_BYTES_MAX = 4096
+
+
+def test_the_reasons_are_the_protos() -> None:
+    proto = {name.removeprefix(PREFIX) for name in error_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118 - an enum wrapper, no dict
+
+    assert set(Reason) == proto
+    assert set(CODES) == set(Reason)
+
+
+def test_each_code_is_the_one_its_comment_promises() -> None:
+    text = (Path(__file__).parents[2] / "proto/eudai/v1/error.proto").read_text()
+    for reason, code in CODES.items():
+        comment = text[: text.index(f"{PREFIX}{reason} =")].rpartition(";")[2]
+
+        assert f"// {code.name}" in comment, reason
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "prefix"),
+    [
+        (heart.Phase, pb.GenerationPhase, "GENERATION_PHASE_"),
+        (heart.FinishReason, pb.FinishReason, "FINISH_REASON_"),
+        (heart.GenerationWarningCode, pb.GenerationWarningCode, "GENERATION_WARNING_CODE_"),
+        (heart.ReasoningEffort, pb.ReasoningEffort, "REASONING_EFFORT_"),
+    ],
+)
+def test_the_enumerations_are_the_protos(ours: type[heart.Phase], theirs: "type[pb.GenerationPhase]", prefix: str) -> None:
+    assert {f"{prefix}{name}" for name in ours} | {f"{prefix}UNSPECIFIED"} == set(theirs.keys())
+
+
+def test_the_longest_details_stay_under_four_kibibytes() -> None:
+    worst = [
+        InvalidRequestError([Violation("f" * 500, "d" * 500)] * 1000),
+        ModelNotFoundError("m" * 512),
+        ServiceError(Reason.QUEUE_FULL, "m" * 5000, metadata={"a": "b" * 5000}, retry_after_s=1.5),
+    ]
+    failure = error_pb2.GenerationFailure(generation_id="0" * 32, phase=pb.GENERATION_PHASE_GENERATING, output_sent=True)
+
+    assert all(len(status_from(error, failure).SerializeToString()) < DETAILS_BYTES_MAX for error in worst)
+
+
+def test_only_what_never_ran_may_be_repeated() -> None:
+    ran = ServiceError(Reason.BACKEND_STALLED, "x")
+    never_ran = ServiceError(Reason.QUEUE_FULL, "x", retry_after_s=0.25)
+
+    assert dict(trailers_from(ran, status_from(ran)))["grpc-retry-pushback-ms"] == "-1"
+    assert dict(trailers_from(never_ran, status_from(never_ran)))["grpc-retry-pushback-ms"] == "250"

@@ -1,0 +1,45 @@
+"""A failed call goes in; its code, reason and unpacked details come out."""
+
+from typing import Any
+
+import grpc
+import pytest
+from eudai.v1 import error_pb2
+from google.rpc import error_details_pb2, status_pb2
+from serving import Server, collect
+
+
+class Refusal:
+    """A failed call, its details unpacked."""
+
+    def __init__(self, failure: grpc.aio.AioRpcError) -> None:
+        self.code = failure.code()
+        self.message = failure.details() or ""
+        self.trailers = dict(failure.trailing_metadata() or ())
+        self.raw = bytes(self.trailers.get("grpc-status-details-bin", b""))
+        self.details: dict[str, Any] = {}
+        for packed in status_pb2.Status.FromString(self.raw).details:
+            name = packed.TypeName()
+            kind = error_pb2.GenerationFailure if name.startswith("eudai") else getattr(error_details_pb2, name.rpartition(".")[2])
+            detail: Any = kind()
+            packed.Unpack(detail)
+            self.details[name.rpartition(".")[2]] = detail
+
+    @property
+    def reason(self) -> str:
+        """Its ErrorInfo's."""
+        info = self.details["ErrorInfo"]
+        assert info.domain == "eudai"
+        return str(info.reason)
+
+    @property
+    def fields(self) -> list[str]:
+        """Every field that is wrong."""
+        return [violation.field for violation in self.details["BadRequest"].field_violations]
+
+
+async def refusal(server: Server, **fields: Any) -> Refusal:
+    """Make a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await collect(server, **fields)
+    return Refusal(failure.value)

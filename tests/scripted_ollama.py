@@ -1,0 +1,195 @@
+"""An Ollama that plays bytes over TCP: the only double in the suite. tests/system/test_faithful.py holds it to the real one.
+
+A script is a list of steps for one answer: bytes are sent, a number is a pause in seconds, an Event is waited for,
+RESET breaks the connection off, and the end of the list closes it.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+RESET = object()
+Step = bytes | float | asyncio.Event | object
+Script = Sequence[Step]
+Answer = Script | Callable[["Exchange"], Script]
+
+HEADERS_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+STREAM_LIMIT = 64 << 20
+
+
+def chunk(data: bytes) -> bytes:
+    """One HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def line(**fields: Any) -> bytes:
+    """One NDJSON line."""
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def done(reason: str = "stop", prompt: int = 3, output: int = 2) -> bytes:
+    """The last line of a generation."""
+    return line(
+        response="",
+        done=True,
+        done_reason=reason,
+        prompt_eval_count=prompt,
+        eval_count=output,
+        total_duration=9_000_000,
+        load_duration=1_000_000,
+        prompt_eval_duration=2_000_000,
+        eval_duration=6_000_000,
+    )
+
+
+def stream(*lines: bytes) -> Script:
+    """A whole streamed answer, a chunk a line as Ollama flushes it."""
+    return [HEADERS_STREAM, *(chunk(data) for data in lines), END]
+
+
+def words(*texts: str, reason: str = "stop") -> Script:
+    """A whole generation of these pieces."""
+    return stream(*(line(response=text, done=False) for text in texts), done(reason, output=len(texts)))
+
+
+def reply(status: int, body: object, content_type: str = "application/json; charset=utf-8") -> Script:
+    """A whole plain answer."""
+    data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    head = f"HTTP/1.1 {status} Status\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
+    return [head.encode() + data]
+
+
+def error(status: int, message: str) -> Script:
+    """An answer as Ollama words its failures."""
+    return reply(status, {"error": message})
+
+
+@dataclass(eq=False)
+class Exchange:
+    """One request and when its connection ended."""
+
+    route: str
+    body: dict[str, Any]
+    headers: dict[str, str]
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    closed_s: float = 0.0
+
+
+class ScriptedOllama:
+    """Has two models; answers each route with its script, or as an idle Ollama would."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, dict[str, Any]] = {
+            "gemma3:270m": {"digest": "14" * 32, "capabilities": ["completion"]},
+            "deepseek-r1:1.5b": {"digest": "de" * 32, "capabilities": ["completion", "thinking"]},
+        }
+        self.resident: set[str] = set()
+        self.scripts: dict[str, Answer] = {}
+        self.exchanges: list[Exchange] = []
+        self.load_script: Script | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """For OLLAMA_BASE_URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that somebody holds."""
+        return len(self._tasks)
+
+    def sent_to(self, route: str) -> list[Exchange]:
+        """Requests to a route that were no loads."""
+        return [exchange for exchange in self.exchanges if exchange.route == route and not _is_load(exchange)]
+
+    def loads(self) -> list[Exchange]:
+        """Requests that loaded a model and did nothing else."""
+        return [exchange for exchange in self.exchanges if _is_load(exchange)]
+
+    async def start(self) -> None:
+        """Listen, at the same port again after a stop."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=STREAM_LIMIT)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening and drop every connection."""
+        if self._server:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        exchange = None
+        try:
+            exchange = await _read(reader)
+            self.exchanges.append(exchange)
+            playing = asyncio.ensure_future(self._play(self._script(exchange), writer))
+            leaving = asyncio.ensure_future(reader.read())
+            await asyncio.wait((playing, leaving), return_when=asyncio.FIRST_COMPLETED)
+            for task in (playing, leaving):
+                task.cancel()
+            await asyncio.gather(playing, leaving, return_exceptions=True)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+            if exchange:
+                exchange.closed_s = time.monotonic()
+                exchange.closed.set()
+
+    async def _play(self, script: Script, writer: asyncio.StreamWriter) -> None:
+        for step in script:
+            match step:
+                case bytes():
+                    writer.write(step)
+                    await writer.drain()
+                case float() | int():
+                    await asyncio.sleep(step)
+                case asyncio.Event():
+                    await step.wait()
+                case _:
+                    writer.transport.abort()
+
+    def _script(self, exchange: Exchange) -> Script:
+        if exchange.route in self.scripts and not _is_load(exchange):
+            answer = self.scripts[exchange.route]
+            return answer(exchange) if callable(answer) else answer
+        match exchange.route:
+            case "/api/tags":
+                return reply(200, {"models": [{"name": name, **facts} for name, facts in self.models.items()]})
+            case "/api/ps":
+                return reply(200, {"models": [{"name": name, **self.models[name], "context_length": 4096} for name in self.resident]})
+        model = exchange.body.get("model", "")
+        if model not in self.models:
+            return error(404, f"model '{model}' not found")
+        if not _is_load(exchange):
+            return words("Hello", " world")
+        self.resident.add(model)
+        return self.load_script or reply(200, {"model": model, "response": "", "done": True, "done_reason": "load"})
+
+
+def _is_load(exchange: Exchange) -> bool:
+    return exchange.route == "/api/generate" and "prompt" not in exchange.body
+
+
+async def _read(reader: asyncio.StreamReader) -> Exchange:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in head[1:] if text)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Exchange(head[0].split()[1], json.loads(body) if body else {}, headers)

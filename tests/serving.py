@@ -1,0 +1,86 @@
+"""A configuration goes in; a real server in this process, and ways to call it, come out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import grpc
+from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
+from eudai_server.app import App
+from eudai_server.config import Config
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+LEFTOVER_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that listens, and a channel to it."""
+
+    app: App
+    address: str
+    channel: Any  # its annotations know no calls without a generated stub
+
+    @property
+    def generation(self) -> Any:
+        """The service under test."""
+        return rpc.GenerationServiceStub(self.channel)
+
+    async def health(self, name: str) -> str:
+        """The status of a health name."""
+        answer = await health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+    async def until(self, name: str, status: str, timeout_s: float = 5.0) -> None:
+        """Wait until a health name has a status."""
+        async with asyncio.timeout(timeout_s):
+            while await self.health(name) != status:
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[Server]:
+    """A real server in this process, on a port of its own; nothing of it is left afterwards."""
+    before = asyncio.all_tasks()
+    app = App(config)
+    port = await app.start()
+    address = f"127.0.0.1:{port}"
+    try:
+        async with grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel:
+            yield Server(app, address, channel)
+    finally:
+        await app.drain()
+    await _nothing_is_left(before)
+
+
+async def _nothing_is_left(before: set["asyncio.Task[Any]"]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + LEFTOVER_TIMEOUT_S
+    while left := [task for task in asyncio.all_tasks() - before if "eudai_server" in repr(task)]:
+        assert loop.time() < deadline_s, f"tasks are left: {left}"
+        await asyncio.sleep(0.01)
+
+
+def config_for(url: str, **changes: Any) -> Config:
+    """What a test's server is told, with short waits."""
+    config = Config(ollama_base_url=url, listen="127.0.0.1:0", lame_duck_s=0.0, drain_grace_s=2.0, load_options=True)
+    return replace(config, **changes)
+
+
+async def collect(server: Server, **fields: Any) -> list[pb.GenerateResponse]:
+    """Every event of one generation."""
+    fields.setdefault("model", "gemma3:270m")
+    call = server.generation.Generate(pb.GenerateRequest(**fields), timeout=60)
+    return [event async for event in call]
+
+
+def kinds(events: list[pb.GenerateResponse]) -> list[str]:
+    """The kinds of events, in order."""
+    return [event.WhichOneof("event") or "" for event in events]
+
+
+def text_of(events: list[pb.GenerateResponse]) -> str:
+    """The answer's text."""
+    return "".join(event.delta.text for event in events)
