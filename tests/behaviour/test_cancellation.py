@@ -105,6 +105,14 @@ async def test_ten_callers_share_one_load(server: Server, ollama: ScriptedOllama
     assert len(ollama.loads()) == 1
 
 
+async def test_the_time_of_the_load_is_told(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.load_script = [0.3, *reply(200, {"done": True, "done_reason": "load"})]
+    cold, warm = [(await collect(server, prompt="hi"))[-1].finished.timings for _ in range(2)]
+
+    assert cold.load.ToMilliseconds() >= 300
+    assert warm.load.ToMilliseconds() < 300
+
+
 async def test_other_load_options_are_another_load(server: Server, ollama: ScriptedOllama) -> None:
     request = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
     request.load.context_length = 2048

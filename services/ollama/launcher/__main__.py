@@ -29,8 +29,9 @@ def start(cache: Cache, base_url: str) -> bool:
     """True if an Ollama had to be started."""
     version = answers(base_url)
     if version is None:
-        ollama = obtain(cache)
-        Process(cache, base_url).start(ollama)
+        process = Process(cache, base_url)
+        process.require_here()
+        process.start(obtain(cache))
     say(f"Ollama {answers(base_url)} at {base_url}{'' if version is None else ', which was there already'}")
     ensure_models(base_url, cache)
     return version is None

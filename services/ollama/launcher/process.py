@@ -46,14 +46,17 @@ class Process:
     def _pid_file(self) -> Path:
         return self.cache.state / f"ollama-{urllib.parse.urlsplit(self.base_url).port or 80}.pid"
 
-    def start(self, ollama: Path) -> None:
-        """Start it and wait until it answers, for a minute at most."""
-        url = urllib.parse.urlsplit(self.base_url)
-        if url.hostname not in LOOPBACK:
+    def require_here(self) -> None:
+        """Only this machine's Ollama can be started; say so before a minute is spent on building one."""
+        if urllib.parse.urlsplit(self.base_url).hostname not in LOOPBACK:
             raise LaunchError(
                 f"nothing answers at {self.base_url}, and only an Ollama on this machine can be started; "
                 "start it there, or unset OLLAMA_BASE_URL"
             )
+
+    def start(self, ollama: Path) -> None:
+        """Start it and wait until it answers, for a minute at most."""
+        url = urllib.parse.urlsplit(self.base_url)
         home = self.cache.state / "home"
         home.mkdir(parents=True, exist_ok=True)
         env = {

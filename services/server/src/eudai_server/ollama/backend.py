@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -67,11 +68,13 @@ class OllamaBackend:
         self._probe.require_up()
         # Before the load, so that nobody loads a model to learn that it is the wrong one, and after it, when more is known.
         _check_digest(generation, self._catalog.facts(generation.model))
+        load_begin_ns = time.monotonic_ns()
         if not self._loader.is_loaded(generation.model, generation.load):
             yield [Progress(Phase.LOADING_MODEL)]
             await self._load(generation)
             _check_digest(generation, self._catalog.facts(generation.model))
         yield [Progress(Phase.EVALUATING_PROMPT)]
+        load_ns = time.monotonic_ns() - load_begin_ns
         start_time = datetime.now(UTC)
         facts = self._catalog.facts(generation.model)
         answer, truncated = await self._open(generation, facts)
@@ -81,7 +84,7 @@ class OllamaBackend:
                 first.insert(0, _TRUNCATED)
             async with aclosing(self._events(generation, facts, answer)) as batches:
                 async for batch in batches:
-                    yield [*first, *batch]
+                    yield [*first, *(_with_load(event, load_ns) for event in batch)]
                     first = []
 
     async def _load(self, generation: Generation) -> None:
@@ -146,6 +149,14 @@ _TRUNCATED = GenerationWarning(
 
 def _started(facts: Facts, start_time: datetime) -> Started:
     return Started(facts.name, facts.digest, facts.context_length, start_time)
+
+
+def _with_load(event: Delta | Finished, load_ns: int) -> Event:
+    """Ollama counts only what it waited for the model in this request; the load before it was ours."""
+    if isinstance(event, Delta):
+        return event
+    timings = replace(event.timings, load_ns=load_ns + (event.timings.load_ns or 0))
+    return replace(event, timings=timings)
 
 
 def _check_digest(generation: Generation, facts: Facts) -> None:

@@ -1,0 +1,69 @@
+"""A command goes in; a running process, stopped at the end, comes out."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+TIMEOUT_S = 30.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def eudai_server(**env: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """The installed server as a process of its own; its address and the process."""
+    address = f"127.0.0.1:{free_port()}"
+    variables = {**os.environ, "EUDAI_LISTEN": address, "EUDAI_LAME_DUCK": "0", **env}
+    process = subprocess.Popen([BIN / "eudai-server"], env=variables, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until_ready(address, process)
+        yield address, process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+
+
+def wait_until_ready(address: str, process: "subprocess.Popen[str]", service: str = "") -> None:
+    """Wait for its health."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while eudai(address, "healthcheck", "--service", service).returncode:
+        assert process.poll() is None, "the server ended"
+        assert time.monotonic() < deadline_s, "the server did not become ready"
+        time.sleep(0.1)
+
+
+def eudai(address: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    """The command line client, run to its end."""
+    command = [str(BIN / "eudai"), "--address", address, *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+def grpcurl(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The real grpcurl, run to its end."""
+    return subprocess.run([str(BIN / "grpcurl"), "-plaintext", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+def runner() -> psutil.Process:
+    """The process in which Ollama runs gemma3:270m."""
+    return next(
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "llama-server" in " ".join(process.info["cmdline"] or ()) and "--embedding" not in process.info["cmdline"]
+    )

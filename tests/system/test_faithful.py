@@ -1,0 +1,118 @@
+"""The same scenarios on the scripted Ollama and the real one give the same outcome, so that the double stays faithful."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
+from refusal import Refusal
+from scripted_ollama import Answer, ScriptedOllama, done, error, line, stream
+from serving import Server, collect, config_for, kinds, serving
+
+EMBEDDER = "all-minilm:latest"
+SHORT = options_pb2.StopOptions(max_output_tokens=4)
+WORD = line(response=" the", done=False)
+TOKEN = line(response=" the", done=False, logprobs=[{"token": " the", "logprob": -1.0, "bytes": [32, 116, 104, 101]}])
+CHAT_WORD = line(message={"role": "assistant", "content": " the"}, done=False)
+TOO_LONG = '{"error":{"code":400,"message":"request (6002 tokens) exceeds the available context size (4096 tokens), try increasing it"}}'
+NO_THINKING = '"gemma3:270m" does not support thinking'
+
+
+def conversation(*texts: str) -> pb.Conversation:
+    """Turns of a user and an assistant."""
+    roles = (content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT)
+    turns = (content_pb2.Message(role=roles[index % 2], parts=[content_pb2.Part(text=text)]) for index, text in enumerate(texts))
+    return pb.Conversation(messages=turns)
+
+
+# What is asked for, what the double answers, and what must come of it: the kinds of events, or the reason of a refusal.
+SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] = {
+    "a prompt": ({"prompt": "The capital of France is"}, {}, ["started", "delta", "finished"]),
+    "a raw prompt": ({"raw_prompt": "The capital of France is"}, {}, ["started", "delta", "finished"]),
+    "a conversation": (
+        {"conversation": conversation("Hi", "Hello", "How are you?"), "system": "Be kind."},
+        {"/api/chat": stream(CHAT_WORD, CHAT_WORD, done("length"))},
+        ["started", "delta", "finished"],
+    ),
+    "a schema": (
+        {"prompt": "A city:", "format": pb.OutputFormat(json_schema='{"type":"object","properties":{"name":{"type":"string"}}}')},
+        {},
+        ["started", "delta", "finished"],
+    ),
+    "log probabilities": (
+        {"prompt": "The capital", "logprobs": pb.LogprobOptions(alternatives=2)},
+        {"/api/generate": stream(TOKEN, TOKEN, done("length"))},
+        ["started", "delta", "finished"],
+    ),
+    "load options": ({"prompt": "x", "load": options_pb2.LoadOptions(context_length=2048)}, {}, ["started", "delta", "finished"]),
+    "dropping the oldest messages": (
+        {
+            "conversation": conversation("hello " * 2000, "hi " * 1500, "tell me " * 500),
+            "context_overflow": pb.CONTEXT_OVERFLOW_DROP_OLDEST,
+        },
+        {"/api/chat": lambda exchange: stream(CHAT_WORD, done()) if exchange.body["truncate"] else error(400, TOO_LONG)},
+        ["warning", "started", "delta", "finished"],
+    ),
+    "too long a conversation": (
+        {"conversation": conversation("word " * 6000)},
+        {"/api/chat": error(400, TOO_LONG)},
+        "CONTEXT_LENGTH_EXCEEDED",
+    ),
+    "too long a prompt": ({"prompt": "word " * 6000}, {"/api/generate": error(400, TOO_LONG)}, "CONTEXT_LENGTH_EXCEEDED"),
+    "too long a raw prompt": ({"raw_prompt": "word " * 6000}, {"/api/generate": error(400, TOO_LONG)}, "CONTEXT_LENGTH_EXCEEDED"),
+    "an unknown model": ({"model": "nope", "prompt": "x"}, {}, "MODEL_NOT_FOUND"),
+    "an unknown model and a conversation": ({"model": "nope", "conversation": conversation("x")}, {}, "MODEL_NOT_FOUND"),
+    "a model in the cloud": (
+        {"model": "nope:cloud", "prompt": "x"},
+        {"load": error(403, "ollama cloud is disabled: remote model is unavailable")},
+        "CLOUD_DISABLED",
+    ),
+    "a model that only embeds": (
+        {"model": EMBEDDER, "prompt": "x"},
+        {"load": error(400, '"all-minilm:latest" does not support generate')},
+        "CAPABILITY_UNSUPPORTED",
+    ),
+    "an infill by a model that cannot": (
+        {"infill": pb.Infill(prefix="a", suffix="b")},
+        {"/api/generate": error(400, "registry.ollama.ai/library/gemma3:270m does not support insert")},
+        "CAPABILITY_UNSUPPORTED",
+    ),
+    "reasoning by a model that cannot": (
+        {"prompt": "x", "reasoning": pb.ReasoningOptions(effort=pb.REASONING_EFFORT_DEFAULT)},
+        {"/api/generate": error(400, NO_THINKING)},
+        "CAPABILITY_UNSUPPORTED",
+    ),
+    "another digest": ({"prompt": "x", "expected_digest": "sha256:" + "0" * 64}, {}, "DIGEST_MISMATCH"),
+}
+
+
+@pytest.fixture(params=["scripted", "real"])
+async def either(
+    request: pytest.FixtureRequest, ollama: ScriptedOllama, real_url: str
+) -> AsyncIterator[tuple[Server, ScriptedOllama | None]]:
+    """A server before one or the other."""
+    scripted = ollama if request.param == "scripted" else None
+    async with serving(config_for(scripted.url if scripted else real_url)) as server:
+        await server.until("", "SERVING")
+        yield server, scripted
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_the_double_and_the_real_one_agree(either: tuple[Server, ScriptedOllama | None], scenario: str) -> None:
+    server, scripted = either
+    request, answers, expected = SCENARIOS[scenario]
+    if scripted:
+        scripted.scripts.update({"/api/generate": stream(WORD, WORD, done("length")), **answers})
+        if "load" in answers:
+            scripted.models["nope:cloud"] = scripted.models[EMBEDDER] = {"digest": "0" * 64}
+            scripted.load_script = answers["load"]  # type: ignore[assignment]  # no scenario computes it
+    if isinstance(expected, str):
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await collect(server, stop=SHORT, **request)
+        assert Refusal(failure.value).reason == expected
+    else:
+        events = await collect(server, stop=SHORT, **request)
+        assert [kind for index, kind in enumerate(kinds(events)) if kind not in kinds(events)[:index]] == expected
+        assert events[-1].finished.usage.output_tokens > 0
+        assert events[-1].finished.reason in (pb.FINISH_REASON_LENGTH, pb.FINISH_REASON_STOP)

@@ -1,0 +1,102 @@
+"""The launcher says what is missing or in the way, and what to change."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import ROOT, free_port
+from scripted_ollama import ScriptedOllama
+
+LAUNCHER = ROOT / "services" / "ollama" / "launcher"
+
+
+def launch(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    """The launcher, run to its end."""
+    return subprocess.run(
+        [sys.executable, LAUNCHER, *arguments], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+async def test_a_port_taken_by_something_else(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/version"] = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]
+    ended = await asyncio.to_thread(launch, "start", OLLAMA_BASE_URL=ollama.url)
+
+    assert ended.returncode == 1
+    assert "something that is not Ollama listens" in ended.stderr
+    assert "OLLAMA_BASE_URL" in ended.stderr
+
+
+def test_an_ollama_elsewhere_that_does_not_answer() -> None:
+    ended = launch("start", OLLAMA_BASE_URL=f"http://127.0.0.2:{free_port()}")
+
+    assert ended.returncode == 1
+    assert "only an Ollama on this machine can be started" in ended.stderr
+
+
+def test_no_compiler() -> None:
+    ended = _require_compilers(PATH="/nowhere")
+
+    assert ended.returncode == 1
+    assert "on Debian: apt-get install gcc" in ended.stderr
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = launch("start", OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}", EUDAI_CACHE=str(tmp_path / "file" / "cache"))
+
+    assert ended.returncode == 1
+    assert "set EUDAI_CACHE to a folder you may write" in ended.stderr
+
+
+def test_nothing_to_stop(tmp_path: Path) -> None:
+    ended = launch("stop", OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}", EUDAI_CACHE=str(tmp_path))
+
+    assert ended.returncode == 0
+    assert "no Ollama of ours runs" in ended.stderr
+
+
+def test_a_wrong_call_shows_how() -> None:
+    ended = launch("dance")
+
+    assert ended.returncode == 64
+    assert "start" in ended.stderr
+
+
+def test_a_command_is_lent_an_ollama_and_gives_its_exit_code(real_url: str) -> None:
+    ended = launch(
+        "run", "--", sys.executable, "-c", "import os, sys; print(os.environ['OLLAMA_BASE_URL']); sys.exit(7)", OLLAMA_BASE_URL=real_url
+    )
+
+    assert ended.returncode == 7
+    assert ended.stdout.strip() == real_url
+
+
+@pytest.mark.parametrize("arguments", [("--no-such-flag",), ("--mmproj", "x")])
+def test_the_runner_refuses_a_flag_it_does_not_know(arguments: tuple[str, ...]) -> None:
+    ended = subprocess.run([sys.executable, LAUNCHER / "runner.py", *arguments], capture_output=True, text=True, timeout=10, check=False)
+
+    assert ended.returncode == 2
+    assert "unrecognized arguments" in ended.stderr
+
+
+def test_the_quantizer_copies_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("gguf")
+    quantizer = [sys.executable, str(LAUNCHER / "quantizer.py")]
+    copied = subprocess.run([*quantizer, "--flag", tmp_path / "in", tmp_path / "out", "COPY"], check=False)
+    refused = subprocess.run([*quantizer, tmp_path / "in", tmp_path / "out2", "q4_K_M"], capture_output=True, text=True, check=False)
+
+    assert copied.returncode == 0
+    assert (tmp_path / "out").read_text() == "gguf"
+    assert "cannot quantize to q4_K_M" in refused.stderr
+
+
+def _require_compilers(**env: str) -> "subprocess.CompletedProcess[str]":
+    code = (
+        f"import sys; sys.path.insert(0, {str(LAUNCHER)!r})\n"
+        "from progress import LaunchError\nfrom go import require_compilers\n"
+        "try:\n    require_compilers()\nexcept LaunchError as error:\n    sys.exit(str(error))"
+    )
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False)

@@ -1,0 +1,161 @@
+"""The installed programs, with the real Ollama: what an operator and a first-time user meet."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import grpc
+import psutil
+import pytest
+from eudai.v1 import generation_service_pb2 as pb
+from processes import BIN, ROOT, eudai, eudai_server, free_port, grpcurl, runner
+from serving import Server
+
+FIRST_CALL = '{"model":"gemma3:270m","prompt":"hi","stop":{"max_output_tokens":8}}'
+GENERATE = "eudai.v1.GenerationService/Generate"
+EXIT_CONFIG = 78
+
+
+def test_the_first_call_of_the_readme_streams_real_tokens(real_url: str) -> None:
+    with eudai_server(OLLAMA_BASE_URL=real_url) as (address, _):
+        listed = grpcurl(address, "list").stdout.split()
+        described = grpcurl(address, "describe")
+        called = grpcurl("-d", FIRST_CALL, address, GENERATE)
+
+    assert listed == [
+        "eudai.v1.EmbeddingService",
+        "eudai.v1.GenerationService",
+        "eudai.v1.ModelService",
+        "eudai.v1.ServerService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ]
+    assert described.returncode == 0
+    assert "rpc Generate ( .eudai.v1.GenerateRequest ) returns ( stream .eudai.v1.GenerateResponse );" in described.stdout
+    assert called.returncode == 0
+    assert '"finished"' in called.stdout
+
+
+def test_reflection_can_be_switched_off(real_url: str) -> None:
+    with eudai_server(OLLAMA_BASE_URL=real_url, EUDAI_REFLECTION="false") as (address, _):
+        assert "does not support the reflection API" in grpcurl(address, "list").stderr
+
+
+def test_the_command_line_client_streams_and_explains(real_url: str) -> None:
+    with eudai_server(OLLAMA_BASE_URL=real_url) as (address, _):
+        answered = eudai(address, "generate", "--max-output-tokens", "5", "--temperature", "0", "The capital of France is")
+        piped = eudai(address, "generate", "--max-output-tokens", "5", "-", stdin="Once upon a time")
+        refused = eudai(address, "generate", "--max-output-tokens", "-1", "hi")
+        unready = eudai(address, "healthcheck", "--service", "model/nope")
+
+    assert answered.returncode == 0
+    assert answered.stdout.strip()
+    assert "LENGTH, 6 tokens in, 5 out" in answered.stderr
+    assert piped.returncode == 0
+    assert refused.returncode == 1
+    assert "stop.max_output_tokens: must be more than 0" in refused.stderr
+    assert (unready.returncode, unready.stdout) == (1, "NOT_SERVING\n")
+    assert eudai(address, "healthcheck").returncode == 1
+
+
+def test_sigterm_drains_and_exits_0_with_one_json_line_a_call(real_url: str) -> None:
+    with eudai_server(OLLAMA_BASE_URL=real_url) as (address, process):
+        eudai(address, "generate", "--max-output-tokens", "2", "SECRET")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=10)
+    lines = [json.loads(line) for line in log.splitlines()]
+    calls = [line for line in lines if line["message"] == "call"]
+
+    assert process.returncode == 0
+    assert [(call["outcome"], call["model"], call["finish_reason"]) for call in calls] == [("OK", "gemma3:270m", "LENGTH")]
+    assert "SECRET" not in log
+
+
+def test_a_second_signal_cuts(real_url: str) -> None:
+    with eudai_server(OLLAMA_BASE_URL=real_url, EUDAI_LAME_DUCK="60") as (_, process):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        begin_s = time.monotonic()
+        process.communicate(timeout=10)
+
+    assert process.returncode == 0
+    assert time.monotonic() - begin_s < 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("EUDAI_LISTEN", "nonsense"), ("OLLAMA_BASE_URL", "ftp://x"), ("EUDAI_LAME_DUCK", "soon"), ("EUDAI_TLS_CERT", "/x")],
+)
+def test_a_bad_configuration_exits_78_and_names_it(variable: str, text: str) -> None:
+    ended = subprocess.run(
+        [BIN / "eudai-server"], env={**os.environ, variable: text}, capture_output=True, text=True, timeout=10, check=False
+    )
+
+    assert ended.returncode == EXIT_CONFIG
+    assert ended.stderr.startswith(f"eudai-server: {variable} ")
+
+
+def test_a_port_in_use_exits_78_and_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = subprocess.run(
+            [BIN / "eudai-server"], env={**os.environ, "EUDAI_LISTEN": address}, capture_output=True, text=True, timeout=10, check=False
+        )
+
+    assert ended.returncode == EXIT_CONFIG
+    assert "EUDAI_LISTEN" in ended.stderr
+
+
+def test_the_demo_streams_and_stops_everything_where_nobody_watches(real_url: str) -> None:
+    env = {**os.environ, "OLLAMA_BASE_URL": real_url, "EUDAI_LISTEN": f"127.0.0.1:{free_port()}"}
+    ended = subprocess.run(
+        [BIN / "python", ROOT / "services/run.py", "The capital of France is"],
+        env=env, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 0
+    assert len(ended.stdout.split()) > 5
+    assert eudai(env["EUDAI_LISTEN"], "healthcheck").returncode == 1
+
+
+async def test_a_cancelled_generation_leaves_the_model_idle(real_server: Server, real_url: str) -> None:
+    request = pb.GenerateRequest(model="gemma3:270m", prompt="Once upon a time")
+    request.stop.max_output_tokens = 4000
+    call = real_server.generation.Generate(request)
+    deltas = 0
+    while deltas < 3:
+        deltas += (await call.read()).HasField("delta")
+    busy = await asyncio.to_thread(_cpu_share, runner())
+    port = int(real_url.rpartition(":")[2])
+    call.cancel()
+    begin_s = time.monotonic()
+    while _streams_to(port):
+        assert time.monotonic() - begin_s < 2
+        await asyncio.sleep(0.002)
+    closed_ms = (time.monotonic() - begin_s) * 1000
+    await asyncio.sleep(0.2)
+    idle = await asyncio.to_thread(_cpu_share, runner())
+    print(f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after")  # noqa: T201 - the figure
+
+    assert busy > 0.3
+    assert idle < 0.1
+    with pytest.raises(asyncio.CancelledError):
+        await call.read()
+    assert await call.code() is grpc.StatusCode.CANCELLED
+
+
+def _cpu_share(process: psutil.Process) -> float:
+    """Of one core, over half a second."""
+    return float(process.cpu_percent(interval=0.5)) / 100
+
+
+def _streams_to(port: int) -> int:
+    """Connections of this process to the Ollama that are open, the probe's short ones aside."""
+    connections = [each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in connections)
