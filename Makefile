@@ -65,6 +65,22 @@ ollama-stop: ## stop the Ollama that make ollama started
 test: setup-develop ## all tests, against a real Ollama
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest $(ARGS)
 
+$(BIN)/docker-compose: tests/compose/go.sum | $(BIN)/python
+	@$(PYTHON) $(LAUNCHER) build tests/compose github.com/docker/compose/v2/cmd $@
+
+.PHONY: compose
+compose: $(BIN)/docker-compose ## build the real Docker Compose, with which make test checks docker-compose.yml too
+
+.PHONY: docker-test
+docker-test: setup-develop compose ## docker compose up with a Docker daemon of its own (root, Debian; two minutes)
+	@$(PYTHON) $(LAUNCHER) start
+	@$(PYTHON) $(LAUNCHER) stop
+	@tests/compose/docker.sh
+
+.PHONY: coverage
+coverage: setup-develop ## the same tests as make test, with the branches they reach
+	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
 .PHONY: lint
 lint: setup-develop ## formatting, ruff, mypy, import rules, buf
 	@ruff format --check .
