@@ -96,7 +96,10 @@ require 'the server runs as another user' "$status" 'Uid: 65532 65532 65532 6553
 require 'the server has capabilities' "$status" 'CapEff: 0000000000000000'
 require 'the server may gain privileges' "$status" 'NoNewPrivs: 1'
 require 'the file system can be written' "$(docker exec eudai-server-1 touch /opt/x 2>&1)" 'Read-only file system'
-require 'ollama has a way out' "$(docker exec eudai-ollama-1 cut -f2 /proc/net/route | tr '\n' ' ')" '^Destination [0-9A-F]+ $'
+networks='{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}'
+require 'ollama is in another network' "$(docker inspect --format "$networks" eudai-ollama-1)" '^eudai_backend $'
+bridge=br-$(docker network inspect --format '{{.Id}}' eudai_backend | cut -c1-12)
+require 'the network of ollama has a way out' "$(iptables -S | grep -c -e "$bridge -j DROP")" '^2$'
 require 'ollama publishes a port' "[$(docker port eudai-ollama-1)]" '^\[\]$'
 require 'the model service failed' "$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' eudai-model-1)" '^exited 0$'
 say 'docker compose: passed'
