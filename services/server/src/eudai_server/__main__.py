@@ -18,19 +18,17 @@ async def serve(config: Config) -> None:
     """Serve until told to stop."""
     app = App(config)
     told = asyncio.Event()
-    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        if told.is_set():
+            app.hurry()
+        told.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        asyncio.get_running_loop().add_signal_handler(number, tell)
     await app.start()
     await told.wait()
-    told.clear()
-    draining = asyncio.create_task(app.drain())
-    again = asyncio.create_task(told.wait())
-    await asyncio.wait((draining, again), return_when=asyncio.FIRST_COMPLETED)
-    again.cancel()
-    if not draining.done():
-        draining.cancel()
-        await app.cut()
+    await app.drain()
 
 
 def main() -> int:

@@ -21,6 +21,9 @@ ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 64 << 20
 
 _BROKEN = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
+# The transport gives one httpx error for a refused connection and for one that broke after the request was sent, and
+# only the latter may have run: its cause tells.
+_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Answer:
@@ -87,9 +90,9 @@ class Client:
         request = self._http.build_request(method, route, content=body)
         try:
             response = await self._http.send(request, stream=True)
-        except httpx.ConnectError as error:
-            raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
         except _BROKEN as error:
+            if isinstance(error.__cause__, _NEVER_SENT):
+                raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
             raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke before it answered") from error
         answer = Answer(response)
         if response.status_code == httpx.codes.OK:

@@ -131,13 +131,11 @@ class Calls:
             if call.idle or not idle_only:
                 call.end(error)
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Wait until none runs but idle ones; False if the time was too short."""
+    async def wait(self, timeout_s: float) -> None:
+        """Wait until none runs that ran when this was called, idle ones aside, or the time is up."""
         busy = [task for call, task in self._running.items() if not call.idle]
-        if not busy:
-            return True
-        _, pending = await asyncio.wait(busy, timeout=timeout_s)
-        return not pending
+        if busy:
+            await asyncio.wait(busy, timeout=timeout_s)
 
     async def _run(self, call: Call, handle: Handle, request: Any) -> bytes | None:
         task = asyncio.current_task()

@@ -1,0 +1,72 @@
+"""Every way in which Ollama says that it failed has a row, and its words stay inside."""
+
+import pytest
+from eudai_server.errors import ModelNotFoundError, Reason, ServiceError
+from eudai_server.ollama.failure import error_from_line, error_from_response
+from hypothesis import given, strategies as st
+
+# Words of Ollama 0.32.15 and of its runner, as they were seen or as they stand in its source.
+ROWS: list[tuple[int, bytes, Reason]] = [
+    (400, b'{"error":"\\"m\\" does not support thinking"}', Reason.CAPABILITY_UNSUPPORTED),
+    (400, b'{"error":"registry.ollama.ai/library/m:latest does not support tools"}', Reason.CAPABILITY_UNSUPPORTED),
+    (400, b'{"error":"think value \\"low\\" is not supported for this model"}', Reason.CAPABILITY_UNSUPPORTED),
+    (400, b'{"error":"the input length exceeds the context length"}', Reason.CONTEXT_LENGTH_EXCEEDED),
+    (
+        400,
+        b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}',
+        Reason.CONTEXT_LENGTH_EXCEEDED,
+    ),
+    (400, b'{"error":"this server cannot run this remote model"}', Reason.CLOUD_DISABLED),
+    (400, b'{"error":"failed to parse grammar"}', Reason.BACKEND_FAILURE),
+    (401, b'{"error":"unauthorized","signin_url":"x"}', Reason.CLOUD_DISABLED),
+    (403, b"", Reason.CLOUD_DISABLED),
+    (404, b'{"error":"something new"}', Reason.MODEL_NOT_FOUND),
+    (404, b"404 page not found", Reason.BACKEND_UNSUPPORTED),
+    (405, b"405 method not allowed", Reason.BACKEND_UNSUPPORTED),
+    (429, b'{"error":"slow down"}', Reason.QUEUE_FULL),
+    (500, b'{"error":"llama-server process has terminated: exit status 1"}', Reason.BACKEND_FAILURE),
+    (500, b'{"error":"model requires more system memory than is available"}', Reason.INSUFFICIENT_MEMORY),
+    (500, b'{"error":{"message":"an object"}}', Reason.BACKEND_FAILURE),
+    (500, b"", Reason.BACKEND_FAILURE),
+    (502, b"<html>bad gateway</html>", Reason.BACKEND_FAILURE),
+    (503, b"", Reason.QUEUE_FULL),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "reason"), ROWS)
+def test_a_failure_has_a_row(status: int, body: bytes, reason: Reason) -> None:
+    assert error_from_response(status, body, "m").reason is reason
+
+
+def test_the_nested_error_of_the_runner_gives_its_numbers() -> None:
+    body = b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}'
+
+    assert error_from_response(400, body, "m").metadata == {"input_tokens": "9", "context_length": "8"}
+
+
+def test_a_capability_is_named_as_the_contract_names_it() -> None:
+    error = error_from_response(400, b'{"error":"\\"m\\" does not support chat"}', "m")
+
+    assert error.metadata == {"model": "m", "capability": "completion"}
+
+
+def test_a_model_is_named_as_the_caller_wrote_it() -> None:
+    error = error_from_response(404, b'{"error":"model \'x\' not found"}', "mine")
+
+    assert isinstance(error, ModelNotFoundError)
+    assert error.model == "mine"
+
+
+@pytest.mark.parametrize(
+    "text", [b'"server busy, please try again.  maximum pending requests exceeded"', b'"new"', b'{"message":"x"}', b"null"]
+)
+def test_a_failure_after_the_first_line_is_never_repeated(text: bytes) -> None:
+    assert error_from_line(text, "m").retry_after_s is None
+
+
+@given(st.integers(201, 599), st.binary(max_size=80))
+def test_no_answer_does_harm_or_gets_out(status: int, body: bytes) -> None:
+    error = error_from_response(status, b"SECRET" + body, "m")
+
+    assert isinstance(error, ServiceError)
+    assert "SECRET" not in error.message
