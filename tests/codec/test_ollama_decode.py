@@ -4,8 +4,8 @@ import json
 
 import pytest
 from eudai_server.errors import Reason
-from eudai_server.generation import Channel, Delta, Finished, FinishReason
-from eudai_server.ollama.decode import LINE_BYTES_MAX, StreamDecoder
+from eudai_server.events import Channel, Delta, Finished, FinishReason
+from eudai_server.ollama.decode import LINE_BYTES_MAX, Output, StreamDecoder
 from hypothesis import given, settings, strategies as st
 from scripted_ollama import done, line
 
@@ -26,7 +26,7 @@ Whole = tuple[list[tuple[Channel, str, list[object]]], object, Reason | None]
 def decode(pieces: list[bytes]) -> Whole:
     """Everything that comes of these pieces, neighbouring deltas of a channel joined."""
     decoder = StreamDecoder("m")
-    events: list[Delta | Finished] = []
+    events: list[Output] = []
     for piece in pieces:
         events += decoder.feed(piece)
     events += decoder.close()

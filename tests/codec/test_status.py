@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from eudai.v1 import error_pb2, generation_service_pb2 as pb
-from eudai_server import generation as heart
+from eudai_server import events as heart, generation
 from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError, Violation
 from eudai_server.rpc.status import CODES, status_from, trailers_from
 
@@ -33,7 +33,7 @@ def test_each_code_is_the_one_its_comment_promises() -> None:
         (heart.Phase, pb.GenerationPhase, "GENERATION_PHASE_"),
         (heart.FinishReason, pb.FinishReason, "FINISH_REASON_"),
         (heart.GenerationWarningCode, pb.GenerationWarningCode, "GENERATION_WARNING_CODE_"),
-        (heart.ReasoningEffort, pb.ReasoningEffort, "REASONING_EFFORT_"),
+        (generation.ReasoningEffort, pb.ReasoningEffort, "REASONING_EFFORT_"),
     ],
 )
 def test_the_enumerations_are_the_protos(ours: type[heart.Phase], theirs: "type[pb.GenerationPhase]", prefix: str) -> None:

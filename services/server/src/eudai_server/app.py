@@ -17,7 +17,8 @@ from eudai_server.readiness import Readiness
 from eudai_server.rpc.call import Calls
 from eudai_server.rpc.services import register, registrations
 
-MESSAGE_BYTES_MAX = 8 << 20
+# A conversation with a few photographs or a minute of sound in it.
+MESSAGE_BYTES_MAX = 32 << 20
 KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 METADATA_BYTES_MAX = 16 << 10

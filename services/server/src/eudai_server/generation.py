@@ -1,22 +1,14 @@
-"""The heart: what a caller asks for (Generation), what happens (Event), and the port that makes it happen (Backend).
+"""The heart: what a caller asks for (Generation), and the port that makes it happen (Backend). What happens is in `events`.
 
 Its words are the proto's words. It knows neither gRPC nor HTTP.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum, auto
+from enum import auto
 from typing import Protocol
 
-
-class _Name(StrEnum):
-    """An enumeration whose values are its names, so that an edge can look them up on its own side."""
-
-    @staticmethod
-    def _generate_next_value_(name: str, *_: object) -> str:
-        return name
-
+from eudai_server.events import Event, GenerationWarning, Name, ToolCall
 
 # ---- what is asked for
 
@@ -43,7 +35,7 @@ class Infill:
     suffix: str
 
 
-class Role(_Name):
+class Role(Name):
     """Who produced a message."""
 
     SYSTEM = auto()
@@ -59,6 +51,19 @@ class Message:
     role: Role
     text: str = ""
     reasoning: str = ""
+    media: tuple[bytes, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask the caller to run; the schema of its arguments as text, empty for none."""
+
+    name: str
+    description: str
+    parameters_schema: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class JsonSchema:
     text: str
 
 
-class ReasoningEffort(_Name):
+class ReasoningEffort(Name):
     """How much a model thinks before it answers. UNSPECIFIED: if it can, but not under an output format."""
 
     UNSPECIFIED = auto()
@@ -111,6 +116,7 @@ class Generation:
     model: str
     input: Input
     system: str = ""
+    tools: tuple[Tool, ...] = ()
     sampling: Mapping[str, float] = field(default_factory=dict)
     max_output_tokens: int | None = None
     stop_sequences: tuple[str, ...] = ()
@@ -122,129 +128,8 @@ class Generation:
     load: LoadOptions = LoadOptions()
     expected_digest: str = ""
     budget_end_s: float | None = None
-
-
-# ---- what happens
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The model is generating. Sent once, before any output."""
-
-    model: str
-    digest: str
-    context_length: int
-    start_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Logprob:
-    """A token and the natural logarithm of its probability."""
-
-    token: str
-    token_bytes: bytes
-    logprob: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """A generated token, and the likeliest ones at its position."""
-
-    chosen: Logprob
-    top: tuple[Logprob, ...] = ()
-
-
-class Channel(_Name):
-    """Where new output belongs."""
-
-    TEXT = auto()
-    REASONING = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """New output since the last event. Its text is never empty."""
-
-    channel: Channel
-    text: str
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-class Phase(_Name):
-    """Where a request is."""
-
-    QUEUED = auto()
-    LOADING_MODEL = auto()
-    EVALUATING_PROMPT = auto()
-    GENERATING = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The request is in this phase now."""
-
-    phase: Phase
-
-
-class GenerationWarningCode(_Name):
-    """Kinds of warning."""
-
-    INPUT_TRUNCATED = auto()
-    OPTION_IGNORED = auto()
-    TOOL_CALL_INVALID = auto()
-    FORMAT_NOT_SATISFIED = auto()
-    DEPRECATED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationWarning:
-    """Something that did not fail but that the caller should know about."""
-
-    code: GenerationWarningCode
-    message: str
-    field: str = ""
-
-
-class FinishReason(_Name):
-    """Why generation stopped."""
-
-    UNSPECIFIED = auto()
-    STOP = auto()
-    LENGTH = auto()
-    TOOL_CALLS = auto()
-    TIME_BUDGET = auto()
-    CONTEXT_LENGTH = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of the whole generation. None where Ollama did not get to say."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Where the time went, in nanoseconds, as the backend says it."""
-
-    load_ns: int | None = None
-    prompt_ns: int | None = None
-    generate_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The generation is complete. Sent once, last."""
-
-    reason: FinishReason
-    usage: Usage = Usage()
-    timings: Timings = Timings()
-    backend_reason: str = ""
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-Event = Started | Delta | Progress | GenerationWarning | Finished
+    # What the judge of the request found that is no reason to refuse it.
+    warnings: tuple[GenerationWarning, ...] = ()
 
 
 # ---- who makes it happen
@@ -256,7 +141,7 @@ class Backend(Protocol):
     def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
         """Yield events, those that came together in one batch.
 
-        Order: any Progress and Warning, one Started, any Delta, Progress and Warning, one Finished, and nothing after.
+        Order: any Progress and Warning, one Started, any Delta, ToolCall, Progress and Warning, one Finished, nothing after.
         Raises ServiceError on any failure; an end without Finished does not happen. Closing the generator, or
         cancelling the task that consumes it, stops the model; a cold load that others may want goes on.
         """

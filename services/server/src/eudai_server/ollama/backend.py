@@ -9,21 +9,11 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from eudai_server.errors import Reason, ServiceError, UnreachableError
-from eudai_server.generation import (
-    Delta,
-    Event,
-    Finished,
-    FinishReason,
-    Generation,
-    GenerationWarning,
-    GenerationWarningCode,
-    Phase,
-    Progress,
-    Started,
-)
+from eudai_server.events import Event, Finished, FinishReason, GenerationWarning, GenerationWarningCode, Phase, Progress, Started
+from eudai_server.generation import Generation
 from eudai_server.ollama.catalog import Catalog, Facts
 from eudai_server.ollama.client import Answer, Client
-from eudai_server.ollama.decode import StreamDecoder
+from eudai_server.ollama.decode import Output, StreamDecoder
 from eudai_server.ollama.encode import request_from
 from eudai_server.ollama.loading import Loader
 from eudai_server.ollama.probe import Probe
@@ -112,9 +102,10 @@ class OllamaBackend:
             self._probe.report_refused()
             raise
 
-    async def _events(self, generation: Generation, facts: Facts, answer: Answer) -> AsyncGenerator[Sequence[Delta | Finished], None]:
+    async def _events(self, generation: Generation, facts: Facts, answer: Answer) -> AsyncGenerator[Sequence[Output], None]:
         decoder = StreamDecoder(
             generation.model,
+            generation_id=generation.id,
             context_length=facts.context_length,
             max_output_tokens=generation.max_output_tokens,
             hide_reasoning=generation.hide_reasoning,
@@ -151,9 +142,9 @@ def _started(facts: Facts, start_time: datetime) -> Started:
     return Started(facts.name, facts.digest, facts.context_length, start_time)
 
 
-def _with_load(event: Delta | Finished, load_ns: int) -> Event:
+def _with_load(event: Output, load_ns: int) -> Event:
     """Ollama counts only what it waited for the model in this request; the load before it was ours."""
-    if isinstance(event, Delta):
+    if not isinstance(event, Finished):
         return event
     timings = replace(event.timings, load_ns=load_ns + (event.timings.load_ns or 0))
     return replace(event, timings=timings)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from eudai_server.errors import Reason, ServiceError
-from eudai_server.generation import Channel, Delta, Finished, FinishReason, Logprob, Timings, TokenLogprob, Usage
+from eudai_server.events import Channel, Delta, Finished, FinishReason, Logprob, Timings, TokenLogprob, ToolCall, Usage
 from eudai_server.ollama.failure import error_from_line
 
 # Ollama's own bound; the longest real line is the last of /api/generate, which holds the whole context as numbers.
@@ -22,9 +22,20 @@ class _WireLogprob(msgspec.Struct):
     top_logprobs: list["_WireLogprob"] | None = None
 
 
+class _WireFunction(msgspec.Struct):
+    name: str = ""
+    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _WireToolCall(msgspec.Struct):
+    id: str = ""
+    function: _WireFunction = msgspec.field(default_factory=_WireFunction)
+
+
 class _WireMessage(msgspec.Struct):
     content: str = ""
     thinking: str = ""
+    tool_calls: list[_WireToolCall] | None = None
 
 
 class _WireLine(msgspec.Struct):
@@ -46,15 +57,27 @@ class _WireLine(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_WireLine)
 
+Output = Delta | ToolCall | Finished
+
 
 class StreamDecoder:
     """Decodes one answer. `finished` is true once its last line was seen; until then the answer is not whole."""
 
-    def __init__(self, model: str, *, context_length: int = 0, max_output_tokens: int | None = None, hide_reasoning: bool = False) -> None:
-        """`context_length` is 0 where it is not known."""
+    def __init__(
+        self,
+        model: str,
+        *,
+        generation_id: str = "",
+        context_length: int = 0,
+        max_output_tokens: int | None = None,
+        hide_reasoning: bool = False,
+    ) -> None:
+        """`generation_id` goes into the ids of tool calls that have none; `context_length` is 0 where it is not known."""
         self.finished = False
         self.failure: ServiceError | None = None
         self._model = model
+        self._generation_id = generation_id
+        self._tool_calls = 0
         self._context_length = context_length
         self._max_output_tokens = max_output_tokens
         self._hide_reasoning = hide_reasoning
@@ -63,7 +86,7 @@ class StreamDecoder:
         self._logprobs: list[TokenLogprob] = []
         self._waiting: list[TokenLogprob] = []
 
-    def feed(self, data: bytes) -> list[Delta | Finished]:
+    def feed(self, data: bytes) -> list[Output]:
         """Events of the lines that are complete now; output that came together is one Delta a channel.
 
         A line that is no answer, too long, or an error sets `failure`; what came before it is still returned.
@@ -81,7 +104,7 @@ class StreamDecoder:
         self._partial = bytearray(rest)
         return self._events_from(lines)
 
-    def close(self) -> list[Delta | Finished]:
+    def close(self) -> list[Output]:
         """The stream has ended: a last line may lack its newline. An answer that is not whole sets `failure`."""
         events = self.feed(b"\n")
         if not self.finished and not self.failure:
@@ -90,8 +113,8 @@ class StreamDecoder:
             )
         return events
 
-    def _events_from(self, lines: Sequence[bytes]) -> list[Delta | Finished]:
-        events: list[Delta | Finished] = []
+    def _events_from(self, lines: Sequence[bytes]) -> list[Output]:
+        events: list[Output] = []
         texts: list[str] = []
         channel = Channel.TEXT
         try:
@@ -107,6 +130,9 @@ class StreamDecoder:
                 if pieces:
                     self._logprobs += self._waiting
                     self._waiting.clear()
+                if line.message and line.message.tool_calls:
+                    self._flush(events, channel, texts)
+                    events += [self._tool_call_from(wire) for wire in line.message.tool_calls]
                 if line.done:
                     self._flush(events, channel, texts)
                     events.append(self._finished_from(line))
@@ -117,7 +143,7 @@ class StreamDecoder:
         self._flush(events, channel, texts)
         return events
 
-    def _flush(self, events: list[Delta | Finished], channel: Channel, texts: list[str]) -> None:
+    def _flush(self, events: list[Output], channel: Channel, texts: list[str]) -> None:
         if texts:
             events.append(Delta(channel, "".join(texts), tuple(self._logprobs)))
             texts.clear()
@@ -146,6 +172,11 @@ class StreamDecoder:
         text = line.message.content if line.message else line.response
         return [(channel, piece) for channel, piece in ((Channel.REASONING, reasoning), (Channel.TEXT, text)) if piece]
 
+    def _tool_call_from(self, wire: _WireToolCall) -> ToolCall:
+        self._tool_calls += 1
+        made_up = f"call_{self._generation_id}_{self._tool_calls}"
+        return ToolCall(wire.id or made_up, wire.function.name, bytes(wire.function.arguments).decode())
+
     def _finished_from(self, line: _WireLine) -> Finished:
         if line.done_reason in ("load", "unload"):
             raise ServiceError(Reason.BACKEND_FAILURE, "Ollama took the request for one to load or unload the model, and generated nothing")
@@ -159,7 +190,7 @@ class StreamDecoder:
 
     def _reason_from(self, line: _WireLine) -> FinishReason:
         if line.done_reason == "stop":
-            return FinishReason.STOP
+            return FinishReason.TOOL_CALLS if self._tool_calls else FinishReason.STOP
         if line.done_reason != "length":
             return FinishReason.UNSPECIFIED
         generated = line.eval_count or 0

@@ -1,10 +1,12 @@
 """Generation → route and JSON body for Ollama. No I/O. Fields as of Ollama 0.32.15, `api/types.go`."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from eudai_server.events import ToolCall
 from eudai_server.generation import (
     AnyJson,
     Conversation,
@@ -17,6 +19,7 @@ from eudai_server.generation import (
     RawPrompt,
     ReasoningEffort,
     Role,
+    Tool,
 )
 
 _EFFORTS: Mapping[ReasoningEffort, bool | str] = {
@@ -52,6 +55,8 @@ def request_from(generation: Generation, *, can_think: bool, truncate: bool = Fa
         case JsonSchema(text):
             # Raw, so that the order of properties, which steers constrained decoding, survives.
             body["format"] = msgspec.Raw(text.encode())
+    if generation.tools:
+        body["tools"] = [_tool(tool) for tool in generation.tools]
     if generation.logprob_alternatives is not None:
         body |= {"logprobs": True, "top_logprobs": generation.logprob_alternatives}
     route, fields = _input_fields(generation)
@@ -100,4 +105,20 @@ def _message(message: Message) -> dict[str, Any]:
     turn: dict[str, Any] = {"role": _ROLES[message.role], "content": message.text}
     if message.reasoning:
         turn["thinking"] = message.reasoning
+    if message.media:
+        # Sounds go here too: Ollama tells them by their first bytes.
+        turn["images"] = [base64.b64encode(data).decode() for data in message.media]
+    if message.tool_calls:
+        turn["tool_calls"] = [_tool_call(index, call) for index, call in enumerate(message.tool_calls)]
+    if message.role is Role.TOOL:
+        turn |= {"tool_call_id": message.tool_call_id, "tool_name": message.tool_name}
     return turn
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    parameters = msgspec.Raw(tool.parameters_schema.encode()) if tool.parameters_schema else {"type": "object", "properties": {}}
+    return {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": parameters}}
+
+
+def _tool_call(index: int, call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "function": {"index": index, "name": call.name, "arguments": msgspec.Raw(call.arguments_json.encode())}}

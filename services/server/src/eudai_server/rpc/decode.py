@@ -1,12 +1,13 @@
 """Bytes of a GenerateRequest → Generation. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
 from google.protobuf.message import DecodeError, Message as ProtoMessage
 
 from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.events import GenerationWarning, GenerationWarningCode, ToolCall
 from eudai_server.generation import (
     AnyJson,
     Conversation,
@@ -20,8 +21,11 @@ from eudai_server.generation import (
     RawPrompt,
     ReasoningEffort,
     Role,
+    Tool,
 )
+from eudai_server.rpc.protobuf_schema import schema_text_from
 from eudai_server.rpc.violations import seconds_of, violations_of
+from eudai_server.schema import Schema
 
 _ROLES: Mapping[int, Role] = {
     content_pb2.ROLE_SYSTEM: Role.SYSTEM,
@@ -40,6 +44,32 @@ _LOAD_OPTIONS: Mapping[str, str] = {
     "use_mmap": "use_mmap",
     "draft_tokens": "draft_num_predict",
 }
+
+# What Ollama keeps of a tool's schema (its `ToolFunctionParameters` and `ToolProperty`).
+_TOOL_KEYWORDS = frozenset({"type", "description", "enum", "items", "properties", "required", "anyOf", "$defs", "$schema"})
+
+# What llama.cpp leaves out where it turns a schema into a grammar.
+_FORMAT_KEYWORDS_LOST = frozenset(
+    {
+        "not",
+        "if",
+        "then",
+        "else",
+        "patternProperties",
+        "propertyNames",
+        "uniqueItems",
+        "contains",
+        "minContains",
+        "maxContains",
+        "multipleOf",
+        "minProperties",
+        "maxProperties",
+        "dependentRequired",
+        "dependentSchemas",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+    }
+)
 
 P = TypeVar("P", bound=ProtoMessage)
 
@@ -71,6 +101,7 @@ def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, l
         model=request.model,
         input=_input(request),
         system=request.system,
+        tools=tuple(Tool(tool.name, tool.description, tool.parameters_schema) for tool in request.tools),
         sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
         max_output_tokens=request.stop.max_output_tokens if request.stop.HasField("max_output_tokens") else None,
         stop_sequences=tuple(request.stop.sequences),
@@ -81,6 +112,7 @@ def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, l
         drop_oldest=request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST,
         load=_load(request.load),
         expected_digest=request.expected_digest,
+        warnings=tuple(_warnings(request)),
         budget_end_s=arrived_s + seconds_of(request.time_budget) if request.HasField("time_budget") else None,
     )
 
@@ -94,13 +126,37 @@ def _input(request: pb.GenerateRequest) -> Input:
         case "infill":
             return Infill(request.infill.prefix, request.infill.suffix)
         case _:
-            return Conversation(tuple(_message(message) for message in request.conversation.messages))
+            messages = request.conversation.messages
+            names = {call.id: call.name for message in messages for call in message.tool_calls}
+            return Conversation(tuple(_message(message, names) for message in messages))
 
 
-def _message(message: content_pb2.Message) -> Message:
-    text = "".join(part.text for part in message.parts)
-    reasoning = "".join(part.reasoning for part in message.parts)
-    return Message(_ROLES[message.role], text, reasoning)
+def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Message:
+    return Message(
+        role=_ROLES[message.role],
+        text="".join(part.text for part in message.parts),
+        reasoning="".join(part.reasoning for part in message.parts),
+        media=tuple(part.media.data for part in message.parts if part.HasField("media")),
+        tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls),
+        tool_call_id=message.tool_call_id,
+        tool_name=message.tool_name or tool_names.get(message.tool_call_id, ""),
+    )
+
+
+def _warnings(request: pb.GenerateRequest) -> Iterator[GenerationWarning]:
+    """What Ollama passes over in silence."""
+    for index, tool in enumerate(request.tools):
+        if tool.parameters_schema:
+            lost = Schema(tool.parameters_schema).keywords(within=("properties", "anyOf")) - _TOOL_KEYWORDS
+            yield from _lost(lost, f"tools[{index}].parameters_schema")
+    if request.format.json_schema:
+        yield from _lost(Schema(request.format.json_schema).keywords() & _FORMAT_KEYWORDS_LOST, "format.json_schema")
+
+
+def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
+    if keywords:
+        message = f"Ollama passes these keywords over: {', '.join(sorted(keywords)[:16])}"
+        yield GenerationWarning(GenerationWarningCode.OPTION_IGNORED, message, field)
 
 
 def _format(format: pb.OutputFormat) -> AnyJson | JsonSchema | None:  # noqa: A002 - the proto's word
@@ -109,6 +165,8 @@ def _format(format: pb.OutputFormat) -> AnyJson | JsonSchema | None:  # noqa: A0
             return AnyJson()
         case "json_schema":
             return JsonSchema(format.json_schema)
+        case "protobuf":
+            return JsonSchema(schema_text_from(format.protobuf))
         case _:
             return None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
-from eudai_server import generation as heart
+from eudai_server import events as heart
 
 NANOS = 1_000_000_000
 
@@ -15,6 +15,8 @@ def response_from(event: heart.Event, *, id: str, elapsed_ns: int, first_output_
     match event:
         case heart.Delta():
             return pb.GenerateResponse(delta=_delta(event))
+        case heart.ToolCall():
+            return pb.GenerateResponse(tool_call=tool_call_from(event))
         case heart.Started():
             return pb.GenerateResponse(started=_started(event, id))
         case heart.Progress():
@@ -22,7 +24,8 @@ def response_from(event: heart.Event, *, id: str, elapsed_ns: int, first_output_
             return pb.GenerateResponse(progress=pb.GenerationProgress(phase=phase, elapsed=duration_from(elapsed_ns)))
         case heart.GenerationWarning():
             code = pb.GenerationWarningCode.Value(f"GENERATION_WARNING_CODE_{event.code}")
-            return pb.GenerateResponse(warning=pb.GenerationWarning(code=code, message=event.message, field=event.field))
+            warning = pb.GenerationWarning(code=code, message=event.message, field=event.field, tool_call_id=event.tool_call_id)
+            return pb.GenerateResponse(warning=warning)
         case heart.Finished():
             return pb.GenerateResponse(finished=_finished(event, elapsed_ns, first_output_ns))
 
@@ -42,6 +45,8 @@ def generation_from(responses: Iterable[pb.GenerateResponse]) -> pb.Generation:
             case "delta":
                 texts.append(response.delta.text)
                 whole.logprobs.extend(response.delta.logprobs)
+            case "tool_call":
+                whole.message.tool_calls.append(response.tool_call)
             case "warning":
                 whole.warnings.append(response.warning)
             case "finished":
@@ -51,6 +56,11 @@ def generation_from(responses: Iterable[pb.GenerateResponse]) -> pb.Generation:
     if texts:
         whole.message.parts.add(text="".join(texts))
     return whole
+
+
+def tool_call_from(call: heart.ToolCall) -> content_pb2.ToolCall:
+    """A call that the model made."""
+    return content_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
 
 
 def duration_from(nanoseconds: int) -> Duration:

@@ -1,16 +1,18 @@
 """GenerationService: a request is decoded, generated and encoded."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from eudai.v1 import generation_service_pb2 as pb
 
 from eudai_server.errors import InvalidRequestError, Violation
-from eudai_server.generation import Backend, Delta, Finished, Progress
+from eudai_server.events import Delta, Finished, Progress, ToolCall
+from eudai_server.generation import Backend
+from eudai_server.review import reviewed
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import generation_from, parse
-from eudai_server.rpc.encode import generation_from as whole_from, response_from
+from eudai_server.rpc.encode import duration_from, generation_from as whole_from, response_from
 from eudai_server.rpc.violations import seconds_of
 
 MODEL = "eudai-model"
@@ -28,12 +30,17 @@ class GenerationService:
         """Stream the events as they happen."""
         request = parse(pb.GenerateRequest, data)
         flush_interval_s = seconds_of(request.events.flush_interval)
-        async with aclosing(self._responses(request, call)) as responses:
+        heartbeat_s = seconds_of(request.events.heartbeat_interval)
+        progress = request.events.progress or heartbeat_s > 0
+        responses = self._responses(request, call)
+        if heartbeat_s:
+            responses = beating(responses, heartbeat_s, lambda: _beat(call))
+        async with aclosing(responses):
             async for response in responses:
-                if response.HasField("progress") and not request.events.progress:
+                if response.HasField("progress") and not progress:
                     continue
                 await call.write(response.SerializeToString(), generation=True)
-                call.output_sent = call.output_sent or response.HasField("delta")
+                call.output_sent = call.output_sent or response.HasField("delta") or response.HasField("tool_call")
                 if flush_interval_s and response.HasField("delta"):
                     # What arrives meanwhile lies in the socket, and becomes one Delta.
                     await asyncio.sleep(flush_interval_s)
@@ -51,17 +58,46 @@ class GenerationService:
         _check_model(request, call)
         generation = generation_from(request, id=call.id, arrived_s=call.arrived_ns / 1e9, load_options=self._load_options)
         first_output_ns = None
-        async with aclosing(self._backend.generate(generation)) as batches:
+        async with aclosing(reviewed(generation, self._backend.generate(generation))) as batches:
             async for batch in batches:
                 for event in batch:
                     if isinstance(event, Progress):
                         call.phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
-                    elif isinstance(event, Delta):
+                    elif isinstance(event, Delta | ToolCall):
                         call.phase = pb.GENERATION_PHASE_GENERATING
                         first_output_ns = first_output_ns or call.elapsed_ns
                     elif isinstance(event, Finished):
                         _finish(event, call)
                     yield response_from(event, id=call.id, elapsed_ns=call.elapsed_ns, first_output_ns=first_output_ns)
+
+
+async def beating(
+    responses: AsyncGenerator[pb.GenerateResponse, None], interval_s: float, beat: Callable[[], pb.GenerateResponse]
+) -> AsyncGenerator[pb.GenerateResponse, None]:
+    """The same responses, with a beat wherever none came for that long."""
+    async with aclosing(responses):
+        waiting: asyncio.Task[pb.GenerateResponse] | None = None
+        try:
+            while True:
+                waiting = waiting or asyncio.ensure_future(anext(responses))
+                done, _ = await asyncio.wait((waiting,), timeout=interval_s)
+                if not done:
+                    yield beat()
+                    continue
+                response, waiting = waiting, None
+                try:
+                    yield response.result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            if waiting:
+                waiting.cancel()
+                await asyncio.wait((waiting,))
+
+
+def _beat(call: Call) -> pb.GenerateResponse:
+    progress = pb.GenerationProgress(phase=call.phase, elapsed=duration_from(call.elapsed_ns))
+    return pb.GenerateResponse(progress=progress)
 
 
 def _check_model(request: pb.GenerateRequest, call: Call) -> None:

@@ -1,27 +1,28 @@
 """A GenerateRequest → all that is wrong with it, at once. The one place where a request is judged. No I/O."""
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
+from eudai.v1 import generation_service_pb2 as pb, options_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from eudai_server.errors import Violation
 from eudai_server.reference import violation_of
+from eudai_server.rpc.conversation_violations import conversation_violations, tool_violations
+from eudai_server.rpc.protobuf_schema import schema_text_from
+from eudai_server.schema import Schema
 
-ROLES = (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT, content_pb2.ROLE_TOOL)
 STOP_SEQUENCES_MAX = 16
-TOOLS_MAX = 128
 LABELS_MAX = 16
 LABEL_CHARS_MAX = 256
 LOGPROB_ALTERNATIVES_MAX = 20
 FLUSH_INTERVAL_MAX_S = 10.0
+HEARTBEAT_MIN_S = 0.1
+HEARTBEAT_MAX_S = 3600.0
 # Ten years, in either direction: Go's own durations end at 292 years, in nanoseconds of 64 bits.
 KEEP_ALIVE_MAX_S = 10 * 366 * 24 * 3600.0
 
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 # Field: least, greatest. Names are Ollama's option names too.
@@ -48,8 +49,6 @@ _LOAD_LEAST: Mapping[str, float] = {
     "draft_tokens": 0,
 }
 
-NOT_YET = "is not supported by this version"
-
 
 def violations_of(request: pb.GenerateRequest) -> Iterator[Violation]:
     """All that is wrong with a request."""
@@ -57,7 +56,7 @@ def violations_of(request: pb.GenerateRequest) -> Iterator[Violation]:
     if wrong:
         yield Violation("model", wrong)
     yield from _input_violations(request)
-    yield from _tool_violations(request)
+    yield from tool_violations(request)
     yield from _sampling_violations(request.sampling)
     yield from _stop_violations(request.stop)
     if request.HasField("format"):
@@ -80,7 +79,7 @@ def _input_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     if kind is None:
         yield Violation("input", "is required: one of prompt, conversation, raw_prompt and infill")
     elif kind == "conversation":
-        yield from _conversation_violations(request.conversation.messages, has_system=bool(request.system))
+        yield from conversation_violations(request.conversation.messages, has_system=bool(request.system))
     elif kind == "infill":
         for name in ("prefix", "suffix"):
             if not getattr(request.infill, name):
@@ -91,49 +90,6 @@ def _input_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
         yield Violation("system", f"cannot be used with {kind}")
     if request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST and kind != "conversation":
         yield Violation("context_overflow", "CONTEXT_OVERFLOW_DROP_OLDEST needs a conversation")
-
-
-def _conversation_violations(messages: Sequence[content_pb2.Message], *, has_system: bool) -> Iterator[Violation]:
-    if not messages:
-        yield Violation("conversation.messages", "must hold at least one message")
-    for index, message in enumerate(messages):
-        field = f"conversation.messages[{index}]"
-        if message.role not in ROLES:
-            yield Violation(f"{field}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL")
-        if message.role == content_pb2.ROLE_SYSTEM and has_system:
-            yield Violation(f"{field}.role", "cannot be ROLE_SYSTEM beside the request's own system")
-        if message.role == content_pb2.ROLE_TOOL or message.tool_calls or message.tool_call_id or message.tool_name:
-            yield Violation(field, f"tools: {NOT_YET}")
-        yield from _part_violations(message, field)
-
-
-def _part_violations(message: content_pb2.Message, field: str) -> Iterator[Violation]:
-    if message.role in (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_USER) and not any(
-        part.text or part.HasField("media") for part in message.parts
-    ):
-        yield Violation(f"{field}.parts", "must not be empty")
-    for index, part in enumerate(message.parts):
-        kind = part.WhichOneof("kind")
-        if kind is None:
-            yield Violation(f"{field}.parts[{index}]", "must be one of text, reasoning and media")
-        elif kind == "reasoning" and message.role != content_pb2.ROLE_ASSISTANT:
-            yield Violation(f"{field}.parts[{index}].reasoning", "is only for ROLE_ASSISTANT")
-        elif kind == "media":
-            yield Violation(f"{field}.parts[{index}].media", NOT_YET)
-
-
-def _tool_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
-    if not request.tools:
-        return
-    if request.WhichOneof("input") != "conversation":
-        yield Violation("tools", "need a conversation")
-    if len(request.tools) > TOOLS_MAX:
-        yield Violation("tools", f"must not be more than {TOOLS_MAX}")
-        return
-    for index, tool in enumerate(request.tools):
-        if not _TOOL_NAME.fullmatch(tool.name):
-            yield Violation(f"tools[{index}].name", "must be 1 to 64 letters, digits, underscores and hyphens")
-    yield Violation("tools", NOT_YET)
 
 
 def _sampling_violations(sampling: options_pb2.SamplingOptions) -> Iterator[Violation]:
@@ -163,15 +119,16 @@ def _format_violations(format: pb.OutputFormat) -> Iterator[Violation]:  # noqa:
     if shape is None:
         yield Violation("format", "needs one of any_json, json_schema and protobuf")
     elif shape == "protobuf":
-        yield Violation("format.protobuf", NOT_YET)
+        yield from _check("format.protobuf", lambda: schema_text_from(format.protobuf))
     elif shape == "json_schema":
-        try:
-            schema = json.loads(format.json_schema)
-        except (ValueError, RecursionError):
-            yield Violation("format.json_schema", "is no JSON")
-            return
-        if not isinstance(schema, dict):
-            yield Violation("format.json_schema", "must be a JSON object")
+        yield from _check("format.json_schema", lambda: Schema(format.json_schema))
+
+
+def _check(field: str, make: Callable[[], object]) -> Iterator[Violation]:
+    try:
+        make()
+    except ValueError as error:
+        yield Violation(field, str(error))
 
 
 def _enum_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
@@ -192,8 +149,9 @@ def load_violations(load: options_pb2.LoadOptions, field: str) -> Iterator[Viola
 
 
 def _event_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
-    if request.events.HasField("heartbeat_interval"):
-        yield Violation("events.heartbeat_interval", NOT_YET)
+    heartbeat_s = seconds_of(request.events.heartbeat_interval)
+    if request.events.HasField("heartbeat_interval") and not HEARTBEAT_MIN_S <= heartbeat_s <= HEARTBEAT_MAX_S:
+        yield Violation("events.heartbeat_interval", f"must be between {HEARTBEAT_MIN_S:g} and {HEARTBEAT_MAX_S:g} seconds")
     if not 0 <= seconds_of(request.events.flush_interval) <= FLUSH_INTERVAL_MAX_S:
         yield Violation("events.flush_interval", f"must be between 0 and {FLUSH_INTERVAL_MAX_S:g} seconds")
     if request.HasField("time_budget") and seconds_of(request.time_budget) <= 0:

@@ -1,0 +1,116 @@
+"""Messages, tools and media of a request → all that is wrong with them. No I/O."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from eudai.v1 import content_pb2, generation_service_pb2 as pb
+
+from eudai_server.errors import Violation
+from eudai_server.schema import Schema, is_json
+
+TOOLS_MAX = 128
+ROLES = (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT, content_pb2.ROLE_TOOL)
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+# How the bytes of each kind begin; where two patterns stand, the second is for the bytes from the eighth on.
+_MEDIA: Mapping[str, tuple[bytes, bytes]] = {
+    "image/png": (rb"\x89PNG\r\n\x1a\n", b""),
+    "image/jpeg": (rb"\xff\xd8\xff", b""),
+    "image/webp": (rb"RIFF", rb"WEBP"),
+    "audio/wav": (rb"RIFF", rb"WAVE"),
+    "audio/mpeg": (rb"ID3|\xff[\xe0-\xff]", b""),
+}
+
+
+def conversation_violations(messages: Sequence[content_pb2.Message], *, has_system: bool) -> Iterator[Violation]:
+    """What is wrong with the messages; `has_system` is whether the request has a system text of its own."""
+    if not messages:
+        yield Violation("conversation.messages", "must hold at least one message")
+    calls: set[str] = set()
+    for index, message in enumerate(messages):
+        field = f"conversation.messages[{index}]"
+        if message.role not in ROLES:
+            yield Violation(f"{field}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL")
+        if message.role == content_pb2.ROLE_SYSTEM and has_system:
+            yield Violation(f"{field}.role", "cannot be ROLE_SYSTEM beside the request's own system")
+        yield from _part_violations(message, field)
+        yield from _call_violations(message, field)
+        yield from _result_violations(message, field, calls)
+        calls |= {call.id for call in message.tool_calls}
+
+
+def tool_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
+    """What is wrong with the tools."""
+    if request.tools and request.WhichOneof("input") != "conversation":
+        yield Violation("tools", "need a conversation")
+    if len(request.tools) > TOOLS_MAX:
+        yield Violation("tools", f"must not be more than {TOOLS_MAX}")
+        return
+    names: set[str] = set()
+    for index, tool in enumerate(request.tools):
+        if not _TOOL_NAME.fullmatch(tool.name):
+            yield Violation(f"tools[{index}].name", "must be 1 to 64 letters, digits, underscores and hyphens")
+        elif tool.name in names:
+            yield Violation(f"tools[{index}].name", "must not be the name of two tools")
+        names.add(tool.name)
+        if tool.parameters_schema:
+            yield from _parameters_violations(tool.parameters_schema, f"tools[{index}].parameters_schema")
+
+
+def _parameters_violations(text: str, field: str) -> Iterator[Violation]:
+    try:
+        schema = Schema(text)
+    except ValueError as error:
+        yield Violation(field, str(error))
+        return
+    if schema.value.get("type") != "object":
+        yield Violation(field, 'must be the schema of an object: {"type":"object", …}')
+
+
+def _part_violations(message: content_pb2.Message, field: str) -> Iterator[Violation]:
+    spoken = message.role in (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_USER)
+    if spoken and not any(part.text or part.HasField("media") for part in message.parts):
+        yield Violation(f"{field}.parts", "must not be empty")
+    for index, part in enumerate(message.parts):
+        kind = part.WhichOneof("kind")
+        if kind is None:
+            yield Violation(f"{field}.parts[{index}]", "must be one of text, reasoning and media")
+        elif kind == "reasoning" and message.role != content_pb2.ROLE_ASSISTANT:
+            yield Violation(f"{field}.parts[{index}].reasoning", "is only for ROLE_ASSISTANT")
+        elif kind == "media":
+            yield from _media_violations(message, part.media, f"{field}.parts[{index}].media")
+
+
+def _media_violations(message: content_pb2.Message, media: content_pb2.Media, field: str) -> Iterator[Violation]:
+    if message.role not in (content_pb2.ROLE_USER, content_pb2.ROLE_TOOL):
+        yield Violation(field, "is only for ROLE_USER and ROLE_TOOL")
+    if media.mime_type not in _MEDIA:
+        yield Violation(f"{field}.mime_type", f"must be one of {', '.join(_MEDIA)}")
+        return
+    begin, middle = _MEDIA[media.mime_type]
+    if not re.match(begin, media.data) or not re.match(middle, media.data[8:16]):
+        yield Violation(f"{field}.data", f"is no {media.mime_type}")
+
+
+def _call_violations(message: content_pb2.Message, field: str) -> Iterator[Violation]:
+    if message.tool_calls and message.role != content_pb2.ROLE_ASSISTANT:
+        yield Violation(f"{field}.tool_calls", "are only for ROLE_ASSISTANT")
+    for index, call in enumerate(message.tool_calls):
+        if not call.id:
+            yield Violation(f"{field}.tool_calls[{index}].id", "must not be empty")
+        if not _TOOL_NAME.fullmatch(call.name):
+            yield Violation(f"{field}.tool_calls[{index}].name", "must be 1 to 64 letters, digits, underscores and hyphens")
+        if not call.arguments_json.lstrip().startswith("{") or not is_json(call.arguments_json):
+            yield Violation(f"{field}.tool_calls[{index}].arguments_json", "must be a JSON object")
+
+
+def _result_violations(message: content_pb2.Message, field: str, calls: set[str]) -> Iterator[Violation]:
+    if message.role != content_pb2.ROLE_TOOL:
+        for name in ("tool_call_id", "tool_name"):
+            if getattr(message, name):
+                yield Violation(f"{field}.{name}", "is only for ROLE_TOOL")
+    elif not message.tool_call_id:
+        yield Violation(f"{field}.tool_call_id", "is required: the id of the call that this message answers")
+    elif message.tool_call_id not in calls and not message.tool_name:
+        yield Violation(f"{field}.tool_call_id", "names no call of an earlier message; set tool_name where that message was dropped")

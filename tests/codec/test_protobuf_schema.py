@@ -1,0 +1,106 @@
+"""What satisfies the schema of a message parses into that message."""
+
+import json
+from typing import Any
+
+import pytest
+from descriptors import descriptor_set, message_class
+from eudai.v1 import generation_service_pb2 as pb
+from eudai_server.rpc.protobuf_schema import ONEOF_CHOICES_MAX, schema_text_from
+from eudai_server.schema import Schema
+from google.protobuf import descriptor_pb2, json_format
+
+ORDER = pb.ProtobufFormat(message_type="acme.v1.Order", file_descriptor_set=descriptor_set("order.proto"))
+
+ANSWER: dict[str, Any] = {
+    "orderNumber": "-900719925474099",
+    "customer": {"name": "Ada", "age": 36},
+    "lines": [{"product": "tea", "quantity": -2, "price": "3.50"}],
+    "labels": {"a": "b"},
+    "state": "STATE_SHIPPED",
+    "transfer": {"iban": "DE00"},
+    "paid": True,
+    "total": "7",
+    "receipt": "aGVsbG8h",
+    "orderedAt": "2026-11-30T23:59:59Z",
+    "delivery": "90.5s",
+    "rating": 5,
+    "tree": {"name": "root", "children": [{"name": "leaf", "children": []}]},
+}
+
+
+def test_an_answer_that_fits_parses() -> None:
+    message = json_format.Parse(json.dumps(ANSWER), message_class("order.proto", "acme.v1.Order")())
+
+    assert Schema(schema_text_from(ORDER)).fits(json.dumps(ANSWER))
+    assert (message.order_number, message.customer.name, message.lines[0].quantity) == (-900719925474099, "Ada", -2)
+    assert (message.WhichOneof("payment"), message.receipt, message.ordered_at.seconds) == ("transfer", b"hello!", 1796083199)
+    assert message.tree.children[0].name == "leaf"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"card": "both members of a oneof"},
+        {"orderNumber": "99999999999999999999"},
+        {"orderNumber": 1.5},
+        {"state": "STATE_NONE"},
+        {"orderedAt": "2026-02-30T00:00:00Z"},
+        {"rating": 2**31},
+        {"total": "1e999"},
+        {"receipt": "no base64"},
+        {"unknown": 1},
+        {"customer": None},
+    ],
+    ids=str,
+)
+def test_an_answer_that_would_not_parse_does_not_fit(change: dict[str, Any]) -> None:
+    assert not Schema(schema_text_from(ORDER)).fits(json.dumps({**ANSWER, **change}))
+
+
+def test_what_is_optional_may_be_left_out_and_nothing_else() -> None:
+    schema = Schema(schema_text_from(ORDER))
+
+    assert schema.fits(json.dumps({**ANSWER, "note": "x"}))
+    for name in ANSWER:
+        without = {key: value for key, value in ANSWER.items() if key != name}
+        assert schema.fits(json.dumps(without)) == (name == "transfer")
+
+
+def test_properties_come_in_the_order_of_the_numbers() -> None:
+    shapes = json.loads(schema_text_from(ORDER))["anyOf"]
+
+    assert list(shapes[0]["properties"])[:3] == ["orderNumber", "customer", "lines"]
+
+
+@pytest.mark.parametrize(
+    ("message_type", "data", "reason"),
+    [
+        ("acme.v1.Order", b"\xff", "is no serialized google.protobuf.FileDescriptorSet"),
+        ("acme.v1.Nothing", ORDER.file_descriptor_set, "defines no message"),
+        ("", ORDER.file_descriptor_set, "defines no message"),
+        ("acme.v1.Order", b"", "defines no message"),
+        ("acme.v1.Keyed", ORDER.file_descriptor_set, "a map whose keys are no strings"),
+        ("acme.v1.Order", b"x" * (1 << 20) + b"x", "must not be longer"),
+    ],
+)
+def test_what_cannot_be_is_said(message_type: str, data: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        schema_text_from(pb.ProtobufFormat(message_type=message_type, file_descriptor_set=data))
+
+
+def test_a_set_without_its_imports_does_not_link() -> None:
+    bare = descriptor_set("order.proto", imports=False)
+    with pytest.raises(ValueError, match="include every import"):
+        schema_text_from(pb.ProtobufFormat(message_type="acme.v1.Order", file_descriptor_set=bare))
+
+
+def test_oneofs_that_combine_without_end_are_refused() -> None:
+    file = descriptor_pb2.FileDescriptorProto(name="x.proto", syntax="proto3")
+    message = file.message_type.add(name="X")
+    for index in range(ONEOF_CHOICES_MAX):
+        message.oneof_decl.add(name=f"o{index}")
+        message.field.add(name=f"f{index}", number=index + 1, type=9, label=1, oneof_index=index)
+    data = descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
+    with pytest.raises(ValueError, match="combine in more than"):
+        schema_text_from(pb.ProtobufFormat(message_type="X", file_descriptor_set=data))
