@@ -175,11 +175,13 @@ class ScriptedOllama:
         if exchange.route in self.scripts and not _is_load(exchange):
             answer = self.scripts[exchange.route]
             return answer(exchange) if callable(answer) else answer
-        match exchange.route:
-            case "/api/tags":
-                return reply(200, {"models": [{"name": name, **facts} for name, facts in self.models.items()]})
-            case "/api/ps":
-                return reply(200, {"models": [{"name": name, **self.models[name], "context_length": 4096} for name in self.resident]})
+        facts = {
+            "/api/version": {"version": "0.32.15"},
+            "/api/tags": {"models": [{"name": name, **facts} for name, facts in self.models.items()]},
+            "/api/ps": {"models": [{"name": name, **self.models[name], "context_length": 4096} for name in self.resident]},
+        }
+        if exchange.route in facts:
+            return reply(200, facts[exchange.route])
         model = exchange.body.get("model", "")
         if model not in self.models:
             return error(404, f"model '{model}' not found")

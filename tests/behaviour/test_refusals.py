@@ -177,7 +177,7 @@ async def test_ollama_down_is_said_at_once_and_may_be_repeated(server: Server, o
 
 async def test_an_rpc_of_a_later_version_says_so(server: Server) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await server.channel.unary_unary("/eudai.v1.ServerService/GetServerInfo")(b"")
+        await server.channel.unary_unary("/eudai.v1.ModelService/ListModels")(b"")
 
     assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
 

@@ -11,11 +11,13 @@ from eudai_server.errors import Reason, ServiceError
 from eudai_server.ollama.backend import OllamaBackend
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
+from eudai_server.ollama.embedder import OllamaEmbedder
 from eudai_server.ollama.loading import Loader
 from eudai_server.ollama.probe import Probe
 from eudai_server.readiness import Readiness
 from eudai_server.rpc.call import Calls
-from eudai_server.rpc.services import register, registrations
+from eudai_server.rpc.server_service import Limits
+from eudai_server.rpc.services import Parts, register, registrations
 
 # A conversation with a few photographs or a minute of sound in it.
 MESSAGE_BYTES_MAX = 32 << 20
@@ -56,18 +58,18 @@ class App:
         catalog = Catalog()
         self._probe = Probe(self._client, catalog, self._readiness)
         self._loader = Loader(self._client, catalog, self._probe, config.first_event_timeout_s)
-        backend = OllamaBackend(
-            self._client,
-            catalog,
-            self._probe,
-            self._loader,
-            first_event_timeout_s=config.first_event_timeout_s,
-            event_timeout_s=config.event_timeout_s,
-        )
+        limits = {"first_event_timeout_s": config.first_event_timeout_s, "event_timeout_s": config.event_timeout_s}
         self._calls = Calls()
         self._server = grpc.aio.server(options=OPTIONS)
-        services = registrations(backend, self._readiness, load_options=config.load_options, reflection=config.reflection)
-        register(self._server, self._calls, services)
+        parts = Parts(
+            backend=OllamaBackend(self._client, catalog, self._probe, self._loader, **limits),
+            embedder=OllamaEmbedder(self._client, catalog, self._probe, self._loader, timeout_s=config.first_event_timeout_s),
+            readiness=self._readiness,
+            calls=self._calls,
+            limits=Limits(message_bytes_max=MESSAGE_BYTES_MAX, admin=config.admin, load_options=config.load_options),
+            ollama_version=lambda: catalog.version if self._readiness.backend_up else "",
+        )
+        register(self._server, self._calls, registrations(parts, reflection=config.reflection))
         self._probing: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
 

@@ -39,6 +39,14 @@ class Reason(StrEnum):
     BLOB_NOT_FOUND = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with one field: its path in the request ("sampling.top_p"), and what to change."""
+
+    field: str
+    description: str
+
+
 class ServiceError(Exception):
     """A failure with a reason. Its message is written by us, for a developer to read, and may leave the house.
 
@@ -47,22 +55,21 @@ class ServiceError(Exception):
     """
 
     def __init__(
-        self, reason: Reason, message: str, *, metadata: Mapping[str, str] | None = None, retry_after_s: float | None = None
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
+        violations: Sequence[Violation] = (),
     ) -> None:
-        """`metadata` as the comment of the reason in error.proto lists it."""
+        """`metadata` as the comment of the reason in error.proto lists it; `violations` where fields are to blame."""
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """What is wrong with one field: its path in the request ("sampling.top_p"), and what to change."""
-
-    field: str
-    description: str
+        self.violations = tuple(violations)
 
 
 class InvalidRequestError(ServiceError):
@@ -72,8 +79,7 @@ class InvalidRequestError(ServiceError):
         """At least one violation."""
         first = violations[0]
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-        super().__init__(Reason.INVALID_REQUEST, f"{first.field}: {first.description}{more}")
-        self.violations = tuple(violations)
+        super().__init__(Reason.INVALID_REQUEST, f"{first.field}: {first.description}{more}", violations=violations)
 
 
 class ModelNotFoundError(ServiceError):

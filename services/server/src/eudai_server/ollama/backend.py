@@ -57,12 +57,12 @@ class OllamaBackend:
     async def _generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
         self._probe.require_up()
         # Before the load, so that nobody loads a model to learn that it is the wrong one, and after it, when more is known.
-        _check_digest(generation, self._catalog.facts(generation.model))
+        self._catalog.check_digest(generation.model, generation.expected_digest)
         load_begin_ns = time.monotonic_ns()
         if not self._loader.is_loaded(generation.model, generation.load):
             yield [Progress(Phase.LOADING_MODEL)]
             await self._load(generation)
-            _check_digest(generation, self._catalog.facts(generation.model))
+            self._catalog.check_digest(generation.model, generation.expected_digest)
         yield [Progress(Phase.EVALUATING_PROMPT)]
         load_ns = time.monotonic_ns() - load_begin_ns
         start_time = datetime.now(UTC)
@@ -148,12 +148,3 @@ def _with_load(event: Output, load_ns: int) -> Event:
         return event
     timings = replace(event.timings, load_ns=load_ns + (event.timings.load_ns or 0))
     return replace(event, timings=timings)
-
-
-def _check_digest(generation: Generation, facts: Facts) -> None:
-    if generation.expected_digest and facts.digest and facts.digest != generation.expected_digest:
-        raise ServiceError(
-            Reason.DIGEST_MISMATCH,
-            f"model {generation.model!r} is not the one expected",
-            metadata={"expected": generation.expected_digest, "actual": facts.digest},
-        )

@@ -19,7 +19,12 @@ class _WireList(msgspec.Struct):
     models: list[_WireModel] | None = None
 
 
+class _WireVersion(msgspec.Struct):
+    version: str = ""
+
+
 _decoder = msgspec.json.Decoder(_WireList)
+_version_decoder = msgspec.json.Decoder(_WireVersion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Catalog:
 
     def __init__(self) -> None:
         """Empty until the first refresh."""
+        self.version = ""
         self._present: dict[str, _WireModel] = {}
         self._resident: dict[str, _WireModel] = {}
 
@@ -48,6 +54,13 @@ class Catalog:
             raise ServiceError(Reason.BACKEND_FAILURE, "what answers at OLLAMA_BASE_URL is not Ollama") from error
         self._present = {model.name.lower(): model for model in present or ()}
         self._resident = {model.name.lower(): model for model in resident or ()}
+
+    def take_version(self, body: bytes) -> None:
+        """The body of /api/version; what is none of Ollama's leaves it unknown."""
+        try:
+            self.version = _version_decoder.decode(body).version
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.version = ""
 
     @property
     def names(self) -> frozenset[str]:
@@ -72,3 +85,10 @@ class Catalog:
             capabilities=frozenset(present.capabilities or () if present else ()),
             context_length=resident.context_length if resident else 0,
         )
+
+    def check_digest(self, model: str, expected: str) -> None:
+        """Raise DIGEST_MISMATCH where another digest than the expected one is known; an empty one expects nothing."""
+        actual = self.facts(model).digest
+        if expected and actual and actual != expected:
+            metadata = {"expected": expected, "actual": actual}
+            raise ServiceError(Reason.DIGEST_MISMATCH, f"model {model!r} is not the one expected", metadata=metadata)

@@ -1,11 +1,12 @@
 """Generation → route and JSON body for Ollama. No I/O. Fields as of Ollama 0.32.15, `api/types.go`."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from eudai_server.embedding import Batch
 from eudai_server.events import ToolCall
 from eudai_server.generation import (
     AnyJson,
@@ -63,8 +64,20 @@ def request_from(generation: Generation, *, can_think: bool, truncate: bool = Fa
     return route, _encoder.encode(body | fields)
 
 
-def load_request_from(model: str, load: LoadOptions) -> tuple[str, bytes]:
-    """The route and body that load a model and do nothing else: a generation without a prompt."""
+def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]:
+    """The route and body that embed some of a batch's inputs."""
+    body = {"model": batch.model, "input": inputs, "truncate": batch.truncate, "options": dict(batch.load.options)}
+    if batch.dimensions is not None:
+        body["dimensions"] = batch.dimensions
+    if batch.load.keep_alive_s is not None:
+        body["keep_alive"] = batch.load.keep_alive_s
+    return "/api/embed", _encoder.encode(body)
+
+
+def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[str, bytes]:
+    """The route and body that load a model and do nothing else: a generation without a prompt, an embedding without inputs."""
+    if embeds:
+        return embed_request_from(Batch(model=model, inputs=(), load=load), ())
     return "/api/generate", _encoder.encode({"model": model, "stream": True, "options": dict(load.options), **_load_fields(load)})
 
 

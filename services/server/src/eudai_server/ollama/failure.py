@@ -38,6 +38,12 @@ def _unsupported(model: str, _nested: dict[str, Any], match: re.Match[str]) -> S
     )
 
 
+def _without_embeddings(model: str, *_: object) -> ServiceError:
+    return ServiceError(
+        Reason.CAPABILITY_UNSUPPORTED, f"model {model!r} does not embed", metadata={"model": model, "capability": "embedding"}
+    )
+
+
 def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> Make:
     return lambda _model, _nested, _match: ServiceError(reason, message, retry_after_s=retry_after_s)
 
@@ -56,6 +62,8 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     for pattern, make in (
         (r"request \((\d+) tokens\) exceeds the available context size \((\d+) tokens\)", _too_long),
         (_TOO_LONG, _too_long),
+        (r"does not support embeddings", _without_embeddings),
+        (r"input is not supported", _plain(Reason.CAPABILITY_UNSUPPORTED, "the model takes no such media")),
         (r"does not support (generate|chat|insert|tools|thinking|vision|completion|embeddings?)\b", _unsupported),
         (r"think value .* is not supported", _plain(Reason.CAPABILITY_UNSUPPORTED, "the model does not know this reasoning effort")),
         (r"model ['\"].*['\"] not found|file does not exist|invalid model name", lambda model, *_: ModelNotFoundError(model)),

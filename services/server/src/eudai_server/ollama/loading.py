@@ -15,6 +15,7 @@ from eudai_server.ollama.probe import Probe
 from eudai_server.reference import key_of
 
 Options = tuple[tuple[str, float], ...]
+Key = tuple[str, Options, bool]
 
 
 class Loader:
@@ -26,7 +27,7 @@ class Loader:
         self._catalog = catalog
         self._probe = probe
         self._timeout_s = timeout_s
-        self._loads: dict[tuple[str, Options], asyncio.Task[None]] = {}
+        self._loads: dict[Key, asyncio.Task[None]] = {}
         self._loaded: dict[str, tuple[Options, str]] = {}
 
     def is_loaded(self, model: str, load: LoadOptions) -> bool:
@@ -34,12 +35,15 @@ class Loader:
         digest = self._catalog.resident_digest(model)
         return digest is not None and self._loaded.get(key_of(model)) == (load.options, digest)
 
-    async def load(self, model: str, load: LoadOptions) -> None:
-        """Wait for the load, which is begun if nobody has. Raises ServiceError if it fails."""
-        key = (key_of(model), load.options)
+    async def load(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
+        """Wait for the load, which is begun if nobody has. Raises ServiceError if it fails.
+
+        `embeds`: the model is to embed, which Ollama loads by another route than one that is to generate.
+        """
+        key = (key_of(model), load.options, embeds)
         task = self._loads.get(key)
         if task is None:
-            task = self._loads[key] = asyncio.create_task(self._load(model, load), name=f"load {key[0]}")
+            task = self._loads[key] = asyncio.create_task(self._load(model, load, embeds=embeds), name=f"load {key[0]}")
             task.add_done_callback(lambda done: self._end(key, done))
         await asyncio.shield(task)
 
@@ -54,8 +58,8 @@ class Loader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load(self, model: str, load: LoadOptions) -> None:
-        route, body = load_request_from(model, load)
+    async def _load(self, model: str, load: LoadOptions, *, embeds: bool) -> None:
+        route, body = load_request_from(model, load, embeds=embeds)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._client.fetch("POST", route, body, model=model)
@@ -69,7 +73,7 @@ class Loader:
         if digest is not None:
             self._loaded[key_of(model)] = (load.options, digest)
 
-    def _end(self, key: tuple[str, Options], task: asyncio.Task[None]) -> None:
+    def _end(self, key: Key, task: asyncio.Task[None]) -> None:
         del self._loads[key]
         if not task.cancelled():
             task.exception()  # seen, also where every caller has left

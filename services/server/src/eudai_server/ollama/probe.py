@@ -38,6 +38,8 @@ class Probe:
         """Ask now. Raises ServiceError, or TimeoutError."""
         async with asyncio.timeout(TIMEOUT_S):
             tags, ps = await asyncio.gather(self._client.fetch("GET", "/api/tags"), self._client.fetch("GET", "/api/ps"))
+            if not self._readiness.backend_up:
+                self._catalog.take_version(await self._client.fetch("GET", "/api/version"))
         self._catalog.refresh(tags, ps)
         self._failures = 0
         self._set(up=True)

@@ -91,11 +91,6 @@ def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, l
     violations = list(violations_of(request))
     if violations:
         raise InvalidRequestError(violations)
-    if request.load.ListFields() and not load_options:
-        raise ServiceError(
-            Reason.LOAD_OPTIONS_FORBIDDEN,
-            "load options change the model for everyone, and are off here (EUDAI_LOAD_OPTIONS); leave `load` out",
-        )
     return Generation(
         id=id,
         model=request.model,
@@ -110,7 +105,7 @@ def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, l
         hide_reasoning=request.reasoning.hide,
         logprob_alternatives=request.logprobs.alternatives if request.HasField("logprobs") else None,
         drop_oldest=request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST,
-        load=_load(request.load),
+        load=load_from(request.load, allowed=load_options),
         expected_digest=request.expected_digest,
         warnings=tuple(_warnings(request)),
         budget_end_s=arrived_s + seconds_of(request.time_budget) if request.HasField("time_budget") else None,
@@ -171,6 +166,12 @@ def _format(format: pb.OutputFormat) -> AnyJson | JsonSchema | None:  # noqa: A0
             return None
 
 
-def _load(load: options_pb2.LoadOptions) -> LoadOptions:
+def load_from(load: options_pb2.LoadOptions, *, allowed: bool) -> LoadOptions:
+    """Load options, already judged. Raises LOAD_OPTIONS_FORBIDDEN where there are some and the operator does not allow them."""
+    if load.ListFields() and not allowed:
+        raise ServiceError(
+            Reason.LOAD_OPTIONS_FORBIDDEN,
+            "load options change the model for everyone, and are off here (EUDAI_LOAD_OPTIONS); leave `load` out",
+        )
     options = tuple((_LOAD_OPTIONS[field.name], value) for field, value in load.ListFields() if field.name in _LOAD_OPTIONS)
     return LoadOptions(options, seconds_of(load.keep_alive) if load.HasField("keep_alive") else None)

@@ -1,6 +1,6 @@
 """Everything that is registered, as one list. An RPC that this version lacks answers UNIMPLEMENTED and says so."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,15 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from eudai_server.embedding import Embedder
 from eudai_server.generation import Backend
 from eudai_server.readiness import Readiness
 from eudai_server.rpc.call import Call, Calls, Handle
+from eudai_server.rpc.embedding_service import EmbeddingService
 from eudai_server.rpc.generation_service import GenerationService
 from eudai_server.rpc.health import HealthService
 from eudai_server.rpc.reflection import V1, V1ALPHA, ReflectionService
+from eudai_server.rpc.server_service import Limits, ServerService
 
 GENERATION = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 EMBEDDING = embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]
@@ -36,16 +39,30 @@ class Registration:
     idle: bool = False
 
 
-def registrations(backend: Backend, readiness: Readiness, *, load_options: bool, reflection: bool) -> list[Registration]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the services are made of."""
+
+    backend: Backend
+    embedder: Embedder
+    readiness: Readiness
+    calls: Calls
+    limits: Limits
+    ollama_version: Callable[[], str]
+
+
+def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
     """All services, in the order in which they are listed."""
-    generation = GenerationService(backend, load_options=load_options)
-    unserved = [EMBEDDING.full_name, MODEL.full_name, SERVER.full_name]
-    health = HealthService(readiness, served=[GENERATION.full_name], unserved=unserved)
+    generation = GenerationService(parts.backend, load_options=parts.limits.load_options)
+    embedding = EmbeddingService(parts.embedder, load_options=parts.limits.load_options)
+    server = ServerService(parts.calls, parts.limits, parts.ollama_version)
+    served = [GENERATION.full_name, EMBEDDING.full_name, SERVER.full_name]
+    health = HealthService(parts.readiness, served=served, unserved=[MODEL.full_name])
     services = [
         Registration(GENERATION.full_name, GENERATION, {"Generate": generation.generate, "GenerateOnce": generation.generate_once}),
-        Registration(EMBEDDING.full_name, EMBEDDING, {}),
+        Registration(EMBEDDING.full_name, EMBEDDING, {"Embed": embedding.embed}),
         Registration(MODEL.full_name, MODEL, {}),
-        Registration(SERVER.full_name, SERVER, {}),
+        Registration(SERVER.full_name, SERVER, {"GetServerInfo": server.get_server_info}),
         Registration(HEALTH.full_name, HEALTH, {"Check": health.check, "Watch": health.watch}, idle=True),
     ]
     if reflection:

@@ -1,13 +1,13 @@
 """ServiceError → status code and details: one table. What leaves here is all that a caller learns of a failure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import grpc
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError
+from eudai_server.errors import ModelNotFoundError, Reason, ServiceError, Violation
 from eudai_server.rpc.encode import NANOS, duration_from
 
 DOMAIN = "eudai"
@@ -75,30 +75,33 @@ def _info(error: ServiceError) -> error_details_pb2.ErrorInfo:
 
 def _help(error: ServiceError) -> list[Message]:
     """What the caller needs to mend it."""
-    match error:
-        case InvalidRequestError(violations=violations):
-            shown = [
-                error_details_pb2.BadRequest.FieldViolation(
-                    field=_cut(violation.field, FIELD_CHARS_MAX), description=_cut(violation.description)
-                )
-                for violation in violations[:VIOLATIONS_MAX]
-            ]
-            if len(violations) > VIOLATIONS_MAX:
-                more = f"and {len(violations) - VIOLATIONS_MAX} more violations"
-                shown.append(error_details_pb2.BadRequest.FieldViolation(description=more))
-            return [error_details_pb2.BadRequest(field_violations=shown)]
-        case ModelNotFoundError(model=model):
-            link = error_details_pb2.Help.Link(
-                description=f"Pull it: ollama pull {_cut(model)}, or eudai.v1.ModelService/PullModel", url="https://ollama.com/library"
-            )
-            return [
-                error_details_pb2.ResourceInfo(resource_type="eudai.v1.Model", resource_name=model, description="Ollama has no such model"),
-                error_details_pb2.Help(links=[link]),
-            ]
+    if error.violations:
+        return [_bad_request(error.violations)]
+    if isinstance(error, ModelNotFoundError):
+        link = error_details_pb2.Help.Link(
+            description=f"Pull it: ollama pull {_cut(error.model)}, or eudai.v1.ModelService/PullModel", url="https://ollama.com/library"
+        )
+        return [
+            error_details_pb2.ResourceInfo(
+                resource_type="eudai.v1.Model", resource_name=error.model, description="Ollama has no such model"
+            ),
+            error_details_pb2.Help(links=[link]),
+        ]
     if error.reason is Reason.QUEUE_FULL:
         violation = error_details_pb2.QuotaFailure.Violation(subject="queue", description=_cut(error.message))
         return [error_details_pb2.QuotaFailure(violations=[violation])]
     return []
+
+
+def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
+    shown = [
+        error_details_pb2.BadRequest.FieldViolation(field=_cut(violation.field, FIELD_CHARS_MAX), description=_cut(violation.description))
+        for violation in violations[:VIOLATIONS_MAX]
+    ]
+    if len(violations) > VIOLATIONS_MAX:
+        more = f"and {len(violations) - VIOLATIONS_MAX} more violations"
+        shown.append(error_details_pb2.BadRequest.FieldViolation(description=more))
+    return error_details_pb2.BadRequest(field_violations=shown)
 
 
 def _cut(text: str, chars_max: int = TEXT_CHARS_MAX) -> str:

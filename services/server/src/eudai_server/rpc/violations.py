@@ -23,7 +23,7 @@ HEARTBEAT_MAX_S = 3600.0
 # Ten years, in either direction: Go's own durations end at 292 years, in nanoseconds of 64 bits.
 KEEP_ALIVE_MAX_S = 10 * 366 * 24 * 3600.0
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 # Field: least, greatest. Names are Ollama's option names too.
 _SAMPLING_RANGES: Mapping[str, tuple[float, float]] = {
@@ -65,8 +65,7 @@ def violations_of(request: pb.GenerateRequest) -> Iterator[Violation]:
     if not 0 <= request.logprobs.alternatives <= LOGPROB_ALTERNATIVES_MAX:
         yield Violation("logprobs.alternatives", f"must be between 0 and {LOGPROB_ALTERNATIVES_MAX}")
     yield from load_violations(request.load, "load")
-    if request.expected_digest and not _DIGEST.fullmatch(request.expected_digest):
-        yield Violation("expected_digest", 'must be "sha256:" and 64 hexadecimal digits, in lower case')
+    yield from digest_violations(request.expected_digest)
     yield from _event_violations(request)
     if len(request.labels) > LABELS_MAX:
         yield Violation("labels", f"must not be more than {LABELS_MAX}")
@@ -146,6 +145,12 @@ def load_violations(load: options_pb2.LoadOptions, field: str) -> Iterator[Viola
                 yield Violation(f"{field}.keep_alive", "must not be longer than ten years; any negative duration is forever")
         elif value < _LOAD_LEAST[descriptor.name]:
             yield Violation(f"{field}.{descriptor.name}", f"must be at least {_LOAD_LEAST[descriptor.name]:g}")
+
+
+def digest_violations(digest: str) -> Iterator[Violation]:
+    """What is wrong with an expected digest."""
+    if digest and not DIGEST.fullmatch(digest):
+        yield Violation("expected_digest", 'must be "sha256:" and 64 hexadecimal digits, in lower case')
 
 
 def _event_violations(request: pb.GenerateRequest) -> Iterator[Violation]:

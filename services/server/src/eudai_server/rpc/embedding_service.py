@@ -1,0 +1,72 @@
+"""EmbeddingService: a batch is decoded, embedded and streamed back in order."""
+
+from collections.abc import Iterator
+from contextlib import aclosing
+
+from eudai.v1 import embedding_service_pb2 as pb
+
+from eudai_server.embedding import Batch, Embedder, Vectors
+from eudai_server.errors import InvalidRequestError, Violation
+from eudai_server.reference import violation_of
+from eudai_server.rpc.call import Call
+from eudai_server.rpc.decode import load_from, parse
+from eudai_server.rpc.violations import digest_violations, load_violations
+
+INPUTS_MAX = 4096
+
+
+class EmbeddingService:
+    """Fulfils the RPC with an embedder."""
+
+    def __init__(self, embedder: Embedder, *, load_options: bool) -> None:
+        """`load_options`: whether the operator lets callers set them."""
+        self._embedder = embedder
+        self._load_options = load_options
+
+    async def embed(self, data: bytes, call: Call) -> None:
+        """Stream the vectors as they are ready."""
+        request = parse(pb.EmbedRequest, data)
+        batch = batch_from(request, load_options=self._load_options)
+        call.fields |= {"model": request.model, "inputs": len(request.inputs)}
+        first = True
+        async with aclosing(self._embedder.embed(batch)) as parts:
+            async for part in parts:
+                await call.write(response_from(part, first=first).SerializeToString())
+                first = False
+
+
+def batch_from(request: pb.EmbedRequest, *, load_options: bool) -> Batch:
+    """Judge a request. Raises InvalidRequestError, or ServiceError LOAD_OPTIONS_FORBIDDEN."""
+    violations = list(_violations(request))
+    if violations:
+        raise InvalidRequestError(violations)
+    return Batch(
+        model=request.model,
+        inputs=tuple(request.inputs),
+        dimensions=request.dimensions if request.HasField("dimensions") else None,
+        truncate=request.truncate,
+        load=load_from(request.load, allowed=load_options),
+        expected_digest=request.expected_digest,
+    )
+
+
+def response_from(part: Vectors, *, first: bool) -> pb.EmbedResponse:
+    """Some of the vectors; the first response says which model made them."""
+    return pb.EmbedResponse(
+        embeddings=(pb.Embedding(values=vector) for vector in part.vectors),
+        input_tokens=part.input_tokens,
+        model=part.model if first else "",
+        digest=part.digest if first else "",
+    )
+
+
+def _violations(request: pb.EmbedRequest) -> Iterator[Violation]:
+    wrong = violation_of(request.model)
+    if wrong:
+        yield Violation("model", wrong)
+    if not 1 <= len(request.inputs) <= INPUTS_MAX:
+        yield Violation("inputs", f"must be 1 to {INPUTS_MAX} texts, and are {len(request.inputs)}")
+    if request.HasField("dimensions") and request.dimensions < 1:
+        yield Violation("dimensions", "must be more than 0; leave it out for all")
+    yield from load_violations(request.load, "load")
+    yield from digest_violations(request.expected_digest)

@@ -1,0 +1,37 @@
+"""A caller can ask what it talks to."""
+
+import asyncio
+
+from eudai.v1 import server_service_pb2 as pb, server_service_pb2_grpc as rpc
+from eudai_server import __version__
+from scripted_ollama import HEADERS_STREAM, ScriptedOllama, chunk, line
+from serving import Server, collect
+
+
+async def info(server: Server) -> pb.GetServerInfoResponse:
+    """What the server says of itself."""
+    answer: pb.GetServerInfoResponse = await rpc.ServerServiceStub(server.channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=5)
+    return answer
+
+
+async def test_versions_and_limits_are_told(server: Server, ollama: ScriptedOllama) -> None:
+    up = await info(server)
+    await ollama.stop()
+    await server.until("", "NOT_SERVING")
+    down = await info(server)
+
+    assert (up.version, up.ollama_version, down.ollama_version) == (__version__, "0.32.15", "")
+    assert (up.max_message_bytes, up.admin_enabled, up.load_options_enabled) == (32 << 20, False, True)
+
+
+async def test_what_runs_is_counted(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="x", done=False)), 60.0]
+    running = [asyncio.create_task(collect(server, prompt="x")) for _ in range(3)]
+    while len(ollama.sent_to("/api/generate")) < 3:
+        await asyncio.sleep(0.01)
+    busy = (await info(server)).running
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+
+    assert busy == 3
