@@ -198,5 +198,9 @@ def _is_load(exchange: Exchange) -> bool:
 async def _read(reader: asyncio.StreamReader) -> Exchange:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in head[1:] if text)}
+    if headers.get("transfer-encoding") == "chunked":
+        while size := int(await reader.readline(), 16):
+            await reader.readexactly(size + 2)
+        await reader.readline()
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     return Exchange(head[0].split()[1], json.loads(body) if body else {}, headers)

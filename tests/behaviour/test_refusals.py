@@ -175,13 +175,6 @@ async def test_ollama_down_is_said_at_once_and_may_be_repeated(server: Server, o
     assert asyncio.get_running_loop().time() - begin_s < 1
 
 
-async def test_an_rpc_of_a_later_version_says_so(server: Server) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await server.channel.unary_unary("/eudai.v1.ModelService/ListModels")(b"")
-
-    assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 async def test_a_message_over_the_limit_is_refused(server: Server) -> None:
     refused = await refusal(server, prompt="x" * (33 << 20))
 

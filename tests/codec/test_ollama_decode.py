@@ -113,5 +113,22 @@ def test_the_reason_tells_which_limit_was_reached(word: str, tokens: int, expect
     assert (finished.reason, finished.backend_reason) == (expected, word)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (b'"model requires more system memory than is available"', Reason.INSUFFICIENT_MEMORY),
+        (b'{"message":"request (9 tokens) exceeds the available context size (8 tokens)"}', Reason.CONTEXT_LENGTH_EXCEEDED),
+        (b'"something new"', Reason.BACKEND_FAILURE),
+        (b"7", Reason.BACKEND_FAILURE),
+    ],
+)
+def test_an_error_line_is_looked_up_like_any_other_failure(error: bytes, reason: Reason) -> None:
+    assert decode([line(response="a", done=False), b'{"error":' + error + b"}\n"])[2] is reason
+
+
+def test_no_error_is_no_failure() -> None:
+    assert decode([b'{"error":null,"response":"a","done":false}\n', done()])[2] is None
+
+
 def test_an_error_line_speaks_before_anything_else_in_it() -> None:
-    assert decode([b'{"error":"model \\"x\\" not found","response":7}\n'])[2] is not None
+    assert decode([b'{"error":"model \\"x\\" not found","response":"x","done":true}\n'])[2] is Reason.MODEL_NOT_FOUND

@@ -38,7 +38,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] 
     "a schema": (
         {"prompt": "A city:", "format": pb.OutputFormat(json_schema='{"type":"object","properties":{"name":{"type":"string"}}}')},
         {},
-        ["started", "delta", "finished"],
+        ["started", "delta", "warning", "finished"],
     ),
     "log probabilities": (
         {"prompt": "The capital", "logprobs": pb.LogprobOptions(alternatives=2)},

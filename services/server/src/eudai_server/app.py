@@ -14,6 +14,7 @@ from eudai_server.ollama.client import Client
 from eudai_server.ollama.embedder import OllamaEmbedder
 from eudai_server.ollama.loading import Loader
 from eudai_server.ollama.probe import Probe
+from eudai_server.ollama.store import OllamaStore
 from eudai_server.readiness import Readiness
 from eudai_server.rpc.call import Calls
 from eudai_server.rpc.server_service import Limits
@@ -61,9 +62,18 @@ class App:
         limits = {"first_event_timeout_s": config.first_event_timeout_s, "event_timeout_s": config.event_timeout_s}
         self._calls = Calls()
         self._server = grpc.aio.server(options=OPTIONS)
+        self._store = OllamaStore(
+            self._client,
+            self._probe,
+            self._loader,
+            load_timeout_s=config.first_event_timeout_s,
+            event_timeout_s=config.first_event_timeout_s,
+        )
         parts = Parts(
             backend=OllamaBackend(self._client, catalog, self._probe, self._loader, **limits),
             embedder=OllamaEmbedder(self._client, catalog, self._probe, self._loader, timeout_s=config.first_event_timeout_s),
+            store=self._store,
+            registries=config.registries,
             readiness=self._readiness,
             calls=self._calls,
             limits=Limits(message_bytes_max=MESSAGE_BYTES_MAX, admin=config.admin, load_options=config.load_options),
@@ -101,6 +111,7 @@ class App:
         if self._probing:
             self._probing.cancel()
             await asyncio.wait((self._probing,))
+        await self._store.close()
         await self._loader.close()
         await self._client.close()
 

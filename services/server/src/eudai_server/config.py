@@ -24,6 +24,7 @@ class Config:
     reflection: bool = True
     admin: bool = False
     load_options: bool = False
+    registries: tuple[str, ...] = ("registry.ollama.ai",)
     first_event_timeout_s: float = 300.0
     event_timeout_s: float = 120.0
     drain_grace_s: float = 30.0
@@ -79,6 +80,15 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _registries(text: str) -> tuple[str, ...]:
+    registries = tuple(part.strip().rstrip("/") for part in text.split(","))
+    for registry in registries:
+        host = registry.removeprefix("http://").removeprefix("https://")
+        if not host or not host.isascii() or any(character in host for character in " /@"):
+            raise ValueError("must be hosts, such as registry.ollama.ai,hf.co,http://localhost:5000, separated by commas")
+    return registries
+
+
 def _address(text: str) -> str:
     if text.startswith("unix:"):
         return text
@@ -98,6 +108,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "EUDAI_REFLECTION": ("reflection", _switch),
     "EUDAI_ADMIN": ("admin", _switch),
     "EUDAI_LOAD_OPTIONS": ("load_options", _switch),
+    "EUDAI_REGISTRIES": ("registries", _registries),
     "EUDAI_FIRST_EVENT_TIMEOUT": ("first_event_timeout_s", _positive_seconds),
     "EUDAI_EVENT_TIMEOUT": ("event_timeout_s", _positive_seconds),
     "EUDAI_DRAIN_GRACE": ("drain_grace_s", _seconds),

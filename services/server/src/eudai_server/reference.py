@@ -44,3 +44,9 @@ def listed_name(reference: str) -> str:
 def key_of(reference: str) -> str:
     """What two references to one model have in common: Ollama's names ignore case."""
     return listed_name(reference).lower()
+
+
+def registry_of(reference: str) -> str:
+    """The host that a model is pulled from or pushed to, in lower case."""
+    match = _GRAMMAR.fullmatch(reference)
+    return ((match and match["host"]) or DEFAULT_HOST.rstrip("/")).lower()

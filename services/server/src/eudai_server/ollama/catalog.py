@@ -69,14 +69,14 @@ class Catalog:
 
     def resident_digest(self, model: str) -> str | None:
         """The digest of the copy in memory; None where there is none."""
-        wire = self._resident.get(key_of(model))
+        wire = self._resident_of(key_of(model))
         return wire.digest if wire else None
 
     def facts(self, model: str) -> Facts:
         """What is known of a model, in memory or not."""
         key = key_of(model)
-        present, resident = self._present.get(key), self._resident.get(key)
-        known = resident or present
+        present, resident = self._present.get(key), self._resident_of(key)
+        known = present or resident
         if known is None:
             return Facts(listed_name(model))
         return Facts(
@@ -85,6 +85,12 @@ class Catalog:
             capabilities=frozenset(present.capabilities or () if present else ()),
             context_length=resident.context_length if resident else 0,
         )
+
+    def _resident_of(self, key: str) -> _WireModel | None:
+        """The copy in memory. Of two names of one model, Ollama lists the one that was loaded first: the digest tells."""
+        present = self._present.get(key)
+        same = (wire for wire in self._resident.values() if present and wire.digest == present.digest)
+        return self._resident.get(key) or next(same, None)
 
     def check_digest(self, model: str, expected: str) -> None:
         """Raise DIGEST_MISMATCH where another digest than the expected one is known; an empty one expects nothing."""

@@ -1,5 +1,6 @@
 """A route and a body go in, an answer's bytes come out. The only place that knows the HTTP library; its errors become ours."""
 
+from collections.abc import AsyncIterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -82,10 +83,10 @@ class Client:
             headers={"Accept-Encoding": "identity", "User-Agent": f"eudai/{__version__}"},
         )
 
-    async def open(self, method: str, route: str, body: bytes | None = None, *, model: str = "") -> Answer:
+    async def open(self, method: str, route: str, body: bytes | AsyncIterable[bytes] | None = None, *, model: str = "") -> Answer:
         """Send a request and return its answer once Ollama has begun it.
 
-        Raises UnreachableError where nothing was sent, and the ServiceError that any status but 200 means.
+        Raises UnreachableError where nothing was sent, and the ServiceError that any status but success means.
         """
         request = self._http.build_request(method, route, content=body)
         try:
@@ -95,13 +96,13 @@ class Client:
                 raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
             raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke before it answered") from error
         answer = Answer(response)
-        if response.status_code == httpx.codes.OK:
+        if response.is_success:
             return answer
         async with answer:
             text = await answer.read_all(ERROR_BODY_BYTES_MAX)
         raise error_from_response(response.status_code, text, model)
 
-    async def fetch(self, method: str, route: str, body: bytes | None = None, *, model: str = "") -> bytes:
+    async def fetch(self, method: str, route: str, body: bytes | AsyncIterable[bytes] | None = None, *, model: str = "") -> bytes:
         """The whole answer. Raises as `open` does."""
         async with await self.open(method, route, body, model=model) as answer:
             return await answer.read_all(BODY_BYTES_MAX)

@@ -38,10 +38,14 @@ class _WireMessage(msgspec.Struct):
     tool_calls: list[_WireToolCall] | None = None
 
 
+_ABSENT = msgspec.Raw()
+
+
 class _WireLine(msgspec.Struct):
     """The fields we use, of both routes; what else comes is skipped, so a newer Ollama does not fail a stream."""
 
-    error: msgspec.Raw | None = None
+    # Any JSON value. (As a union with None it would take null alone.)
+    error: msgspec.Raw = _ABSENT
     message: _WireMessage | None = None
     response: str = ""
     thinking: str = ""
@@ -159,7 +163,7 @@ class StreamDecoder:
                 line = _decoder.decode(data)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
                 raise ServiceError(Reason.BACKEND_FAILURE, "Ollama sent a line that is no answer") from error
-            if line.error is not None:
+            if bytes(line.error) not in (b"", b"null"):
                 raise error_from_line(bytes(line.error), self._model)
             yield line
 

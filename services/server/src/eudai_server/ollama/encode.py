@@ -22,6 +22,7 @@ from eudai_server.generation import (
     Role,
     Tool,
 )
+from eudai_server.models import Creation
 
 _EFFORTS: Mapping[ReasoningEffort, bool | str] = {
     ReasoningEffort.NONE: False,
@@ -79,6 +80,29 @@ def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[s
     if embeds:
         return embed_request_from(Batch(model=model, inputs=(), load=load), ())
     return "/api/generate", _encoder.encode({"model": model, "stream": True, "options": dict(load.options), **_load_fields(load)})
+
+
+def unload_request_from(model: str) -> tuple[str, bytes]:
+    """The route and body that unload a model, once nothing uses it."""
+    return "/api/generate", _encoder.encode({"model": model, "keep_alive": 0})
+
+
+def create_request_from(creation: Creation) -> tuple[str, bytes]:
+    """The route and body that make a model. What is not set is left out: Ollama takes an empty text for one."""
+    fields: dict[str, Any] = {
+        "from": creation.base_model,
+        "files": creation.files,
+        "adapters": creation.adapters,
+        "template": creation.template,
+        "system": creation.system,
+        "license": creation.licenses,
+        "parameters": creation.parameters,
+        "messages": [_message(message) for message in creation.messages],
+        "quantize": creation.quantize,
+        "renderer": creation.renderer,
+        "parser": creation.parser,
+    }
+    return "/api/create", _encoder.encode({"model": creation.model, **{name: value for name, value in fields.items() if value}})
 
 
 def _load_fields(load: LoadOptions) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Ollama's own words are matched and never passed on: they may hold a prompt, a pa
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -79,6 +79,29 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
 )
 
 
+_REGISTRY_DENIED = r"unauthorized|access denied|denied: |not authorized|forbidden|you are not"
+_REGISTRY_FAILED = (
+    r"dial tcp|no such host|connection (?:refused|reset)|i/o timeout|tls|x509|EOF|max retries|registry|status code 5|insecure protocol"
+)
+
+# What a pull, a push or a creation says beside the rest.
+_TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), make)
+    for pattern, make in (
+        (r"blobs.sha256-([0-9a-f]{64}).*no such file", lambda _model, _nested, match: _no_blob(match[1])),
+        (r"no such file or directory", lambda model, *_: ModelNotFoundError(model)),
+        (_REGISTRY_DENIED, _plain(Reason.REGISTRY_DENIED, "the model registry refuses this server's access")),
+        (_REGISTRY_FAILED, _plain(Reason.REGISTRY_FAILURE, "the model registry failed or cannot be reached")),
+        (r"quantiz", _plain(Reason.BACKEND_FAILURE, "Ollama cannot quantize the model so")),
+    )
+)
+
+
+def _no_blob(digest: str) -> ServiceError:
+    name = f"sha256:{digest}"
+    return ServiceError(Reason.BLOB_NOT_FOUND, f"file {name} was not uploaded before", metadata={"digest": name})
+
+
 def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
     """The failure that an HTTP answer other than 200 means. `model` as the caller wrote it."""
     text = _error_text(body)
@@ -107,9 +130,15 @@ def error_from_line(error: bytes, model: str) -> ServiceError:
     return ServiceError(Reason.BACKEND_FAILURE, "Ollama failed while it generated; its log says why")
 
 
-def _known_error(text: str, model: str) -> ServiceError | None:
+def error_from_transfer(error: bytes, model: str) -> ServiceError:
+    """The failure that an `error` value means in the stream of a pull, a push or a creation."""
+    known = _known_error(_text_of(error), model, (*_TEXTS, *_TRANSFER_TEXTS))
+    return known or ServiceError(Reason.BACKEND_FAILURE, "Ollama failed; its log says why")
+
+
+def _known_error(text: str, model: str, texts: Sequence[tuple[re.Pattern[str], Make]] = _TEXTS) -> ServiceError | None:
     nested = _nested(text)
-    for pattern, make in _TEXTS:
+    for pattern, make in texts:
         match = pattern.search(text)
         if match:
             return make(model, nested, match)

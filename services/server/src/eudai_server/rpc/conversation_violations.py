@@ -23,20 +23,22 @@ _MEDIA: Mapping[str, tuple[bytes, bytes]] = {
 }
 
 
-def conversation_violations(messages: Sequence[content_pb2.Message], *, has_system: bool) -> Iterator[Violation]:
-    """What is wrong with the messages; `has_system` is whether the request has a system text of its own."""
+def conversation_violations(
+    messages: Sequence[content_pb2.Message], *, has_system: bool, field: str = "conversation.messages"
+) -> Iterator[Violation]:
+    """What is wrong with the messages at `field`; `has_system` is whether the request has a system text of its own."""
     if not messages:
-        yield Violation("conversation.messages", "must hold at least one message")
+        yield Violation(field, "must hold at least one message")
     calls: set[str] = set()
     for index, message in enumerate(messages):
-        field = f"conversation.messages[{index}]"
+        at = f"{field}[{index}]"
         if message.role not in ROLES:
-            yield Violation(f"{field}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL")
+            yield Violation(f"{at}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL")
         if message.role == content_pb2.ROLE_SYSTEM and has_system:
-            yield Violation(f"{field}.role", "cannot be ROLE_SYSTEM beside the request's own system")
-        yield from _part_violations(message, field)
-        yield from _call_violations(message, field)
-        yield from _result_violations(message, field, calls)
+            yield Violation(f"{at}.role", "cannot be ROLE_SYSTEM beside the request's own system")
+        yield from _part_violations(message, at)
+        yield from _call_violations(message, at)
+        yield from _result_violations(message, at, calls)
         calls |= {call.id for call in message.tool_calls}
 
 

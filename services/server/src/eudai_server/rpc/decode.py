@@ -1,6 +1,6 @@
 """Bytes of a GenerateRequest → Generation. No I/O."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
@@ -121,9 +121,13 @@ def _input(request: pb.GenerateRequest) -> Input:
         case "infill":
             return Infill(request.infill.prefix, request.infill.suffix)
         case _:
-            messages = request.conversation.messages
-            names = {call.id: call.name for message in messages for call in message.tool_calls}
-            return Conversation(tuple(_message(message, names) for message in messages))
+            return Conversation(messages_from(request.conversation.messages))
+
+
+def messages_from(messages: Sequence[content_pb2.Message]) -> tuple[Message, ...]:
+    """Turns, already judged; a tool's result has the name of its call."""
+    names = {call.id: call.name for message in messages for call in message.tool_calls}
+    return tuple(_message(message, names) for message in messages)
 
 
 def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Message:

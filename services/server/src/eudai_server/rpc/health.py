@@ -22,11 +22,10 @@ WATCHERS_MAX = 1024
 class HealthService:
     """Answers Check and Watch."""
 
-    def __init__(self, readiness: Readiness, *, served: Collection[str], unserved: Collection[str]) -> None:
-        """`served` are full names of services that answer; `unserved` of those that this version only describes."""
+    def __init__(self, readiness: Readiness, services: Collection[str]) -> None:
+        """`services` are the full names of those that need Ollama."""
         self._readiness = readiness
-        self._served = frozenset(served)
-        self._unserved = frozenset(unserved)
+        self._services = frozenset(services)
         self._watchers: set[asyncio.Event] = set()
         readiness.listen(self._wake)
 
@@ -74,10 +73,8 @@ class HealthService:
         readiness = self._readiness
         if name == LIVENESS:
             serving = True
-        elif name == WHOLE or name in self._served:
+        elif name == WHOLE or name in self._services:
             serving = readiness.backend_up and bool(readiness.models)
-        elif name in self._unserved:
-            serving = False
         elif name.startswith(MODEL_PREFIX) and not violation_of(name.removeprefix(MODEL_PREFIX)):
             serving = key_of(name.removeprefix(MODEL_PREFIX)) in readiness.models
         else:

@@ -1,6 +1,6 @@
-"""Everything that is registered, as one list. An RPC that this version lacks answers UNIMPLEMENTED and says so."""
+"""Everything that is registered, as one list."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,15 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from eudai_server.embedding import Embedder
+from eudai_server.errors import Reason, ServiceError
 from eudai_server.generation import Backend
+from eudai_server.models import Store
 from eudai_server.readiness import Readiness
 from eudai_server.rpc.call import Call, Calls, Handle
 from eudai_server.rpc.embedding_service import EmbeddingService
 from eudai_server.rpc.generation_service import GenerationService
 from eudai_server.rpc.health import HealthService
+from eudai_server.rpc.model_service import ModelService
 from eudai_server.rpc.reflection import V1, V1ALPHA, ReflectionService
 from eudai_server.rpc.server_service import Limits, ServerService
 
@@ -35,6 +38,8 @@ class Registration:
     name: str
     descriptor: ServiceDescriptor
     handles: Mapping[str, Handle]
+    # Methods that touch everyone, so only an operator may allow them.
+    admin: frozenset[str] = frozenset()
     # Ends only when its client leaves, or is no work of the model's: not logged, and no drain waits for it.
     idle: bool = False
 
@@ -45,6 +50,8 @@ class Parts:
 
     backend: Backend
     embedder: Embedder
+    store: Store
+    registries: Sequence[str]
     readiness: Readiness
     calls: Calls
     limits: Limits
@@ -56,12 +63,12 @@ def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
     generation = GenerationService(parts.backend, load_options=parts.limits.load_options)
     embedding = EmbeddingService(parts.embedder, load_options=parts.limits.load_options)
     server = ServerService(parts.calls, parts.limits, parts.ollama_version)
-    served = [GENERATION.full_name, EMBEDDING.full_name, SERVER.full_name]
-    health = HealthService(parts.readiness, served=served, unserved=[MODEL.full_name])
+    models = ModelService(parts.store, load_options=parts.limits.load_options, registries=parts.registries)
+    health = HealthService(parts.readiness, [service.full_name for service in (GENERATION, EMBEDDING, MODEL, SERVER)])
     services = [
         Registration(GENERATION.full_name, GENERATION, {"Generate": generation.generate, "GenerateOnce": generation.generate_once}),
         Registration(EMBEDDING.full_name, EMBEDDING, {"Embed": embedding.embed}),
-        Registration(MODEL.full_name, MODEL, {}),
+        Registration(MODEL.full_name, MODEL, _model_handles(models), admin=frozenset() if parts.limits.admin else ADMIN),
         Registration(SERVER.full_name, SERVER, {"GetServerInfo": server.get_server_info}),
         Registration(HEALTH.full_name, HEALTH, {"Check": health.check, "Watch": health.watch}, idle=True),
     ]
@@ -69,6 +76,25 @@ def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
         info = ReflectionService([*(service.name for service in services), V1, V1ALPHA]).info
         services += [Registration(name, REFLECTION, {"ServerReflectionInfo": info}, idle=True) for name in (V1, V1ALPHA)]
     return services
+
+
+# Everything of ModelService but looking.
+ADMIN = frozenset(method.name for method in MODEL.methods) - {"ListModels", "GetModel"}
+
+
+def _model_handles(models: ModelService) -> Mapping[str, Handle]:
+    return {
+        "ListModels": models.list_models,
+        "GetModel": models.get_model,
+        "PullModel": models.pull_model,
+        "PushModel": models.push_model,
+        "CreateModel": models.create_model,
+        "UploadBlob": models.upload_blob,
+        "CopyModel": models.copy_model,
+        "DeleteModel": models.delete_model,
+        "LoadModel": models.load_model,
+        "UnloadModel": models.unload_model,
+    }
 
 
 def register(server: grpc.aio.Server, calls: Calls, services: list[Registration]) -> None:
@@ -81,12 +107,12 @@ def register(server: grpc.aio.Server, calls: Calls, services: list[Registration]
 def _handler(calls: Calls, service: Registration, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
     return calls.handler(
         f"{service.name}/{method.name}",
-        service.handles.get(method.name, _unimplemented),
+        _refuse_admin if method.name in service.admin else service.handles[method.name],
         requests_stream=method.client_streaming,
         responses_stream=method.server_streaming,
         idle=service.idle,
     )
 
 
-async def _unimplemented(_request: object, call: Call) -> None:
-    await call.refuse(grpc.StatusCode.UNIMPLEMENTED, f"{call.method} is not part of this version")
+async def _refuse_admin(_request: object, _call: Call) -> None:
+    raise ServiceError(Reason.ADMIN_DISABLED, "model administration is switched off here; its operator can switch it on (EUDAI_ADMIN)")

@@ -57,8 +57,8 @@ def violations_of(request: pb.GenerateRequest) -> Iterator[Violation]:
         yield Violation("model", wrong)
     yield from _input_violations(request)
     yield from tool_violations(request)
-    yield from _sampling_violations(request.sampling)
-    yield from _stop_violations(request.stop)
+    yield from sampling_violations(request.sampling)
+    yield from stop_violations(request.stop)
     if request.HasField("format"):
         yield from _format_violations(request.format)
     yield from _enum_violations(request)
@@ -91,7 +91,8 @@ def _input_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
         yield Violation("context_overflow", "CONTEXT_OVERFLOW_DROP_OLDEST needs a conversation")
 
 
-def _sampling_violations(sampling: options_pb2.SamplingOptions) -> Iterator[Violation]:
+def sampling_violations(sampling: options_pb2.SamplingOptions) -> Iterator[Violation]:
+    """What is wrong with how tokens are chosen."""
     for descriptor, value in sampling.ListFields():
         least, greatest = _SAMPLING_RANGES[descriptor.name]
         if not (math.isfinite(value) and least <= value <= greatest):
@@ -104,7 +105,8 @@ def _range_text(least: float, greatest: float) -> str:
     return f"must be at least {least:g}" if least != math.ulp(0.0) else "must be more than 0"
 
 
-def _stop_violations(stop: options_pb2.StopOptions) -> Iterator[Violation]:
+def stop_violations(stop: options_pb2.StopOptions) -> Iterator[Violation]:
+    """What is wrong with when to stop."""
     if stop.HasField("max_output_tokens") and stop.max_output_tokens <= 0:
         yield Violation("stop.max_output_tokens", "must be more than 0; leave it out for the model's default")
     if len(stop.sequences) > STOP_SEQUENCES_MAX:

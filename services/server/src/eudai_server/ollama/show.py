@@ -1,0 +1,141 @@
+"""Bodies of /api/tags, /api/ps and /api/show → models as we know them. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.generation import Message, Role
+from eudai_server.models import Capability, Description, Loaded, Model
+
+# A client takes messages of 4 MiB by default, and the vocabulary of a model may be longer than that.
+METADATA_BYTES_MAX = 3 << 20
+
+
+class _Details(msgspec.Struct):
+    family: str = ""
+    parameter_size: str = ""
+    quantization_level: str = ""
+    context_length: int = 0
+
+
+class _WireModel(msgspec.Struct):
+    """A row of either list."""
+
+    name: str = ""
+    digest: str = ""
+    size: int = 0
+    modified_at: str = ""
+    details: _Details = msgspec.field(default_factory=_Details)
+    context_length: int = 0
+    size_vram: int = 0
+    expires_at: str = ""
+
+
+class _WireList(msgspec.Struct):
+    models: list[_WireModel] | None = None
+
+
+class _WireMessage(msgspec.Struct):
+    role: str = ""
+    content: str = ""
+
+
+class _WireShow(msgspec.Struct):
+    license: str = ""
+    modelfile: str = ""
+    parameters: str = ""
+    template: str = ""
+    system: str = ""
+    renderer: str = ""
+    parser: str = ""
+    details: _Details = msgspec.field(default_factory=_Details)
+    messages: list[_WireMessage] | None = None
+    model_info: msgspec.Raw = msgspec.Raw(b"{}")
+    capabilities: list[str] | None = None
+
+
+def models_from(tags: bytes, ps: bytes) -> list[Model]:
+    """Every model, in order of name, what is in memory joined. Capabilities are left to /api/show: the list guesses them."""
+    # By digest: of two names of one model, Ollama lists the one that was loaded first.
+    resident = {wire.digest: wire for wire in _decode(ps, _WireList).models or ()}
+    present = _decode(tags, _WireList).models or ()
+    return sorted((_model(wire, resident.get(wire.digest)) for wire in present), key=lambda model: model.name)
+
+
+def description_from(show: bytes, model: Model, verbose_show: bytes = b"") -> Description:
+    """One model, described; `model` is its row of the list.
+
+    The metadata are those of `verbose_show`, where it is given and they are not too long; Ollama empties the lists in the others.
+    """
+    wire = _decode(show, _WireShow)
+    info = msgspec.json.decode(wire.model_info)
+    metadata = bytes(_decode(verbose_show, _WireShow).model_info) if verbose_show else b""
+    if len(metadata) > METADATA_BYTES_MAX:
+        metadata = bytes(wire.model_info)
+    return Description(
+        model=replace(
+            model,
+            capabilities=_capabilities(wire.capabilities or ()),
+            max_context_length=_length(info, "context_length") or model.max_context_length,
+        ),
+        template=wire.template,
+        system=wire.system,
+        licenses=(wire.license,) if wire.license else (),
+        modelfile=wire.modelfile,
+        parameters=wire.parameters,
+        metadata_json=metadata.decode(),
+        messages=tuple(_message(message) for message in wire.messages or ()),
+        embedding_length=_length(info, "embedding_length"),
+        renderer=wire.renderer,
+        parser=wire.parser,
+    )
+
+
+def _decode(body: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ServiceError(Reason.BACKEND_FAILURE, "Ollama described its models in a way that is not known here") from error
+
+
+def _model(wire: _WireModel, resident: _WireModel | None) -> Model:
+    return Model(
+        name=wire.name,
+        digest=f"sha256:{wire.digest}" if wire.digest else "",
+        size_bytes=wire.size,
+        update_time=_time(wire.modified_at),
+        family=wire.details.family,
+        parameter_size=wire.details.parameter_size,
+        quantization=wire.details.quantization_level,
+        max_context_length=wire.details.context_length,
+        loaded=Loaded(resident.context_length, resident.size, resident.size_vram, _time(resident.expires_at)) if resident else None,
+    )
+
+
+def _time(text: str) -> datetime | None:
+    """Go writes nine digits of a second, of which six are kept."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _length(info: Any, name: str) -> int:
+    """A length from the file's metadata, whose key begins with the model's architecture."""
+    if not isinstance(info, dict):
+        return 0
+    value = info.get(f"{info.get('general.architecture')}.{name}")
+    return value if isinstance(value, int) else 0
+
+
+def _message(wire: _WireMessage) -> Message:
+    role = wire.role.upper()
+    return Message(Role[role] if role in Role.__members__ else Role.USER, wire.content)
+
+
+def _capabilities(names: Sequence[str]) -> frozenset[Capability]:
+    return frozenset(Capability[name.upper()] for name in names if name.upper() in Capability.__members__)

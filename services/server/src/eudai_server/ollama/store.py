@@ -1,0 +1,204 @@
+"""Models in, models out: the port `Store`, fulfilled by Ollama."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+
+from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError, UnreachableError, Violation
+from eudai_server.generation import LoadOptions
+from eudai_server.models import Capability, Creation, Description, Model, Transfer
+from eudai_server.ollama.client import Client
+from eudai_server.ollama.encode import create_request_from, unload_request_from
+from eudai_server.ollama.loading import Loader
+from eudai_server.ollama.probe import Probe
+from eudai_server.ollama.sharing import Sharing
+from eudai_server.ollama.show import description_from, models_from
+from eudai_server.ollama.transfer import TransferDecoder
+from eudai_server.ollama.upload import Upload
+from eudai_server.reference import key_of
+
+# Long for a list or a description, which are read from disk, and short for a caller.
+TIMEOUT_S = 30.0
+UNLOAD_POLL_S = 0.1
+# Descriptions asked for at once, while a list is made.
+DESCRIBED_AT_ONCE = 4
+DESCRIBED_MAX = 4096
+
+T = TypeVar("T")
+
+
+class OllamaStore:
+    """Keeps models in one Ollama."""
+
+    def __init__(self, client: Client, probe: Probe, loader: Loader, *, load_timeout_s: float, event_timeout_s: float) -> None:
+        """`load_timeout_s` bounds an unload too; `event_timeout_s` is the longest silence of a transfer."""
+        self._client = client
+        self._probe = probe
+        self._loader = loader
+        self._load_timeout_s = load_timeout_s
+        self._event_timeout_s = event_timeout_s
+        self._pulls = Sharing()
+        # By digest, since that is what they are of.
+        self._capabilities: dict[str, frozenset[Capability]] = {}
+
+    async def list(self) -> Sequence[Model]:
+        """As `Store.list` says."""
+        gate = asyncio.Semaphore(DESCRIBED_AT_ONCE)
+
+        async def described(model: Model) -> Model:
+            if model.digest not in self._capabilities:
+                async with gate:
+                    await self._describe(model, verbose=False)
+            return replace(model, capabilities=self._capabilities.get(model.digest, frozenset()))
+
+        return await asyncio.gather(*(described(model) for model in await self._rows()))
+
+    async def describe(self, model: str, *, verbose: bool) -> Description:
+        """As `Store.describe` says."""
+        return await self._describe(await self._row(model), verbose=verbose)
+
+    async def copy(self, source: str, destination: str) -> None:
+        """As `Store.copy` says."""
+        await self._fetch("POST", "/api/copy", {"source": source, "destination": destination}, model=source)
+        await self._refresh()
+
+    async def delete(self, model: str) -> None:
+        """As `Store.delete` says."""
+        await self._fetch("DELETE", "/api/delete", {"model": model}, model=model)
+        self._loader.forget(model)
+        await self._refresh()
+
+    async def load(self, model: str, load: LoadOptions) -> None:
+        """As `Store.load` says."""
+        capabilities = (await self.describe(model, verbose=False)).model.capabilities
+        embeds = Capability.EMBEDDING in capabilities and Capability.COMPLETION not in capabilities
+        await self._loader.load(model, load, embeds=embeds)
+
+    async def unload(self, model: str) -> None:
+        """As `Store.unload` says."""
+        route, body = unload_request_from(model)
+        await self._call("POST", route, body, model=model)
+        self._loader.forget(model)
+        try:
+            async with asyncio.timeout(self._load_timeout_s):
+                while (await self._row(model)).loaded:  # noqa: ASYNC110 - it happens in another process
+                    await asyncio.sleep(UNLOAD_POLL_S)
+        except TimeoutError:
+            raise ServiceError(Reason.BACKEND_STALLED, f"the model was in use for {self._load_timeout_s:g} s and is still loaded") from None
+
+    async def pull(self, model: str, *, insecure: bool, detach: bool) -> AsyncGenerator[Transfer, None]:
+        """As `Store.pull` says."""
+        body = {"model": model, "insecure": insecure}
+        following = self._pulls.follow(key_of(model), lambda: self._transfer("/api/pull", body, model), detach=detach)
+        async with aclosing(following) as transfers:
+            async for transfer in transfers:
+                yield transfer
+        await self._refresh()
+
+    async def push(self, model: str, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
+        """As `Store.push` says."""
+        await self._row(model)
+        async with aclosing(self._transfer("/api/push", {"model": model, "insecure": insecure}, model)) as transfers:
+            async for transfer in transfers:
+                yield transfer
+
+    async def create(self, creation: Creation) -> AsyncGenerator[Transfer, None]:
+        """As `Store.create` says."""
+        if creation.base_model:
+            # Ollama would fetch it from the public registry, whatever the operator allows.
+            await self._row(creation.base_model)
+        for digest in (*creation.files.values(), *creation.adapters.values()):
+            if not await self.has_blob(digest):
+                raise ServiceError(Reason.BLOB_NOT_FOUND, f"file {digest} was not uploaded before", metadata={"digest": digest})
+        route, body = create_request_from(creation)
+        async with aclosing(self._transfer(route, body, creation.model)) as transfers:
+            async for transfer in transfers:
+                yield transfer
+        self._loader.forget(creation.model)
+        await self._refresh()
+
+    async def has_blob(self, digest: str) -> bool:
+        """As `Store.has_blob` says."""
+        try:
+            await self._call("HEAD", f"/api/blobs/{digest}")
+        except ServiceError as error:
+            if error.reason in (Reason.BACKEND_UNSUPPORTED, Reason.MODEL_NOT_FOUND):
+                return False
+            raise
+        return True
+
+    async def upload(self, digest: str, data: AsyncIterable[bytes]) -> int:
+        """As `Store.upload` says."""
+        upload = Upload(digest, data)
+        try:
+            await self._client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
+        except ServiceError as error:
+            if upload.mismatched:
+                raise InvalidRequestError([Violation("digest", "is not that of the bytes, of which nothing is kept")]) from error
+            raise
+        return upload.size_bytes
+
+    async def close(self) -> None:
+        """Give up the pulls that are under way."""
+        await self._pulls.close()
+
+    async def _rows(self) -> Sequence[Model]:
+        return models_from(await self._call("GET", "/api/tags"), await self._call("GET", "/api/ps"))
+
+    async def _row(self, model: str) -> Model:
+        key = key_of(model)
+        found = next((row for row in await self._rows() if key_of(row.name) == key), None)
+        if found is None:
+            raise ModelNotFoundError(model)
+        return found
+
+    async def _describe(self, row: Model, *, verbose: bool) -> Description:
+        plain = await self._fetch("POST", "/api/show", {"model": row.name}, model=row.name)
+        full = await self._fetch("POST", "/api/show", {"model": row.name, "verbose": True}, model=row.name) if verbose else b""
+        description = description_from(plain, row, full)
+        if len(self._capabilities) >= DESCRIBED_MAX:
+            self._capabilities.clear()
+        self._capabilities[row.digest] = description.model.capabilities
+        return description
+
+    async def _transfer(self, route: str, body: dict[str, object] | bytes, model: str) -> AsyncGenerator[Transfer, None]:
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        decoder = TransferDecoder(model)
+        async with await self._within(self._client.open("POST", route, data, model=model)) as answer:
+            while chunk := await self._within(answer.read()):
+                transfer = decoder.feed(chunk)
+                if transfer:
+                    yield transfer
+        decoder.close()
+
+    async def _within(self, step: Coroutine[None, None, T]) -> T:
+        try:
+            async with asyncio.timeout(self._event_timeout_s):
+                return await step
+        except TimeoutError:
+            raise ServiceError(Reason.BACKEND_STALLED, f"Ollama sent nothing for {self._event_timeout_s:g} s") from None
+
+    async def _fetch(self, method: str, route: str, body: dict[str, object], *, model: str) -> bytes:
+        return await self._call(method, route, msgspec.json.encode(body), model=model)
+
+    async def _call(self, method: str, route: str, body: bytes | None = None, *, model: str = "") -> bytes:
+        self._probe.require_up()
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._client.fetch(method, route, body, model=model)
+        except TimeoutError:
+            raise ServiceError(Reason.BACKEND_STALLED, f"Ollama did not answer within {TIMEOUT_S:g} s") from None
+        except UnreachableError:
+            self._probe.report_refused()
+            raise
+
+    async def _refresh(self) -> None:
+        """So that health and the next call know at once."""
+        try:
+            await self._probe.refresh()
+        except (ServiceError, TimeoutError):
+            return  # the next probe will tell

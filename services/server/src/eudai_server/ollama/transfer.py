@@ -1,0 +1,79 @@
+"""Bytes of a pull's, a push's or a creation's stream → how far it is. No I/O: feed it, take progress."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.models import Transfer, TransferPhase
+from eudai_server.ollama.failure import error_from_transfer
+
+LINE_BYTES_MAX = 1 << 20
+
+# How Ollama's statuses begin.
+_PHASES = (
+    ("pulling manifest", TransferPhase.RESOLVING),
+    ("retrieving manifest", TransferPhase.RESOLVING),
+    ("pulling", TransferPhase.TRANSFERRING),
+    ("pushing manifest", TransferPhase.WRITING),
+    ("pushing", TransferPhase.TRANSFERRING),
+    ("verifying", TransferPhase.VERIFYING),
+    ("writing", TransferPhase.WRITING),
+    ("removing", TransferPhase.WRITING),
+)
+
+
+_ABSENT = msgspec.Raw()
+
+
+class _WireLine(msgspec.Struct):
+    # Any JSON value. (As a union with None it would take null alone.)
+    error: msgspec.Raw = _ABSENT
+    status: str = ""
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+
+
+_decoder = msgspec.json.Decoder(_WireLine)
+
+
+@dataclass(slots=True)
+class TransferDecoder:
+    """Decodes one stream. `finished` is true once Ollama said success; until then it failed."""
+
+    model: str
+    finished: bool = False
+    _partial: bytes = b""
+    _completed: dict[str, int] = field(default_factory=dict)
+    _total: dict[str, int] = field(default_factory=dict)
+
+    def feed(self, data: bytes) -> Transfer | None:
+        """Where it is now; None if no line is complete. Raises the ServiceError that an error line means."""
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > LINE_BYTES_MAX:
+            raise ServiceError(Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes")
+        latest = None
+        for line in filter(None, lines):
+            latest = self._transfer_from(line)
+        return latest
+
+    def close(self) -> None:
+        """The stream has ended. Raises ServiceError if it was not to its end."""
+        self.feed(b"\n")
+        if not self.finished:
+            raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "Ollama broke off before it was done; repeat the call to go on")
+
+    def _transfer_from(self, data: bytes) -> Transfer:
+        try:
+            line = _decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ServiceError(Reason.BACKEND_FAILURE, "Ollama sent a line that is no progress") from error
+        if bytes(line.error) not in (b"", b"null"):
+            raise error_from_transfer(bytes(line.error), self.model)
+        self.finished = self.finished or line.status == "success"
+        if line.digest and line.total:
+            self._total[line.digest] = line.total
+            self._completed[line.digest] = line.completed
+        phase = next((phase for begin, phase in _PHASES if line.status.startswith(begin)), TransferPhase.UNSPECIFIED)
+        return Transfer(line.status, phase, sum(self._completed.values()), sum(self._total.values()))

@@ -1,0 +1,130 @@
+"""Requests of ModelService → what the heart understands, all that is wrong with them at once. No I/O."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from eudai.v1 import model_service_pb2 as pb
+
+from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.models import Capability, Creation, Model
+from eudai_server.reference import registry_of, violation_of
+from eudai_server.rpc.conversation_violations import conversation_violations
+from eudai_server.rpc.decode import load_from, messages_from
+from eudai_server.rpc.violations import DIGEST, load_violations, sampling_violations, stop_violations
+
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1000
+
+_FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]*")
+
+
+def require(violations: Iterable[Violation]) -> None:
+    """Raise InvalidRequestError where there are any."""
+    found = list(violations)
+    if found:
+        raise InvalidRequestError(found)
+
+
+def reference_violations(**references: str) -> Iterator[Violation]:
+    """What is wrong with model references, by field."""
+    for field, reference in references.items():
+        wrong = violation_of(reference)
+        if wrong:
+            yield Violation(field, wrong)
+
+
+def digest_violations(digest: str) -> Iterator[Violation]:
+    """What is wrong with the digest of a file."""
+    if not DIGEST.fullmatch(digest):
+        yield Violation("digest", 'must be "sha256:" and 64 hexadecimal digits, in lower case, in the first piece')
+
+
+def insecure_of(model: str, registries: Sequence[str]) -> bool:
+    """Whether a model's registry is reached without encryption, as its operator wrote it down.
+
+    Raises MODEL_FORBIDDEN for a registry that is not written down.
+    """
+    host = registry_of(model)
+    for registry in registries:
+        scheme, _, name = registry.rpartition("://")
+        if name.lower() == host:
+            return scheme == "http"
+    message = f"the operator does not allow the registry of {model!r} (EUDAI_REGISTRIES)"
+    raise ServiceError(Reason.MODEL_FORBIDDEN, message, metadata={"model": model})
+
+
+def page_from(models: Sequence[Model], request: pb.ListModelsRequest) -> tuple[Sequence[Model], str]:
+    """The models of one page, in order of name, and the token of the next one. Raises InvalidRequestError."""
+    if request.page_size < 0:
+        raise InvalidRequestError([Violation("page_size", "must not be negative")])
+    if not all(value in pb.Capability.values() and value for value in request.capabilities):
+        raise InvalidRequestError([Violation("capabilities", "must be known ones")])
+    wanted = {Capability[pb.Capability.Name(value).removeprefix("CAPABILITY_")] for value in request.capabilities}
+    after = _name_from(request.page_token)
+    matching = [
+        model
+        for model in models
+        if model.name > after and wanted <= model.capabilities and (model.loaded is not None or not request.loaded_only)
+    ]
+    size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+    page = matching[:size]
+    return page, base64.urlsafe_b64encode(page[-1].name.encode()).decode() if len(matching) > size else ""
+
+
+def creation_from(request: pb.CreateModelRequest) -> Creation:
+    """Judge a request. Raises InvalidRequestError."""
+    require(_creation_violations(request))
+    parameters: dict[str, object] = {field.name: value for field, value in request.sampling.ListFields()}
+    parameters |= dict(load_from(request.load, allowed=True).options)
+    if request.stop.HasField("max_output_tokens"):
+        parameters["num_predict"] = request.stop.max_output_tokens
+    if request.stop.sequences:
+        parameters["stop"] = list(request.stop.sequences)
+    return Creation(
+        model=request.model,
+        base_model=request.base_model,
+        files=dict(request.files),
+        adapters=dict(request.adapters),
+        template=request.template,
+        system=request.system,
+        licenses=tuple(request.licenses),
+        parameters=parameters,
+        messages=messages_from(request.messages),
+        quantize=request.quantize,
+        renderer=request.renderer,
+        parser=request.parser,
+    )
+
+
+def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
+    yield from reference_violations(model=request.model)
+    if bool(request.base_model) == bool(request.files):
+        yield Violation("base_model", "or files: exactly one of them is required")
+    elif request.base_model:
+        yield from reference_violations(base_model=request.base_model)
+    yield from _file_violations("files", request.files)
+    yield from _file_violations("adapters", request.adapters)
+    yield from sampling_violations(request.sampling)
+    yield from stop_violations(request.stop)
+    yield from load_violations(request.load, "load")
+    if request.load.HasField("keep_alive"):
+        yield Violation("load.keep_alive", "is no property of a model")
+    if request.messages:
+        yield from conversation_violations(request.messages, has_system=False, field="messages")
+
+
+def _file_violations(field: str, files: Mapping[str, str]) -> Iterator[Violation]:
+    for name, digest in files.items():
+        if not _FILE_NAME.fullmatch(name) or ".." in name.split("/"):
+            yield Violation(field, f"{name[:60]!r} is no name of a file within a model's folder")
+        if not DIGEST.fullmatch(digest):
+            yield Violation(f"{field}[{name[:40]!r}]", 'must be "sha256:" and 64 hexadecimal digits, in lower case')
+
+
+def _name_from(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise InvalidRequestError([Violation("page_token", "is none that ListModels gave")]) from None

@@ -1,0 +1,126 @@
+"""ModelService: what there is, and, where the operator allows it, what is done with it."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from eudai.v1 import model_service_pb2 as pb
+from google.protobuf.message import Message
+
+from eudai_server.errors import ModelNotFoundError
+from eudai_server.models import Model, Store, Transfer
+from eudai_server.rpc.call import Call, Requests
+from eudai_server.rpc.decode import load_from, parse
+from eudai_server.rpc.encode import duration_from
+from eudai_server.rpc.model_decode import creation_from, digest_violations, insecure_of, page_from, reference_violations, require
+from eudai_server.rpc.model_encode import description_from, model_from, progress_from
+from eudai_server.rpc.violations import load_violations
+
+
+class ModelService:
+    """Fulfils the RPCs with a store."""
+
+    def __init__(self, store: Store, *, load_options: bool, registries: Sequence[str]) -> None:
+        """`registries` are those that pulls and pushes may use."""
+        self._store = store
+        self._load_options = load_options
+        self._registries = registries
+
+    async def list_models(self, data: bytes, _call: Call) -> bytes:
+        """A page of models."""
+        request = parse(pb.ListModelsRequest, data)
+        models, token = page_from(await self._store.list(), request)
+        return pb.ListModelsResponse(models=map(model_from, models), next_page_token=token).SerializeToString()
+
+    async def get_model(self, data: bytes, _call: Call) -> bytes:
+        """One model."""
+        request = parse(pb.GetModelRequest, data)
+        require(reference_violations(model=request.model))
+        return description_from(await self._store.describe(request.model, verbose=request.verbose)).SerializeToString()
+
+    async def pull_model(self, data: bytes, call: Call) -> None:
+        """Stream the progress of a pull, then the model."""
+        request = parse(pb.PullModelRequest, data)
+        require(reference_violations(model=request.model))
+        insecure = insecure_of(request.model, self._registries)
+        transfers = self._store.pull(request.model, insecure=insecure, detach=request.detach)
+        await _stream(call, transfers, lambda transfer: pb.PullModelResponse(progress=progress_from(transfer)))
+        await call.write(pb.PullModelResponse(completed=await self._model(request.model)).SerializeToString())
+
+    async def push_model(self, data: bytes, call: Call) -> None:
+        """Stream the progress of a push, then the model."""
+        request = parse(pb.PushModelRequest, data)
+        require(reference_violations(model=request.model))
+        insecure = insecure_of(request.model, self._registries)
+        transfers = self._store.push(request.model, insecure=insecure)
+        await _stream(call, transfers, lambda transfer: pb.PushModelResponse(progress=progress_from(transfer)))
+        await call.write(pb.PushModelResponse(completed=await self._model(request.model)).SerializeToString())
+
+    async def create_model(self, data: bytes, call: Call) -> None:
+        """Stream what Ollama says of a creation, then the model."""
+        creation = creation_from(parse(pb.CreateModelRequest, data))
+
+        def response(transfer: Transfer) -> pb.CreateModelResponse:
+            return pb.CreateModelResponse(progress=pb.CreateProgress(status=transfer.status))
+
+        await _stream(call, self._store.create(creation), response)
+        await call.write(pb.CreateModelResponse(completed=await self._model(creation.model)).SerializeToString())
+
+    async def upload_blob(self, requests: Requests, _call: Call) -> bytes:
+        """Keep a file, in constant memory. One that is there already is answered after its first piece."""
+        pieces = aiter(requests)
+        first = parse(pb.UploadBlobRequest, await anext(pieces, b""))
+        require(digest_violations(first.digest))
+        if await self._store.has_blob(first.digest):
+            return pb.UploadBlobResponse(existed=True).SerializeToString()
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            yield first.data
+            async for piece in pieces:
+                yield parse(pb.UploadBlobRequest, piece).data
+
+        size_bytes = await self._store.upload(first.digest, chunks())
+        return pb.UploadBlobResponse(size_bytes=size_bytes).SerializeToString()
+
+    async def copy_model(self, data: bytes, _call: Call) -> bytes:
+        """Give a model another name."""
+        request = parse(pb.CopyModelRequest, data)
+        require(reference_violations(source=request.source, destination=request.destination))
+        await self._store.copy(request.source, request.destination)
+        return pb.CopyModelResponse(model=await self._model(request.destination)).SerializeToString()
+
+    async def delete_model(self, data: bytes, _call: Call) -> bytes:
+        """Delete a model."""
+        request = parse(pb.DeleteModelRequest, data)
+        require(reference_violations(model=request.model))
+        try:
+            await self._store.delete(request.model)
+        except ModelNotFoundError:
+            if not request.allow_missing:
+                raise
+        return pb.DeleteModelResponse().SerializeToString()
+
+    async def load_model(self, data: bytes, call: Call) -> bytes:
+        """Load a model."""
+        request = parse(pb.LoadModelRequest, data)
+        require([*reference_violations(model=request.model), *load_violations(request.load, "load")])
+        begin_ns = call.elapsed_ns
+        await self._store.load(request.model, load_from(request.load, allowed=self._load_options))
+        duration = duration_from(call.elapsed_ns - begin_ns)
+        return pb.LoadModelResponse(model=await self._model(request.model), duration=duration).SerializeToString()
+
+    async def unload_model(self, data: bytes, _call: Call) -> bytes:
+        """Unload a model."""
+        request = parse(pb.UnloadModelRequest, data)
+        require(reference_violations(model=request.model))
+        await self._store.unload(request.model)
+        return pb.UnloadModelResponse().SerializeToString()
+
+    async def _model(self, reference: str) -> pb.Model:
+        described: Model = (await self._store.describe(reference, verbose=False)).model
+        return model_from(described)
+
+
+async def _stream(call: Call, transfers: AsyncGenerator[Transfer, None], response: Callable[[Transfer], Message]) -> None:
+    async with aclosing(transfers):
+        async for transfer in transfers:
+            await call.write(response(transfer).SerializeToString())
