@@ -77,6 +77,12 @@ docker-test: setup-develop compose ## docker compose up with a Docker daemon of 
 	@$(PYTHON) $(LAUNCHER) stop
 	@tests/compose/docker.sh
 
+.PHONY: registry-test
+registry-test: setup-develop ## push to and pull from a real registry behind a real Envoy (Debian's docker-registry)
+	@command -v docker-registry > /dev/null || { echo 'eudai: docker-registry is missing: apt-get install docker-registry' >&2; exit 1; }
+	@$(PIP) --require-hashes -r requirements/system.txt
+	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_registry.py -rP
+
 .PHONY: coverage
 coverage: setup-develop ## the same tests as make test, with the branches they reach
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
@@ -121,7 +127,7 @@ generate-check: generate ## regenerating must leave no diff
 
 .PHONY: lock
 lock: setup-develop ## resolve requirements/*.in anew, with hashes and without addresses
-	@cd requirements && for name in server develop; do \
+	@cd requirements && for name in server develop system; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$name.in -o $$name.txt; done
 	@cd $(LAUNCHER) && for name in python go; do \
 		uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$name.in -o $$name.txt; done
