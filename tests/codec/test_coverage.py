@@ -1,0 +1,72 @@
+"""docs/ollama-coverage.md names what is in the protos, and everything in them that a caller can ask of Ollama is in it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from eudai.v1 import (
+    content_pb2,
+    embedding_service_pb2,
+    error_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    options_pb2,
+    server_service_pb2,
+)
+from google.protobuf.descriptor import FileDescriptor
+
+PAGE = (Path(__file__).parents[2] / "docs/ollama-coverage.md").read_text()
+ROWS = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| Ollama")]
+FILES: list[FileDescriptor] = [
+    module.DESCRIPTOR
+    for module in (
+        content_pb2,
+        embedding_service_pb2,
+        error_pb2,
+        generation_service_pb2,
+        model_service_pb2,
+        options_pb2,
+        server_service_pb2,
+    )
+]
+
+# What the service adds of its own: none of it is Ollama's.
+OURS = {
+    "expected_digest", "events", "labels", "time_budget", "logprobs", "sampling", "stop", "format", "reasoning", "load", "tools", "infill",
+    "conversation", "hide", "messages", "parts", "tool_calls", "media", "file_descriptor_set", "message_type", "allow_missing", "detach",
+    "page_size", "page_token", "loaded_only", "capabilities", "progress", "heartbeat_interval", "flush_interval", "request", "digest",
+    "data",
+}  # fmt: skip
+
+
+def contract() -> Iterator[str]:
+    """Every `Message.field`, `Service.Method` and enumeration."""
+    for file in FILES:
+        for message in file.message_types_by_name.values():
+            yield from (f"{message.name}.{field.name}" for field in message.fields)
+        for service in file.services_by_name.values():
+            yield from (f"{service.name}.{method.name}" for method in service.methods)
+        yield from file.enum_types_by_name
+
+
+def named() -> set[str]:
+    """What the page says is here."""
+    return {name for row in ROWS for name in re.findall(r"`([A-Z][a-z]\w+(?:\.\w+)?)`", row[1])}
+
+
+def test_what_the_page_names_exists() -> None:
+    assert named() - set(contract()) == set()
+
+
+def test_every_method_and_every_field_of_a_request_is_on_the_page() -> None:
+    asked = {name for name in contract() if re.match(r"\w+(Service\.|Request\.|Options\.)", name) or name.startswith(("Tool.", "Infill."))}
+    ours = {name for name in asked if name.partition(".")[2] in OURS or name == "ServerService.GetServerInfo"}
+
+    assert asked - ours - named() == set()
+
+
+def test_what_is_not_here_says_why() -> None:
+    silent = [row for row in ROWS if row[1].startswith("no") and len(row[1]) < 12]
+
+    assert ROWS
+    assert silent == []
