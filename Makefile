@@ -83,6 +83,11 @@ registry-test: setup-develop ## push to and pull from a real registry behind a r
 	@$(PIP) --require-hashes -r requirements/system.txt
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_registry.py -rP
 
+ROUNDS ?= 100
+.PHONY: formats
+formats: setup-develop ## how many of ROUNDS real answers under a format parse; wants a server at EUDAI_LISTEN
+	@cd tests && ../$(BIN)/python formats.py --rounds $(ROUNDS) --address $${EUDAI_LISTEN:-127.0.0.1:50051}
+
 .PHONY: coverage
 coverage: setup-develop ## the same tests as make test, with the branches they reach
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -60,10 +60,9 @@ def grpcurl(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([str(BIN / "grpcurl"), "-plaintext", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-def runner() -> psutil.Process:
-    """The process in which Ollama runs gemma3:270m."""
-    return next(
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "llama-server" in " ".join(process.info["cmdline"] or ()) and "--embedding" not in process.info["cmdline"]
-    )
+def runners() -> Iterator[psutil.Process]:
+    """The processes in which Ollama runs models that generate."""
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if any(part.endswith("llama-server") for part in command) and "--model" in command and "--embedding" not in command:
+            yield process

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from eudai.v1 import generation_service_pb2 as generation, model_service_pb2 as pb, model_service_pb2_grpc as rpc, options_pb2
+from processes import eudai_server
 from refusal import Refusal
 from serving import Server, config_for, serving
 
@@ -68,21 +70,46 @@ async def test_a_copy_answers_and_is_deleted(admin: tuple[Server, Any]) -> None:
     assert Refusal(failure.value).reason == "MODEL_NOT_FOUND"
 
 
-async def test_a_model_is_created_from_an_uploaded_file(admin: tuple[Server, Any]) -> None:
-    server, stub = admin
-    # The one file in the launcher's hands, so that nothing has to be fetched: the GGUF that gemma3:270m was made of.
-    path = _gguf((await stub.GetModel(pb.GetModelRequest(model="gemma3:270m"))).modelfile)
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    uploaded = await stub.UploadBlob(_pieces(digest, path))
-    created = pb.CreateModelRequest(model="eudai-made", files={"model.gguf": digest}, system="Be kind.")
-    events = [event async for event in stub.CreateModel(created)]
-    described = await stub.GetModel(pb.GetModelRequest(model="eudai-made"))
-    await stub.DeleteModel(pb.DeleteModelRequest(model="eudai-made"))
+async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
+    real_url: str, admin: tuple[Server, Any], tmp_path: Path
+) -> None:
+    _, stub = admin
+    # The file that gemma3:270m was made of, one bit of one weight changed, so that Ollama does not have it yet.
+    data = bytearray(_gguf((await stub.GetModel(pb.GetModelRequest(model="gemma3:270m"))).modelfile).read_bytes())
+    data[-1] ^= 1
+    path = tmp_path / "model.gguf"
+    path.write_bytes(data)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    with eudai_server(OLLAMA_BASE_URL=real_url, EUDAI_ADMIN="true") as (address, process):
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = rpc.ModelServiceStub(channel)
+            idle = psutil.Process(process.pid).memory_info().rss
+            peak = asyncio.create_task(_peak(process.pid))
+            uploaded = await stub.UploadBlob(_pieces(digest, path))
+            request = pb.CreateModelRequest(model="eudai-made", files={"model.gguf": digest}, system="Be kind.")
+            events = [event async for event in stub.CreateModel(request)]
+            described = await stub.GetModel(pb.GetModelRequest(model="eudai-made"))
+            await stub.DeleteModel(pb.DeleteModelRequest(model="eudai-made"))
+            peak.cancel()
+            grown = await peak - idle
+    print(f"uploaded {uploaded.size_bytes} bytes; the server grew by {grown >> 20} MiB from {idle >> 20}")  # noqa: T201 - the figure
 
-    assert uploaded.existed
+    assert (uploaded.existed, uploaded.size_bytes) == (False, len(data))
     assert events[-1].completed.name == "eudai-made:latest"
     assert described.system == "Be kind."
-    assert server.app is not None
+    assert grown < 64 << 20
+
+
+async def _peak(pid: int) -> int:
+    """The most memory that a process has, until cancelled."""
+    process = psutil.Process(pid)
+    peak = 0
+    try:
+        while True:
+            peak = max(peak, process.memory_info().rss)
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        return peak
 
 
 async def test_an_upload_is_checked_by_the_real_one_too(admin: tuple[Server, Any], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 from eudai.v1 import generation_service_pb2 as pb
-from processes import BIN, ROOT, eudai, eudai_server, free_port, grpcurl, runner
+from processes import BIN, ROOT, eudai, eudai_server, free_port, grpcurl, runners
 from serving import Server
 
 FIRST_CALL = '{"model":"gemma3:270m","prompt":"hi","stop":{"max_output_tokens":8}}'
@@ -131,7 +131,7 @@ async def test_a_cancelled_generation_leaves_the_model_idle(real_server: Server,
     deltas = 0
     while deltas < 3:
         deltas += (await call.read()).HasField("delta")
-    busy = await asyncio.to_thread(_cpu_share, runner())
+    busy = await asyncio.to_thread(_cpu_share, next(runners()))
     port = int(real_url.rpartition(":")[2])
     call.cancel()
     begin_s = time.monotonic()
@@ -140,7 +140,7 @@ async def test_a_cancelled_generation_leaves_the_model_idle(real_server: Server,
         await asyncio.sleep(0.002)
     closed_ms = (time.monotonic() - begin_s) * 1000
     await asyncio.sleep(0.2)
-    idle = await asyncio.to_thread(_cpu_share, runner())
+    idle = await asyncio.to_thread(_cpu_share, next(runners()))
     print(f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after")  # noqa: T201 - the figure
 
     assert busy > 0.3
