@@ -12,6 +12,8 @@ from serving import Server, collect, config_for, kinds, serving
 
 EMBEDDER = "all-minilm:latest"
 SHORT = options_pb2.StopOptions(max_output_tokens=4)
+# Four tokens are too few for it, so the answer is cut off, and the caller is warned.
+CITY = '{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}},"required":["name","country"]}'
 WORD = line(response=" the", done=False)
 TOKEN = line(response=" the", done=False, logprobs=[{"token": " the", "logprob": -1.0, "bytes": [32, 116, 104, 101]}])
 CHAT_WORD = line(message={"role": "assistant", "content": " the"}, done=False)
@@ -36,7 +38,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] 
         ["started", "delta", "finished"],
     ),
     "a schema": (
-        {"prompt": "A city:", "format": pb.OutputFormat(json_schema='{"type":"object","properties":{"name":{"type":"string"}}}')},
+        {"prompt": "A city:", "format": pb.OutputFormat(json_schema=CITY)},
         {},
         ["started", "delta", "warning", "finished"],
     ),

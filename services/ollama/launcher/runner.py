@@ -1,8 +1,8 @@
 """The flags that Ollama gives its runner go in; a llama.cpp server that serves one model runs until SIGTERM.
 
 Installed as `lib/ollama/llama-server`. The program Ollama looks for is a build of llama.cpp; here the same
-server comes out of the wheel `xllamacpp`, so nothing has to be compiled. Flags as of Ollama 0.32.15,
-`llm/llama_server.go`.
+server comes out of the wheel `xllamacpp`, so nothing has to be compiled. Flags as of Ollama 0.30 to
+0.34, `llm/llama_server.go`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     for switch in ("--embedding", "--no-jinja", "--context-shift", "--list-devices"):
         flags.add_argument(switch, action="store_true")
     # Without effect on a CPU, or already so in this server.
-    for switch in ("--no-webui", "--offline", "--verbose", "--no-log-prefix", "--no-log-timestamps"):
+    for switch in ("--no-webui", "--offline", "--verbose", "--no-log-prefix", "--no-log-timestamps", "--no-mmap"):
         flags.add_argument(switch, action="store_true")
     for option in ("--flash-attn", "--load-mode", "--split-mode", "--main-gpu"):
         flags.add_argument(option)
