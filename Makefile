@@ -83,6 +83,10 @@ registry-test: setup-develop ## push to and pull from a real registry behind a r
 	@$(PIP) --require-hashes -r requirements/system.txt
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_registry.py -rP
 
+.PHONY: reasons
+reasons: setup-develop ## provoke every reason a call can fail for, and show what grpcurl prints
+	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_reasons.py -rP
+
 ROUNDS ?= 100
 .PHONY: formats
 formats: setup-develop ## how many of ROUNDS real answers under a format parse; wants a server at EUDAI_LISTEN
