@@ -65,7 +65,9 @@ async def _nothing_is_left(before: set["asyncio.Task[Any]"]) -> None:
 
 def config_for(url: str, **changes: Any) -> Config:
     """What a test's server is told, with short waits."""
-    config = Config(ollama_base_url=url, listen="127.0.0.1:0", lame_duck_s=0.0, drain_grace_s=2.0, load_options=True)
+    config = Config(
+        ollama_base_url=url, listen="127.0.0.1:0", lame_duck_s=0.0, drain_grace_s=2.0, load_options=True, max_running=64, max_queued=256
+    )
     return replace(config, **changes)
 
 

@@ -1,7 +1,7 @@
 """The environment is read once, and what does not hold is named with its reason."""
 
 import pytest
-from eudai_server.config import UNSUPPORTED, VARIABLES, Config, ConfigError
+from eudai_server.config import HARMLESS, UNSUPPORTED, VARIABLES, Config, ConfigError
 
 BAD = [
     ("OLLAMA_BASE_URL", "localhost:11434"),
@@ -15,6 +15,12 @@ BAD = [
     ("EUDAI_REFLECTION", "yes"),
     ("EUDAI_ADMIN", "1"),
     ("EUDAI_LOAD_OPTIONS", "TRUE"),
+    ("EUDAI_MAX_RUNNING", "0"),
+    ("EUDAI_MAX_RUNNING", "many"),
+    ("EUDAI_MAX_QUEUED", "-1"),
+    ("EUDAI_MAX_QUEUED", "1000000"),
+    ("EUDAI_REGISTRIES", "a,,b"),
+    ("EUDAI_REGISTRIES", "user@host"),
     ("EUDAI_FIRST_EVENT_TIMEOUT", "0"),
     ("EUDAI_EVENT_TIMEOUT", "-1"),
     ("EUDAI_DRAIN_GRACE", "30s"),
@@ -39,8 +45,16 @@ def test_a_protection_that_is_not_there_is_not_promised(variable: str) -> None:
         Config.from_env({variable: "/some/file"})
 
 
+def test_a_default_that_promises_nothing_may_be_written_down() -> None:
+    assert Config.from_env(HARMLESS) == Config()
+
+
 def test_nothing_set_gives_the_defaults_and_an_empty_variable_is_unset() -> None:
     assert Config.from_env({}) == Config() == Config.from_env(dict.fromkeys(VARIABLES, ""))
+
+
+def test_four_may_wait_for_each_that_runs() -> None:
+    assert Config.from_env({"EUDAI_MAX_RUNNING": "3"}).max_queued == 12
 
 
 def test_what_is_set_arrives() -> None:
@@ -50,6 +64,9 @@ def test_what_is_set_arrives() -> None:
         "EUDAI_REFLECTION": "false",
         "EUDAI_ADMIN": "true",
         "EUDAI_LOAD_OPTIONS": "true",
+        "EUDAI_MAX_RUNNING": "2",
+        "EUDAI_MAX_QUEUED": "0",
+        "EUDAI_REGISTRIES": "hf.co, http://localhost:5000/",
         "EUDAI_FIRST_EVENT_TIMEOUT": "2.5",
         "EUDAI_EVENT_TIMEOUT": "3",
         "EUDAI_DRAIN_GRACE": "0",
@@ -62,6 +79,9 @@ def test_what_is_set_arrives() -> None:
         reflection=False,
         admin=True,
         load_options=True,
+        max_running=2,
+        max_queued=0,
+        registries=("hf.co", "http://localhost:5000"),
         first_event_timeout_s=2.5,
         event_timeout_s=3.0,
         drain_grace_s=0.0,

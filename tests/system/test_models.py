@@ -117,11 +117,16 @@ async def test_an_upload_is_checked_by_the_real_one_too(admin: tuple[Server, Any
     path = tmp_path / "file"
     path.write_bytes(os.urandom(3 * PIECE_BYTES + 7))
     digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    blobs = _gguf((await stub.GetModel(pb.GetModelRequest(model="gemma3:270m"))).modelfile).parent
+    before = set(blobs.iterdir())
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await stub.UploadBlob(_pieces("sha256:" + "0" * 64, path))
     half = stub.UploadBlob(_pieces(digest, path, pause_s=60))
     await asyncio.sleep(0.3)
     half.cancel()
+    async with asyncio.timeout(5):
+        while set(blobs.iterdir()) != before:
+            await asyncio.sleep(0.05)
     first = await stub.UploadBlob(_pieces(digest, path))
     again = await stub.UploadBlob(_pieces(digest, path))
 

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 
 import grpc
 
+from eudai_server.admission import Admission
 from eudai_server.config import Config, ConfigError
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.ollama.backend import OllamaBackend
@@ -75,7 +76,7 @@ class App:
             store=self._store,
             registries=config.registries,
             readiness=self._readiness,
-            calls=self._calls,
+            admission=Admission(config.max_running, config.max_queued),
             limits=Limits(message_bytes_max=MESSAGE_BYTES_MAX, admin=config.admin, load_options=config.load_options),
             ollama_version=lambda: catalog.version if self._readiness.backend_up else "",
         )

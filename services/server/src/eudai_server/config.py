@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -24,6 +25,8 @@ class Config:
     reflection: bool = True
     admin: bool = False
     load_options: bool = False
+    max_running: int = 1
+    max_queued: int = 4
     registries: tuple[str, ...] = ("registry.ollama.ai",)
     first_event_timeout_s: float = 300.0
     event_timeout_s: float = 120.0
@@ -34,9 +37,9 @@ class Config:
     def from_env(cls, env: Mapping[str, str]) -> "Config":
         """Read every variable; an empty one counts as unset. Raises ConfigError on the first that does not hold."""
         for variable in UNSUPPORTED:
-            if env.get(variable):
+            if env.get(variable, "") not in ("", HARMLESS.get(variable, "")):
                 raise ConfigError(variable, f"is set, but {UNSUPPORTED[variable]}; unset it")
-        fields = {}
+        fields: dict[str, Any] = {}
         for variable, (name, parse) in VARIABLES.items():
             text = env.get(variable, "")
             if text:
@@ -44,13 +47,23 @@ class Config:
                     fields[name] = parse(text)
                 except ValueError as error:
                     raise ConfigError(variable, str(error)) from None
-        return cls(**fields)  # type: ignore[arg-type]  # each parser returns its field's type, which test_config shows
+        fields.setdefault("max_queued", QUEUED_PER_RUNNING * fields.get("max_running", 1))
+        return cls(**fields)
 
 
 def _switch(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("must be true or false")
     return text == "true"
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= COUNT_MAX:
+            raise ValueError(f"must be a whole number between {least} and {COUNT_MAX}")
+        return int(text)
+
+    return parse
 
 
 def _seconds(text: str) -> float:
@@ -101,6 +114,8 @@ def _address(text: str) -> str:
 # A week: more is a mistake, and overflows the timers of some platforms.
 SECONDS_MAX = 7 * 24 * 3600
 PORT_MAX = 65535
+COUNT_MAX = 10_000
+QUEUED_PER_RUNNING = 4
 
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "OLLAMA_BASE_URL": ("ollama_base_url", _base_url),
@@ -108,6 +123,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "EUDAI_REFLECTION": ("reflection", _switch),
     "EUDAI_ADMIN": ("admin", _switch),
     "EUDAI_LOAD_OPTIONS": ("load_options", _switch),
+    "EUDAI_MAX_RUNNING": ("max_running", _count(1)),
+    "EUDAI_MAX_QUEUED": ("max_queued", _count(0)),
     "EUDAI_REGISTRIES": ("registries", _registries),
     "EUDAI_FIRST_EVENT_TIMEOUT": ("first_event_timeout_s", _positive_seconds),
     "EUDAI_EVENT_TIMEOUT": ("event_timeout_s", _positive_seconds),
@@ -121,4 +138,11 @@ UNSUPPORTED: Mapping[str, str] = {
     **dict.fromkeys(
         ("EUDAI_TOKENS_FILE", "EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"), "callers are not authenticated yet"
     ),
+    "EUDAI_METRICS_LISTEN": "there are no metrics yet",
+    "EUDAI_WORKERS": "there is one process yet",
+    "EUDAI_EXPECT_GPU": "a lost GPU is not noticed yet",
+    "EUDAI_STRICT": "no version of Ollama is refused yet",
 }
+
+# Their defaults, which promise nothing.
+HARMLESS: Mapping[str, str] = {"EUDAI_WORKERS": "1", "EUDAI_EXPECT_GPU": "false", "EUDAI_STRICT": "false"}

@@ -76,9 +76,10 @@ class Phase(Name):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The request is in this phase now."""
+    """The request is in this phase now; while it is queued, so many are ahead of it."""
 
     phase: Phase
+    requests_ahead: int | None = None
 
 
 class GenerationWarningCode(Name):
@@ -122,8 +123,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time went, in nanoseconds, as the backend says it."""
+    """Where the time went, in nanoseconds. All but the queue as the backend says it."""
 
+    queue_ns: int = 0
     load_ns: int | None = None
     prompt_ns: int | None = None
     generate_ns: int | None = None

@@ -187,7 +187,7 @@ class StreamDecoder:
         return Finished(
             reason=self._reason_from(line),
             usage=Usage(line.prompt_eval_count, line.eval_count),
-            timings=Timings(line.load_duration, line.prompt_eval_duration, line.eval_duration),
+            timings=Timings(0, line.load_duration, line.prompt_eval_duration, line.eval_duration),
             backend_reason=line.done_reason,
             logprobs=tuple(self._waiting),
         )

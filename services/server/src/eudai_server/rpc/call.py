@@ -125,10 +125,6 @@ class Calls:
         }[requests_stream, responses_stream]
         return make(behaviour)
 
-    def running(self, prefix: str) -> int:
-        """How many run whose method begins so."""
-        return sum(call.method.startswith(prefix) for call in self._running)
-
     def end(self, error: ServiceError, *, idle_only: bool = False) -> None:
         """End what runs."""
         for call in list(self._running):

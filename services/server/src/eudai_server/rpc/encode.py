@@ -21,7 +21,8 @@ def response_from(event: heart.Event, *, id: str, elapsed_ns: int, first_output_
             return pb.GenerateResponse(started=_started(event, id))
         case heart.Progress():
             phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
-            return pb.GenerateResponse(progress=pb.GenerationProgress(phase=phase, elapsed=duration_from(elapsed_ns)))
+            progress = pb.GenerationProgress(phase=phase, requests_ahead=event.requests_ahead, elapsed=duration_from(elapsed_ns))
+            return pb.GenerateResponse(progress=progress)
         case heart.GenerationWarning():
             code = pb.GenerationWarningCode.Value(f"GENERATION_WARNING_CODE_{event.code}")
             warning = pb.GenerationWarning(code=code, message=event.message, field=event.field, tool_call_id=event.tool_call_id)
@@ -89,7 +90,7 @@ def _started(started: heart.Started, id: str) -> pb.Started:  # noqa: A002 - the
 
 
 def _finished(finished: heart.Finished, elapsed_ns: int, first_output_ns: int | None) -> pb.Finished:
-    timings = pb.Timings(queue=duration_from(0), total=duration_from(elapsed_ns))
+    timings = pb.Timings(queue=duration_from(finished.timings.queue_ns), total=duration_from(elapsed_ns))
     for name, nanoseconds in (
         ("load", finished.timings.load_ns),
         ("prompt", finished.timings.prompt_ns),

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 from eudai.v1 import generation_service_pb2 as pb
 
+from eudai_server.admission import Admission
 from eudai_server.errors import InvalidRequestError, Violation
 from eudai_server.events import Delta, Finished, Progress, ToolCall
 from eudai_server.generation import Backend
@@ -21,9 +22,10 @@ MODEL = "eudai-model"
 class GenerationService:
     """Fulfils the RPCs with a backend."""
 
-    def __init__(self, backend: Backend, *, load_options: bool) -> None:
+    def __init__(self, backend: Backend, admission: Admission, *, load_options: bool) -> None:
         """`load_options`: whether the operator lets callers set them."""
         self._backend = backend
+        self._admission = admission
         self._load_options = load_options
 
     async def generate(self, data: bytes, call: Call) -> None:
@@ -58,7 +60,8 @@ class GenerationService:
         _check_model(request, call)
         generation = generation_from(request, id=call.id, arrived_s=call.arrived_ns / 1e9, load_options=self._load_options)
         first_output_ns = None
-        async with aclosing(reviewed(generation, self._backend.generate(generation))) as batches:
+        admitted = self._admission.generate(generation, self._backend.generate)
+        async with aclosing(reviewed(generation, admitted)) as batches:
             async for batch in batches:
                 for event in batch:
                     if isinstance(event, Progress):

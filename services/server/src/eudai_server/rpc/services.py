@@ -10,6 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from eudai_server.admission import Admission
 from eudai_server.embedding import Embedder
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.generation import Backend
@@ -53,16 +54,16 @@ class Parts:
     store: Store
     registries: Sequence[str]
     readiness: Readiness
-    calls: Calls
+    admission: Admission
     limits: Limits
     ollama_version: Callable[[], str]
 
 
 def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
     """All services, in the order in which they are listed."""
-    generation = GenerationService(parts.backend, load_options=parts.limits.load_options)
+    generation = GenerationService(parts.backend, parts.admission, load_options=parts.limits.load_options)
     embedding = EmbeddingService(parts.embedder, load_options=parts.limits.load_options)
-    server = ServerService(parts.calls, parts.limits, parts.ollama_version)
+    server = ServerService(parts.admission, parts.limits, parts.ollama_version)
     models = ModelService(parts.store, load_options=parts.limits.load_options, registries=parts.registries)
     health = HealthService(parts.readiness, [service.full_name for service in (GENERATION, EMBEDDING, MODEL, SERVER)])
     services = [

@@ -1,0 +1,144 @@
+"""No more run at once than the backend runs; the rest wait in turn, see their place, and are refused past a bound."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from eudai.v1 import generation_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+from refusal import refusal
+from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, line
+from serving import Server, collect, config_for, kinds, serving, text_of
+
+X = chunk(line(response="x", done=False))
+
+
+@pytest.fixture
+async def narrow(ollama: ScriptedOllama) -> AsyncIterator[Server]:
+    """A server that runs one generation of a model, and lets two wait."""
+    async with serving(config_for(ollama.url, max_running=1, max_queued=2)) as server:
+        await server.until("", "SERVING")
+        yield server
+
+
+def hold(ollama: ScriptedOllama) -> asyncio.Event:
+    """Let generations run until the event is set."""
+    release = asyncio.Event()
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, release, chunk(done()), END]
+    return release
+
+
+async def until_sent(ollama: ScriptedOllama, count: int) -> None:
+    """Wait until so many generations have reached Ollama."""
+    while len(ollama.sent_to("/api/generate")) < count:
+        await asyncio.sleep(0.01)
+
+
+async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: ScriptedOllama) -> None:
+    release = hold(ollama)
+    calls = []
+    for prompt in ("1", "2", "3"):
+        calls.append(asyncio.create_task(collect(narrow, prompt=prompt, events=pb.EventOptions(progress=True))))
+        await asyncio.sleep(0.1)
+    await until_sent(ollama, 1)
+    at_once = len(ollama.sent_to("/api/generate"))
+    release.set()
+    answers = await asyncio.gather(*calls)
+    places = [
+        [event.progress.requests_ahead for event in answer if event.progress.phase == pb.GENERATION_PHASE_QUEUED] for answer in answers
+    ]
+
+    assert at_once == 1
+    assert [exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")] == ["1", "2", "3"]
+    assert places == [[], [1], [2, 1]]
+    assert [text_of(answer) for answer in answers] == ["x"] * 3
+    assert answers[2][-1].finished.timings.queue.ToMilliseconds() > 50
+
+
+async def test_two_slots_run_two(ollama: ScriptedOllama) -> None:
+    release = hold(ollama)
+    async with serving(config_for(ollama.url, max_running=2, max_queued=8)) as server:
+        await server.until("", "SERVING")
+        calls = [asyncio.create_task(collect(server, prompt=str(index))) for index in range(8)]
+        await until_sent(ollama, 2)
+        await asyncio.sleep(0.1)
+        at_once = len(ollama.sent_to("/api/generate"))
+        release.set()
+        answers = await asyncio.gather(*calls)
+
+    assert at_once == 2
+    assert [text_of(answer) for answer in answers] == ["x"] * 8
+
+
+async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(narrow: Server, ollama: ScriptedOllama) -> None:
+    release = hold(ollama)
+    calls = [asyncio.create_task(collect(narrow, prompt="x")) for _ in range(3)]
+    await until_sent(ollama, 1)
+    refused = await refusal(narrow, prompt="x")
+    other = asyncio.create_task(collect(narrow, model="deepseek-r1:1.5b", prompt="x"))
+    await until_sent(ollama, 2)  # another model has a queue of its own
+    release.set()
+    await asyncio.gather(*calls, other)
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+    assert 800 <= int(refused.trailers["grpc-retry-pushback-ms"]) <= 1200
+    assert refused.details["RetryInfo"].retry_delay.ToMilliseconds() >= 800
+    assert refused.details["QuotaFailure"].violations[0].subject == "queue"
+    assert text_of(await collect(narrow, prompt="x")) == "x"
+
+
+async def test_whoever_leaves_the_queue_is_gone_at_once(narrow: Server, ollama: ScriptedOllama) -> None:
+    release = hold(ollama)
+    running = asyncio.create_task(collect(narrow, prompt="1"))
+    await until_sent(ollama, 1)
+    for _ in range(5):
+        leaving = [narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="leaves")) for _ in range(2)]
+        reading = [asyncio.ensure_future(call.read()) for call in leaving]
+        await asyncio.sleep(0.05)
+        for call in leaving:
+            call.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+        await asyncio.sleep(0.05)
+    staying = [asyncio.create_task(collect(narrow, prompt=prompt)) for prompt in ("2", "3")]
+    await asyncio.sleep(0.1)
+    release.set()
+    await asyncio.gather(running, *staying)
+
+    assert sorted(exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")) == ["1", "2", "3"]
+
+
+async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(narrow: Server, ollama: ScriptedOllama) -> None:
+    release = hold(ollama)
+    running = asyncio.create_task(collect(narrow, prompt="1"))
+    await until_sent(ollama, 1)
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="2"), timeout=0.2).read()
+    release.set()
+    await running
+
+    assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(ollama.sent_to("/api/generate")) == 1
+
+
+async def test_a_time_budget_spent_in_the_queue_ends_gracefully(narrow: Server, ollama: ScriptedOllama) -> None:
+    release = hold(ollama)
+    running = asyncio.create_task(collect(narrow, prompt="1"))
+    await until_sent(ollama, 1)
+    events = await collect(narrow, prompt="2", time_budget=Duration(nanos=200_000_000))
+    release.set()
+    await running
+
+    assert kinds(events) == ["started", "finished"]
+    assert events[-1].finished.reason == pb.FINISH_REASON_TIME_BUDGET
+
+
+async def test_cancels_at_any_moment_leave_the_queue_as_it_was(narrow: Server) -> None:
+    for milliseconds in range(80):
+        calls = [narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="x")) for _ in range(3)]
+        await asyncio.sleep(milliseconds / 8000)
+        for call in calls:
+            call.cancel()
+    await asyncio.sleep(0.2)
+
+    assert text_of(await collect(narrow, prompt="still there?")) == "Hello world"
