@@ -65,4 +65,20 @@ async def test_what_outlives_the_grace_is_cut_with_a_status(ollama: ScriptedOlla
     refused = Refusal(failure.value)
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    assert refused.trailers["grpc-retry-pushback-ms"] == "-1"
     await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 2)
+
+
+async def test_what_was_cut_in_the_queue_may_be_repeated_elsewhere(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="a", done=False)), 60.0]
+    async with serving(config_for(ollama.url, drain_grace_s=0.2, max_running=1)) as server:
+        await server.until("", "SERVING")
+        running, waiting = (asyncio.create_task(collect(server, prompt="hi")) for _ in range(2))
+        await asyncio.sleep(0.2)
+        await server.app.drain()
+        await asyncio.wait((running, waiting))
+    refused = Refusal(waiting.exception())  # type: ignore[arg-type]  # a failed call has one of that kind
+
+    assert refused.reason == "DRAINING"
+    assert refused.trailers["grpc-retry-pushback-ms"] == "0"
+    assert "RetryInfo" in refused.details

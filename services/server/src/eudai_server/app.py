@@ -8,7 +8,7 @@ import grpc
 
 from eudai_server.admission import Admission
 from eudai_server.config import Config, ConfigError
-from eudai_server.errors import Reason, ServiceError
+from eudai_server.errors import Reason
 from eudai_server.ollama.backend import OllamaBackend
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
@@ -45,6 +45,8 @@ OPTIONS = (
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES_MAX),
 )
+
+DRAINING = (Reason.DRAINING, "the server is shutting down; another one can take the call")
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +105,11 @@ class App:
         self._readiness.drain()
         log.info("draining", extra={"fields": {"lame_duck_s": self._config.lame_duck_s, "grace_s": self._config.drain_grace_s}})
         await self._unless_hurried(asyncio.sleep(self._config.lame_duck_s))
-        self._calls.end(_draining(), idle_only=True)
+        self._calls.end(*DRAINING, idle_only=True)
         # One stop, never a second beside it: two at once crashed grpcio 1.85.1 on Python 3.13.
         stopping = asyncio.create_task(self._server.stop(self._config.drain_grace_s + CUT_TIMEOUT_S))
         await self._unless_hurried(self._calls.wait(self._config.drain_grace_s))
-        self._calls.end(_draining())
+        self._calls.end(*DRAINING)
         await stopping
         if self._probing:
             self._probing.cancel()
@@ -125,7 +127,3 @@ class App:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
-
-
-def _draining() -> ServiceError:
-    return ServiceError(Reason.DRAINING, "the server is shutting down; another one can take the call")

@@ -20,6 +20,8 @@ Requests = AsyncIterable[bytes]
 
 GENERATION_ID = "eudai-generation-id"
 
+_BEFORE_THE_MODEL = (pb.GENERATION_PHASE_UNSPECIFIED, pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL)
+
 
 class Call:
     """One RPC while it runs."""
@@ -64,10 +66,10 @@ class Call:
         """Metadata that goes out with the status OK."""
         self._context.set_trailing_metadata(trailers)
 
-    def end(self, error: ServiceError) -> None:
-        """End the call from outside, with that failure."""
+    def end(self, reason: Reason, message: str) -> None:
+        """End the call from outside, with that failure. One that had not reached the model may be repeated elsewhere at once."""
         if self._ending is None and self._task is not None:
-            self._ending = error
+            self._ending = ServiceError(reason, message, retry_after_s=0.0 if self.phase in _BEFORE_THE_MODEL else None)
             self._task.cancel()
 
     def ended_by(self) -> ServiceError | None:
@@ -125,11 +127,11 @@ class Calls:
         }[requests_stream, responses_stream]
         return make(behaviour)
 
-    def end(self, error: ServiceError, *, idle_only: bool = False) -> None:
-        """End what runs."""
+    def end(self, reason: Reason, message: str, *, idle_only: bool = False) -> None:
+        """End what runs, each with that failure."""
         for call in list(self._running):
             if call.idle or not idle_only:
-                call.end(error)
+                call.end(reason, message)
 
     async def wait(self, timeout_s: float) -> None:
         """Wait until none runs that ran when this was called, idle ones aside, or the time is up."""

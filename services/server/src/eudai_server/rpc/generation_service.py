@@ -56,9 +56,10 @@ class GenerationService:
         return pb.GenerateOnceResponse(generation=whole).SerializeToString()
 
     async def _responses(self, request: pb.GenerateRequest, call: Call) -> AsyncGenerator[pb.GenerateResponse, None]:
-        call.fields |= {"generation_id": call.id, "model": request.model, **({"labels": dict(request.labels)} if request.labels else {})}
         _check_model(request, call)
         generation = generation_from(request, id=call.id, arrived_s=call.arrived_ns / 1e9, load_options=self._load_options)
+        # Not before they were judged: a log takes nothing of any length.
+        call.fields |= {"generation_id": call.id, "model": request.model, "labels": dict(request.labels)}
         first_output_ns = None
         admitted = self._admission.generate(generation, self._backend.generate)
         async with aclosing(reviewed(generation, admitted)) as batches:
