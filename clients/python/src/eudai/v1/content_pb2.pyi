@@ -146,7 +146,7 @@ class Media(_message.Message):
     MIME_TYPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     mime_type: _builtins.str
-    """Required. IANA media type of an image or a sound, for example "image/png"."""
+    """Required. image/png, image/jpeg, image/webp, audio/wav or audio/mpeg."""
     data: _builtins.bytes
     """Required. The raw bytes (never base64)."""
     def __init__(
@@ -179,7 +179,8 @@ class Tool(_message.Message):
     parameters_schema: _builtins.str
     """JSON Schema of the arguments, an object, as JSON text. Empty means no
     arguments. Ollama keeps type, description, enum, items, properties, required,
-    anyOf and, at the top, $defs; anything else brings a warning.
+    anyOf and, at the top, $defs; anything else brings a warning. At most 256 Ki
+    characters.
     """
     def __init__(
         self,

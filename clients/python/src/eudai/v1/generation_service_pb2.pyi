@@ -345,7 +345,9 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels copied to logs and traces, at most 16. Never sent to the model."""
+        """Labels copied to logs and traces, at most 16, their keys and values at most
+        256 characters each. Never sent to the model.
+        """
 
     @_builtins.property
     def time_budget(self) -> _duration_pb2.Duration:
@@ -447,7 +449,8 @@ class OutputFormat(_message.Message):
     PROTOBUF_FIELD_NUMBER: _builtins.int
     json_schema: _builtins.str
     """JSON that satisfies this JSON Schema, given as JSON text so that the order
-    of properties, which steers constrained decoding, is kept.
+    of properties, which steers constrained decoding, is kept. At most 256 Ki
+    characters.
     """
     @_builtins.property
     def any_json(self) -> Global___AnyJsonFormat:
@@ -585,13 +588,13 @@ class EventOptions(_message.Message):
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """Send Progress at least this often while nothing else is sent, so that
-        proxies do not time the stream out. Implies progress.
+        proxies do not time the stream out. Implies progress. 0.1 seconds to an hour.
         """
 
     @_builtins.property
     def flush_interval(self) -> _duration_pb2.Duration:
-        """Gather deltas for up to this long, to have fewer, larger ones. Unset sends
-        each at once. The first is never held.
+        """Gather deltas for up to this long, to have fewer, larger ones, at most 10
+        seconds. Unset sends each at once. The first is never held.
         """
 
     def __init__(

@@ -172,9 +172,9 @@ class LoadOptions(_message.Message):
     DRAFT_TOKENS_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_FIELD_NUMBER: _builtins.int
     context_length: _builtins.int
-    """Context window, in tokens."""
+    """Context window, in tokens, at least 4."""
     batch_size: _builtins.int
-    """Prompt tokens evaluated at once."""
+    """Prompt tokens evaluated at once, at least 1."""
     gpu_layers: _builtins.int
     """Layers offloaded to the GPU. -1 decides automatically."""
     threads: _builtins.int
@@ -188,7 +188,7 @@ class LoadOptions(_message.Message):
     @_builtins.property
     def keep_alive(self) -> _duration_pb2.Duration:
         """How long the model stays loaded after its last use. Negative is forever,
-        zero unloads when idle, unset is the server's default.
+        zero unloads when idle, unset is the server's default. At most ten years.
         """
 
     def __init__(
