@@ -6,8 +6,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 from scripted_ollama import ScriptedOllama
 from serving import LEFTOVER_TIMEOUT_S, Server, config_for, serving
+
+# A busy machine is no failure of a codec.
+settings.register_profile("eudai", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("eudai")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -67,7 +67,7 @@ async def test_a_flush_interval_gathers_all_but_the_first(server: Server, ollama
     pieces = [chunk(line(response="x", done=False)) for _ in range(20)]
     script = [step for piece in pieces for step in (piece, 0.005)]
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, *script, chunk(done()), END]
-    events = await collect(server, prompt="hi", events=pb.EventOptions(flush_interval=Duration(nanos=200_000_000)))
+    events = await collect(server, prompt="hi", events=pb.EventOptions(flush_interval=Duration(seconds=1)))
 
     assert text_of(events) == "x" * 20
     assert events[1].delta.text == "x"
