@@ -97,7 +97,10 @@ class Creation:
     template: str = ""
     system: str = ""
     licenses: tuple[str, ...] = ()
-    parameters: Mapping[str, object] = field(default_factory=dict)
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    max_output_tokens: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    load: LoadOptions = field(default_factory=LoadOptions)
     messages: tuple[Message, ...] = ()
     quantize: str = ""
     renderer: str = ""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from eudai_server.errors import Reason, ServiceError, UnreachableError
+from eudai_server.errors import Reason, ServiceError
 from eudai_server.events import Event, Finished, FinishReason, GenerationWarning, GenerationWarningCode, Phase, Progress, Started
 from eudai_server.generation import Generation
 from eudai_server.ollama.catalog import Catalog, Facts
@@ -61,7 +61,7 @@ class OllamaBackend:
         load_begin_ns = time.monotonic_ns()
         if not self._loader.is_loaded(generation.model, generation.load):
             yield [Progress(Phase.LOADING_MODEL)]
-            await self._load(generation)
+            await _within(generation, self._first_event_timeout_s, self._loader.load(generation.model, generation.load))
             self._catalog.check_digest(generation.model, generation.expected_digest)
         yield [Progress(Phase.EVALUATING_PROMPT)]
         load_ns = time.monotonic_ns() - load_begin_ns
@@ -77,13 +77,6 @@ class OllamaBackend:
                     yield [*first, *(_with_load(event, load_ns) for event in batch)]
                     first = []
 
-    async def _load(self, generation: Generation) -> None:
-        try:
-            await _within(generation, self._first_event_timeout_s, self._loader.load(generation.model, generation.load))
-        except UnreachableError:
-            self._probe.report_refused()
-            raise
-
     async def _open(self, generation: Generation, facts: Facts) -> tuple[Answer, bool]:
         """The answer, and whether the conversation had to be cut to fit. Ollama cuts in silence, so it is asked not to, first."""
         try:
@@ -95,12 +88,7 @@ class OllamaBackend:
 
     async def _send(self, generation: Generation, facts: Facts, *, truncate: bool) -> Answer:
         route, body = request_from(generation, can_think="thinking" in facts.capabilities, truncate=truncate)
-        try:
-            opening = self._client.open("POST", route, body, model=generation.model)
-            return await _within(generation, self._first_event_timeout_s, opening)
-        except UnreachableError:
-            self._probe.report_refused()
-            raise
+        return await _within(generation, self._first_event_timeout_s, self._client.open("POST", route, body, model=generation.model))
 
     async def _events(self, generation: Generation, facts: Facts, answer: Answer) -> AsyncGenerator[Sequence[Output], None]:
         decoder = StreamDecoder(

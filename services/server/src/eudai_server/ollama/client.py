@@ -1,6 +1,6 @@
 """A route and a body go in, an answer's bytes come out. The only place that knows the HTTP library; its errors become ours."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -82,6 +82,8 @@ class Client:
             follow_redirects=False,
             headers={"Accept-Encoding": "identity", "User-Agent": f"eudai/{__version__}"},
         )
+        # Called whenever a connection is refused, whoever wanted it.
+        self.on_refused: Callable[[], None] = _ignore
 
     async def open(self, method: str, route: str, body: bytes | AsyncIterable[bytes] | None = None, *, model: str = "") -> Answer:
         """Send a request and return its answer once Ollama has begun it.
@@ -93,6 +95,7 @@ class Client:
             response = await self._http.send(request, stream=True)
         except _BROKEN as error:
             if isinstance(error.__cause__, _NEVER_SENT):
+                self.on_refused()
                 raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
             raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke before it answered") from error
         answer = Answer(response)
@@ -110,6 +113,10 @@ class Client:
     async def close(self) -> None:
         """Close what is open."""
         await self._http.aclose()
+
+
+def _ignore() -> None:
+    """Nobody wants to know."""
 
 
 def _session() -> aiohttp.ClientSession:

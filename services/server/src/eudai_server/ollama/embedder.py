@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from eudai_server.embedding import Batch, Vectors
-from eudai_server.errors import InvalidRequestError, Reason, ServiceError, UnreachableError, Violation
+from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
 from eudai_server.ollama.encode import embed_request_from
@@ -80,9 +80,6 @@ class OllamaEmbedder:
                 data = await self._client.fetch("POST", route, body, model=batch.model)
         except TimeoutError:
             raise ServiceError(Reason.BACKEND_STALLED, f"Ollama did not embed within {self._timeout_s:g} s") from None
-        except UnreachableError:
-            self._probe.report_refused()
-            raise
         try:
             wire = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

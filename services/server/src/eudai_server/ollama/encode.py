@@ -35,6 +35,17 @@ _EFFORTS: Mapping[ReasoningEffort, bool | str] = {
 
 _ROLES = {Role.SYSTEM: "system", Role.USER: "user", Role.ASSISTANT: "assistant", Role.TOOL: "tool"}
 
+# Ollama's names of the load options.
+_LOAD_OPTIONS: Mapping[str, str] = {
+    "context_length": "num_ctx",
+    "batch_size": "num_batch",
+    "gpu_layers": "num_gpu",
+    "threads": "num_thread",
+    "main_gpu": "main_gpu",
+    "use_mmap": "use_mmap",
+    "draft_tokens": "draft_num_predict",
+}
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -47,10 +58,7 @@ def request_from(generation: Generation, *, can_think: bool, truncate: bool = Fa
         **_load_fields(generation.load),
         "think": _think(generation, can_think=can_think),
     }
-    options = {**dict(generation.load.options), **generation.sampling}
-    if generation.max_output_tokens is not None:
-        options["num_predict"] = generation.max_output_tokens
-    body["options"] = {**options, "stop": generation.stop_sequences} if generation.stop_sequences else options
+    body["options"] = _load_options(generation.load) | _sampling_options(generation)
     match generation.format:
         case AnyJson():
             body["format"] = "json"
@@ -67,7 +75,7 @@ def request_from(generation: Generation, *, can_think: bool, truncate: bool = Fa
 
 def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]:
     """The route and body that embed some of a batch's inputs."""
-    body = {"model": batch.model, "input": inputs, "truncate": batch.truncate, "options": dict(batch.load.options)}
+    body = {"model": batch.model, "input": inputs, "truncate": batch.truncate, "options": _load_options(batch.load)}
     if batch.dimensions is not None:
         body["dimensions"] = batch.dimensions
     if batch.load.keep_alive_s is not None:
@@ -79,7 +87,7 @@ def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[s
     """The route and body that load a model and do nothing else: a generation without a prompt, an embedding without inputs."""
     if embeds:
         return embed_request_from(Batch(model=model, inputs=(), load=load), ())
-    return "/api/generate", _encoder.encode({"model": model, "stream": True, "options": dict(load.options), **_load_fields(load)})
+    return "/api/generate", _encoder.encode({"model": model, "stream": True, "options": _load_options(load), **_load_fields(load)})
 
 
 def unload_request_from(model: str) -> tuple[str, bytes]:
@@ -96,13 +104,27 @@ def create_request_from(creation: Creation) -> tuple[str, bytes]:
         "template": creation.template,
         "system": creation.system,
         "license": creation.licenses,
-        "parameters": creation.parameters,
+        "parameters": _sampling_options(creation) | _load_options(creation.load),
         "messages": [_message(message) for message in creation.messages],
         "quantize": creation.quantize,
         "renderer": creation.renderer,
         "parser": creation.parser,
     }
     return "/api/create", _encoder.encode({"model": creation.model, **{name: value for name, value in fields.items() if value}})
+
+
+def _load_options(load: LoadOptions) -> dict[str, Any]:
+    return {_LOAD_OPTIONS[name]: value for name, value in load.options}
+
+
+def _sampling_options(asked: Generation | Creation) -> dict[str, Any]:
+    """How tokens are chosen, whose names are Ollama's too, and when to stop."""
+    options: dict[str, Any] = dict(asked.sampling)
+    if asked.max_output_tokens is not None:
+        options["num_predict"] = asked.max_output_tokens
+    if asked.stop_sequences:
+        options["stop"] = asked.stop_sequences
+    return options
 
 
 def _load_fields(load: LoadOptions) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Probe:
         self._readiness = readiness
         self._failures = 0
         self._looked = False
+        # No need to wait for the next probe where a call found nobody listening.
+        client.on_refused = lambda: self._set(up=False)
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -49,16 +51,12 @@ class Probe:
         if self._looked and not self._readiness.backend_up:
             raise UnreachableError(INTERVAL_S)
 
-    def report_refused(self) -> None:
-        """A call found nobody listening: no need to wait for the next probe."""
-        self._set(up=False)
-
     async def _probe(self) -> bool:
         try:
             await self.refresh()
-        except (ServiceError, TimeoutError) as error:
+        except (ServiceError, TimeoutError):
             self._failures += 1
-            if isinstance(error, UnreachableError) or self._failures >= FAILURES_MAX or not self._looked:
+            if self._failures >= FAILURES_MAX or not self._looked:
                 self._set(up=False)
             return False
         return True

@@ -52,7 +52,6 @@ class _WireShow(msgspec.Struct):
     system: str = ""
     renderer: str = ""
     parser: str = ""
-    details: _Details = msgspec.field(default_factory=_Details)
     messages: list[_WireMessage] | None = None
     model_info: msgspec.Raw = msgspec.Raw(b"{}")
     capabilities: list[str] | None = None

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError, UnreachableError, Violation
+from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError, Violation
 from eudai_server.generation import LoadOptions
 from eudai_server.models import Capability, Creation, Description, Model, Transfer
 from eudai_server.ollama.client import Client
@@ -192,9 +192,6 @@ class OllamaStore:
                 return await self._client.fetch(method, route, body, model=model)
         except TimeoutError:
             raise ServiceError(Reason.BACKEND_STALLED, f"Ollama did not answer within {TIMEOUT_S:g} s") from None
-        except UnreachableError:
-            self._probe.report_refused()
-            raise
 
     async def _refresh(self) -> None:
         """So that health and the next call know at once."""

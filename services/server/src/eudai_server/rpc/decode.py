@@ -24,7 +24,7 @@ from eudai_server.generation import (
     Tool,
 )
 from eudai_server.rpc.protobuf_schema import schema_text_from
-from eudai_server.rpc.violations import seconds_of, violations_of
+from eudai_server.rpc.violations import require, seconds_of, violations_of
 from eudai_server.schema import Schema
 
 _ROLES: Mapping[int, Role] = {
@@ -32,17 +32,6 @@ _ROLES: Mapping[int, Role] = {
     content_pb2.ROLE_USER: Role.USER,
     content_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
     content_pb2.ROLE_TOOL: Role.TOOL,
-}
-
-# Ollama's names of the load options.
-_LOAD_OPTIONS: Mapping[str, str] = {
-    "context_length": "num_ctx",
-    "batch_size": "num_batch",
-    "gpu_layers": "num_gpu",
-    "threads": "num_thread",
-    "main_gpu": "main_gpu",
-    "use_mmap": "use_mmap",
-    "draft_tokens": "draft_num_predict",
 }
 
 # What Ollama keeps of a tool's schema (its `ToolFunctionParameters` and `ToolProperty`).
@@ -88,9 +77,7 @@ def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, l
 
     Raises InvalidRequestError with every violation, or ServiceError LOAD_OPTIONS_FORBIDDEN.
     """
-    violations = list(violations_of(request))
-    if violations:
-        raise InvalidRequestError(violations)
+    require(violations_of(request))
     return Generation(
         id=id,
         model=request.model,
@@ -177,5 +164,5 @@ def load_from(load: options_pb2.LoadOptions, *, allowed: bool) -> LoadOptions:
             Reason.LOAD_OPTIONS_FORBIDDEN,
             "load options change the model for everyone, and are off here (EUDAI_LOAD_OPTIONS); leave `load` out",
         )
-    options = tuple((_LOAD_OPTIONS[field.name], value) for field, value in load.ListFields() if field.name in _LOAD_OPTIONS)
+    options = tuple((field.name, value) for field, value in load.ListFields() if field.name != "keep_alive")
     return LoadOptions(options, seconds_of(load.keep_alive) if load.HasField("keep_alive") else None)

@@ -6,11 +6,10 @@ from contextlib import aclosing
 from eudai.v1 import embedding_service_pb2 as pb
 
 from eudai_server.embedding import Batch, Embedder, Vectors
-from eudai_server.errors import InvalidRequestError, Violation
-from eudai_server.reference import violation_of
+from eudai_server.errors import Violation
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import load_from, parse
-from eudai_server.rpc.violations import digest_violations, load_violations
+from eudai_server.rpc.violations import digest_violations, load_violations, reference_violations, require
 
 INPUTS_MAX = 4096
 
@@ -37,9 +36,7 @@ class EmbeddingService:
 
 def batch_from(request: pb.EmbedRequest, *, load_options: bool) -> Batch:
     """Judge a request. Raises InvalidRequestError, or ServiceError LOAD_OPTIONS_FORBIDDEN."""
-    violations = list(_violations(request))
-    if violations:
-        raise InvalidRequestError(violations)
+    require(_violations(request))
     return Batch(
         model=request.model,
         inputs=tuple(request.inputs),
@@ -61,9 +58,7 @@ def response_from(part: Vectors, *, first: bool) -> pb.EmbedResponse:
 
 
 def _violations(request: pb.EmbedRequest) -> Iterator[Violation]:
-    wrong = violation_of(request.model)
-    if wrong:
-        yield Violation("model", wrong)
+    yield from reference_violations(model=request.model)
     if not 1 <= len(request.inputs) <= INPUTS_MAX:
         yield Violation("inputs", f"must be 1 to {INPUTS_MAX} texts, and are {len(request.inputs)}")
     if request.HasField("dimensions") and request.dimensions < 1:

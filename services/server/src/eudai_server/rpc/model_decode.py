@@ -3,36 +3,21 @@
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from eudai.v1 import model_service_pb2 as pb
 
 from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
 from eudai_server.models import Capability, Creation, Model
-from eudai_server.reference import registry_of, violation_of
+from eudai_server.reference import registry_of
 from eudai_server.rpc.conversation_violations import conversation_violations
 from eudai_server.rpc.decode import load_from, messages_from
-from eudai_server.rpc.violations import DIGEST, load_violations, sampling_violations, stop_violations
+from eudai_server.rpc.violations import DIGEST, load_violations, reference_violations, require, sampling_violations, stop_violations
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 
 _FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]*")
-
-
-def require(violations: Iterable[Violation]) -> None:
-    """Raise InvalidRequestError where there are any."""
-    found = list(violations)
-    if found:
-        raise InvalidRequestError(found)
-
-
-def reference_violations(**references: str) -> Iterator[Violation]:
-    """What is wrong with model references, by field."""
-    for field, reference in references.items():
-        wrong = violation_of(reference)
-        if wrong:
-            yield Violation(field, wrong)
 
 
 def digest_violations(digest: str) -> Iterator[Violation]:
@@ -76,12 +61,6 @@ def page_from(models: Sequence[Model], request: pb.ListModelsRequest) -> tuple[S
 def creation_from(request: pb.CreateModelRequest) -> Creation:
     """Judge a request. Raises InvalidRequestError."""
     require(_creation_violations(request))
-    parameters: dict[str, object] = {field.name: value for field, value in request.sampling.ListFields()}
-    parameters |= dict(load_from(request.load, allowed=True).options)
-    if request.stop.HasField("max_output_tokens"):
-        parameters["num_predict"] = request.stop.max_output_tokens
-    if request.stop.sequences:
-        parameters["stop"] = list(request.stop.sequences)
     return Creation(
         model=request.model,
         base_model=request.base_model,
@@ -90,7 +69,10 @@ def creation_from(request: pb.CreateModelRequest) -> Creation:
         template=request.template,
         system=request.system,
         licenses=tuple(request.licenses),
-        parameters=parameters,
+        sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
+        max_output_tokens=request.stop.max_output_tokens if request.stop.HasField("max_output_tokens") else None,
+        stop_sequences=tuple(request.stop.sequences),
+        load=load_from(request.load, allowed=True),
         messages=messages_from(request.messages),
         quantize=request.quantize,
         renderer=request.renderer,

@@ -11,9 +11,9 @@ from eudai_server.models import Model, Store, Transfer
 from eudai_server.rpc.call import Call, Requests
 from eudai_server.rpc.decode import load_from, parse
 from eudai_server.rpc.encode import duration_from
-from eudai_server.rpc.model_decode import creation_from, digest_violations, insecure_of, page_from, reference_violations, require
+from eudai_server.rpc.model_decode import creation_from, digest_violations, insecure_of, page_from
 from eudai_server.rpc.model_encode import description_from, model_from, progress_from
-from eudai_server.rpc.violations import load_violations
+from eudai_server.rpc.violations import load_violations, reference_violations, require
 
 
 class ModelService:

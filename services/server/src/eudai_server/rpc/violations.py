@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from eudai.v1 import generation_service_pb2 as pb, options_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from eudai_server.errors import Violation
+from eudai_server.errors import InvalidRequestError, Violation
 from eudai_server.reference import violation_of
 from eudai_server.rpc.conversation_violations import conversation_violations, tool_violations
 from eudai_server.rpc.protobuf_schema import schema_text_from
@@ -50,11 +50,24 @@ _LOAD_LEAST: Mapping[str, float] = {
 }
 
 
+def require(violations: Iterable[Violation]) -> None:
+    """Raise InvalidRequestError where there are any."""
+    found = list(violations)
+    if found:
+        raise InvalidRequestError(found)
+
+
+def reference_violations(**references: str) -> Iterator[Violation]:
+    """What is wrong with model references, by field."""
+    for field, reference in references.items():
+        wrong = violation_of(reference)
+        if wrong:
+            yield Violation(field, wrong)
+
+
 def violations_of(request: pb.GenerateRequest) -> Iterator[Violation]:
     """All that is wrong with a request."""
-    wrong = violation_of(request.model)
-    if wrong:
-        yield Violation("model", wrong)
+    yield from reference_violations(model=request.model)
     yield from _input_violations(request)
     yield from tool_violations(request)
     yield from sampling_violations(request.sampling)
