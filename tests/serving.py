@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
-from eudai_server.app import App
+from eudai_server.app import App, Patience
 from eudai_server.config import Config
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -41,10 +41,10 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Server]:
+async def serving(config: Config, **patience: float) -> AsyncIterator[Server]:
     """A real server in this process, on a port of its own; nothing of it is left afterwards."""
     before = asyncio.all_tasks()
-    app = App(config)
+    app = App(config, Patience(**patience))
     port = await app.start()
     address = f"127.0.0.1:{port}"
     try:

@@ -1,4 +1,4 @@
-"""Requests for a model go in; they come out in turn, no more at once than the backend runs, no more waiting than are allowed.
+"""A backend goes in; the same comes out with a bounded queue in front, for each model.
 
 Ollama has a queue too, without bound, order or sight. Ours stands in front of it, so that it stays empty.
 """
@@ -6,45 +6,34 @@ Ollama has a queue too, without bound, order or sight. Ours stands in front of i
 import asyncio
 import random
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from eudai_server.errors import Reason, ServiceError
-from eudai_server.events import Event, Finished, FinishReason, Phase, Progress, Started
-from eudai_server.generation import Generation
+from eudai_server.events import Delta, Event, Finished, FinishReason, Phase, Progress, Started, ToolCall
+from eudai_server.generation import Backend, Generation
+from eudai_server.line import Line, Turn
 from eudai_server.reference import key_of, listed_name
 
 # Callers that were refused together must not come back together.
 RETRY_AFTER_MIN_S = 0.8
 RETRY_AFTER_MAX_S = 1.2
 
-Generate = Callable[[Generation], AsyncGenerator[Sequence[Event], None]]
-
-
-class _Line:
-    """Those who run and those who wait for one model, in order of arrival."""
-
-    def __init__(self) -> None:
-        self.running = 0
-        self.waiting: deque[asyncio.Event] = deque()
-
-    def tell(self) -> None:
-        """Let everyone who waits look again."""
-        for moved in self.waiting:
-            moved.set()
+Batches = AsyncGenerator[Sequence[Event], None]
 
 
 class Admission:
-    """A bounded queue for each model."""
+    """Fulfils the port Backend with another one, no more at once than that one runs, in turn, refusing what would wait in vain."""
 
-    def __init__(self, max_running: int, max_queued: int) -> None:
+    def __init__(self, backend: Backend, max_running: int, max_queued: int) -> None:
         """Both are for each model."""
         self.max_running = max_running
         self.max_queued = max_queued
-        self._lines: dict[str, _Line] = {}
+        self._backend = backend
+        self._lines: dict[str, Line] = {}
+        self._settling: dict[str, asyncio.Task[None]] = {}
 
     @property
     def running(self) -> int:
@@ -54,63 +43,148 @@ class Admission:
     @property
     def queued(self) -> int:
         """Generations that wait, of all models."""
-        return sum(len(line.waiting) for line in self._lines.values())
+        return sum(line.queued for line in self._lines.values())
 
-    async def generate(self, generation: Generation, generate: Generate) -> AsyncGenerator[Sequence[Event], None]:
-        """Wait for a turn, then yield what `generate` yields. Progress tells how many are ahead, whenever that changes.
+    async def generate(self, generation: Generation) -> Batches:
+        """Wait for a turn, then generate. Progress tells how many are ahead, whenever that changes.
 
-        Raises ServiceError QUEUE_FULL. A caller who leaves is out of the queue at once.
+        Raises ServiceError QUEUE_FULL, QUOTA_EXCEEDED or DEADLINE_TOO_SHORT. A caller who leaves is out of the queue at once.
         """
         key = key_of(generation.model)
-        line = self._lines.setdefault(key, _Line())
+        line = self._lines.setdefault(key, Line(self.max_running, self.max_queued))
         begin_ns = time.monotonic_ns()
-        admitted = False
-        moved = asyncio.Event()
+        turn = None
         try:
-            if line.running >= self.max_running or line.waiting:
-                if len(line.waiting) >= self.max_queued:
-                    raise _queue_full(self.max_queued)
-                line.waiting.append(moved)
-                told = None
-                while not self._is_next(line, moved):
-                    ahead = line.running + line.waiting.index(moved)
-                    if ahead != told:
-                        yield [Progress(Phase.QUEUED, ahead)]
-                        told = ahead
-                    if not await _moves(moved, generation):
-                        yield _spent(generation)
-                        return
-                line.waiting.popleft()
-            line.running += 1
-            admitted = True
-            line.tell()  # with several slots free, the next one's turn has come too
+            if line.queued or not line.has_slot:
+                turn = line.enter(generation.caller)
+                async with aclosing(self._wait(line, turn, generation)) as places:
+                    async for place in places:
+                        yield [place]
+                if turn and not line.is_next(turn):
+                    yield _spent(generation)
+                    return
+            line.begin(turn)
+            turn = None
             queue_ns = time.monotonic_ns() - begin_ns
-            async with aclosing(generate(generation)) as batches:
+            async with aclosing(self._run(line, generation)) as batches:
                 async for batch in batches:
                     yield [_with_queue(event, queue_ns) for event in batch]
         finally:
-            if admitted:
-                line.running -= 1
-            elif moved in line.waiting:
-                line.waiting.remove(moved)
-            line.tell()
-            if not line.running and not line.waiting:
+            if turn:
+                line.leave(turn)
+            if line.is_blank:
                 self._lines.pop(key, None)
 
-    def _is_next(self, line: _Line, moved: asyncio.Event) -> bool:
-        return line.running < self.max_running and line.waiting[0] is moved
+    async def settle(self, generation: Generation) -> None:
+        """As the backend does."""
+        await self._backend.settle(generation)
+
+    async def close(self) -> None:
+        """Wait for nothing any more."""
+        tasks = list(self._settling.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wait(self, line: Line, turn: Turn | None, generation: Generation) -> AsyncGenerator[Progress, None]:
+        """Until it is that one's turn, or the caller's time budget is spent."""
+        if turn is None:
+            raise _refused(
+                Reason.QUEUE_FULL, f"{self.max_queued} requests wait for this model already, which is all that may (EUDAI_MAX_QUEUED)"
+            )
+        _check_deadline(generation, line.expected_s(turn))
+        told = None
+        while not line.is_next(turn):
+            ahead = line.ahead(turn)
+            if ahead != told:
+                yield Progress(Phase.QUEUED, ahead)
+                told = ahead
+            if not await _moves(turn, generation):
+                return
+            if turn.evicted:
+                raise _refused(Reason.QUOTA_EXCEEDED, "others wait for this model too, and this caller had the largest part of the queue")
+        if line.queued > 1:
+            # Only where somebody else can use the turn; else a guess that is wrong would never be corrected.
+            _check_deadline(generation, line.first_output_s.value)
+
+    async def _run(self, line: Line, generation: Generation) -> Batches:
+        run = _Run(line)
+        try:
+            async with aclosing(self._backend.generate(generation)) as batches:
+                async for batch in batches:
+                    for event in batch:
+                        run.see(event)
+                    yield batch
+        except ServiceError as error:
+            run.evaluates = run.evaluates and error.reason is Reason.BACKEND_STALLED
+            raise
+        finally:
+            run.end()
+            self._settle_leftovers(line, generation)
+
+    def _settle_leftovers(self, line: Line, generation: Generation) -> None:
+        key = key_of(generation.model)
+        if line.leftovers > line.max_running and key not in self._settling:
+            task = self._settling[key] = asyncio.create_task(self._settle(line, generation), name=f"settle {key}")
+            task.add_done_callback(lambda _: self._settling.pop(key))
+
+    async def _settle(self, line: Line, generation: Generation) -> None:
+        await self._backend.settle(generation)
+        line.leftovers = 0
+        line.tell()
 
 
-async def _moves(moved: asyncio.Event, generation: Generation) -> bool:
+class _Run:
+    """What one run teaches its line."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._begin_s = time.monotonic()
+        self._output = False
+        # Whether the backend evaluates the prompt, as far as is known; it stops that with a delay.
+        self.evaluates = False
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, Progress) and event.phase is Phase.EVALUATING_PROMPT:
+            self.evaluates = True
+            self._begin_s = time.monotonic()  # the load before it was a matter of this once
+        elif isinstance(event, Delta | ToolCall) and not self._output:
+            self.evaluates, self._output = False, True
+            self._line.leftovers = 0
+            self._line.first_output_s.add(time.monotonic() - self._begin_s)
+        elif isinstance(event, Finished) and event.reason is not FinishReason.TIME_BUDGET:
+            self.evaluates = False
+            self._line.leftovers = 0
+
+    def end(self) -> None:
+        self._line.leftovers += self.evaluates
+        if self._output:
+            self._line.held_s.add(time.monotonic() - self._begin_s)
+        self._line.end()
+
+
+async def _moves(turn: Turn, generation: Generation) -> bool:
     """Wait until somebody ahead has left; False if the caller's time budget ends before."""
     budget_s = None if generation.budget_end_s is None else max(generation.budget_end_s - time.monotonic(), 0)
     try:
         async with asyncio.timeout(budget_s):
-            await moved.wait()
+            await turn.moved.wait()
     except TimeoutError:
         return False
-    moved.clear()
+    turn.moved.clear()
     return True
+
+
+def _check_deadline(generation: Generation, expected_s: float | None) -> None:
+    """Refuse at once what would only wait in vain."""
+    if expected_s is None or generation.deadline_s is None:
+        return
+    left_s = generation.deadline_s - time.monotonic()
+    if left_s < expected_s:
+        raise ServiceError(
+            Reason.DEADLINE_TOO_SHORT,
+            f"the first output is about {expected_s:.1f} s away, and the call's deadline {max(left_s, 0):.1f} s; allow more time",
+        )
 
 
 def _spent(generation: Generation) -> list[Event]:
@@ -124,10 +198,6 @@ def _with_queue(event: Event, queue_ns: int) -> Event:
     return replace(event, timings=replace(event.timings, queue_ns=queue_ns))
 
 
-def _queue_full(max_queued: int) -> ServiceError:
+def _refused(reason: Reason, message: str) -> ServiceError:
     retry_after_s = random.uniform(RETRY_AFTER_MIN_S, RETRY_AFTER_MAX_S)  # noqa: S311 - it spreads callers, nothing secret
-    return ServiceError(
-        Reason.QUEUE_FULL,
-        f"{max_queued} requests wait for this model already, which is all that may (EUDAI_MAX_QUEUED)",
-        retry_after_s=retry_after_s,
-    )
+    return ServiceError(reason, message, retry_after_s=retry_after_s)

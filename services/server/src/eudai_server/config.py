@@ -27,6 +27,7 @@ class Config:
     load_options: bool = False
     max_running: int = 1
     max_queued: int = 4
+    expect_gpu: bool = False
     registries: tuple[str, ...] = ("registry.ollama.ai",)
     first_event_timeout_s: float = 300.0
     event_timeout_s: float = 120.0
@@ -125,6 +126,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "EUDAI_LOAD_OPTIONS": ("load_options", _switch),
     "EUDAI_MAX_RUNNING": ("max_running", _count(1)),
     "EUDAI_MAX_QUEUED": ("max_queued", _count(0)),
+    "EUDAI_EXPECT_GPU": ("expect_gpu", _switch),
     "EUDAI_REGISTRIES": ("registries", _registries),
     "EUDAI_FIRST_EVENT_TIMEOUT": ("first_event_timeout_s", _positive_seconds),
     "EUDAI_EVENT_TIMEOUT": ("event_timeout_s", _positive_seconds),
@@ -140,9 +142,8 @@ UNSUPPORTED: Mapping[str, str] = {
     ),
     "EUDAI_METRICS_LISTEN": "there are no metrics yet",
     "EUDAI_WORKERS": "there is one process yet",
-    "EUDAI_EXPECT_GPU": "a lost GPU is not noticed yet",
     "EUDAI_STRICT": "no version of Ollama is refused yet",
 }
 
 # Their defaults, which promise nothing.
-HARMLESS: Mapping[str, str] = {"EUDAI_WORKERS": "1", "EUDAI_EXPECT_GPU": "false", "EUDAI_STRICT": "false"}
+HARMLESS: Mapping[str, str] = {"EUDAI_WORKERS": "1", "EUDAI_STRICT": "false"}

@@ -113,6 +113,8 @@ class Generation:
     """One request, judged and in our words. Unset means the model's own default, never zero."""
 
     id: str
+    # Whose turn it is where callers take turns: an authenticated principal, else a peer's address.
+    caller: str = ""
     model: str
     input: Input
     system: str = ""
@@ -127,7 +129,9 @@ class Generation:
     drop_oldest: bool = False
     load: LoadOptions = LoadOptions()
     expected_digest: str = ""
+    # Both as `time.monotonic()`: at the first the answer ends gracefully, at the second nobody waits for it any more.
     budget_end_s: float | None = None
+    deadline_s: float | None = None
     # What the judge of the request found that is no reason to refuse it.
     warnings: tuple[GenerationWarning, ...] = ()
 
@@ -145,4 +149,8 @@ class Backend(Protocol):
         Raises ServiceError on any failure; an end without Finished does not happen. Closing the generator, or
         cancelling the task that consumes it, stops the model; a cold load that others may want goes on.
         """
+        ...
+
+    async def settle(self, generation: Generation) -> None:
+        """Return once what such generations left running, which were given up, has ended, as far as that can be told. Never raises."""
         ...

@@ -11,12 +11,20 @@ class Readiness:
         self.backend_up = False
         self.draining = False
         self.models: frozenset[str] = frozenset()
+        # Those of them that have lost the GPU they are expected on.
+        self.gpu_lost: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
 
     def update(self, *, backend_up: bool, models: frozenset[str]) -> None:
         """What a probe found. `models` are names as Ollama lists them, in lower case."""
         if (backend_up, models) != (self.backend_up, self.models):
             self.backend_up, self.models = backend_up, models
+            self._notify()
+
+    def lose_gpu(self, models: frozenset[str]) -> None:
+        """Which models have lost the GPU, all of them."""
+        if models != self.gpu_lost:
+            self.gpu_lost = models
             self._notify()
 
     def drain(self) -> None:

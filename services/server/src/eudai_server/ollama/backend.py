@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -11,12 +11,18 @@ from typing import TypeVar
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.events import Event, Finished, FinishReason, GenerationWarning, GenerationWarningCode, Phase, Progress, Started
 from eudai_server.generation import Generation
+from eudai_server.ollama.canary import answers
 from eudai_server.ollama.catalog import Catalog, Facts
 from eudai_server.ollama.client import Answer, Client
 from eudai_server.ollama.decode import Output, StreamDecoder
 from eudai_server.ollama.encode import request_from
+from eudai_server.ollama.gpu import Gpu
 from eudai_server.ollama.loading import Loader
 from eudai_server.ollama.probe import Probe
+
+# Ollama ends the evaluation of a prompt only between batches: two of the slowest take no longer.
+SETTLE_TIMEOUT_S = 60.0
+CANARY_TIMEOUT_S = 2.0
 
 T = TypeVar("T")
 
@@ -29,13 +35,22 @@ class OllamaBackend:
     """Generates with one Ollama."""
 
     def __init__(
-        self, client: Client, catalog: Catalog, probe: Probe, loader: Loader, *, first_event_timeout_s: float, event_timeout_s: float
+        self,
+        client: Client,
+        catalog: Catalog,
+        probe: Probe,
+        loader: Loader,
+        gpu: Gpu,
+        *,
+        first_event_timeout_s: float,
+        event_timeout_s: float,
     ) -> None:
         """`first_event_timeout_s` covers evaluating the prompt; `event_timeout_s` is the longest silence after that."""
         self._client = client
         self._catalog = catalog
         self._probe = probe
         self._loader = loader
+        self._gpu = gpu
         self._first_event_timeout_s = first_event_timeout_s
         self._event_timeout_s = event_timeout_s
 
@@ -43,7 +58,7 @@ class OllamaBackend:
         """As `Backend.generate` says."""
         started = False
         try:
-            async with aclosing(self._generate(generation)) as batches:
+            async with aclosing(self._watched(generation)) as batches:
                 async for batch in batches:
                     started = started or any(isinstance(event, Started) for event in batch)
                     yield batch
@@ -53,6 +68,30 @@ class OllamaBackend:
         finally:
             if generation.load.keep_alive_s == 0:
                 self._loader.forget(generation.model)
+
+    async def settle(self, generation: Generation) -> None:
+        """As `Backend.settle` says. A token asked for now comes once the model has nothing else to do."""
+        with suppress(ServiceError, TimeoutError):
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                while self._loader.is_loaded(generation.model, generation.load):
+                    if await answers(self._client, generation, CANARY_TIMEOUT_S):
+                        return
+
+    async def _watched(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
+        """What happens, and what it tells of Ollama's health."""
+        with self._gpu.watching() as is_alone:
+            try:
+                async with aclosing(self._generate(generation)) as batches:
+                    async for batch in batches:
+                        if isinstance(batch[-1], Finished):
+                            self._probe.answered()
+                            if is_alone():
+                                self._gpu.measure(generation.model, batch[-1])
+                        yield batch
+            except ServiceError as error:
+                if error.reason is Reason.BACKEND_STALLED:
+                    self._probe.stalled(generation)
+                raise
 
     async def _generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
         self._probe.require_up()

@@ -1,5 +1,6 @@
 """Bodies of /api/tags and /api/ps → what Ollama has, and what is in its memory. No I/O."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -13,6 +14,7 @@ class _WireModel(msgspec.Struct):
     digest: str = ""
     context_length: int = 0
     capabilities: list[str] | None = None
+    size_vram: int = 0
 
 
 class _WireList(msgspec.Struct):
@@ -71,6 +73,15 @@ class Catalog:
         """The digest of the copy in memory; None where there is none."""
         wire = self._resident_of(key_of(model))
         return wire.digest if wire else None
+
+    @property
+    def bytes_on_gpu(self) -> dict[str, int]:
+        """Of every model in memory, by digest."""
+        return {wire.digest: wire.size_vram for wire in self._resident.values()}
+
+    def names_of(self, digests: Collection[str]) -> frozenset[str]:
+        """The names of the models that are these."""
+        return frozenset(name for name, wire in self._present.items() if wire.digest in digests)
 
     def facts(self, model: str) -> Facts:
         """What is known of a model, in memory or not."""

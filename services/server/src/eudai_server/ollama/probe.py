@@ -1,29 +1,40 @@
-"""Ollama is asked every second; the catalog and the readiness come out."""
+"""Ollama is asked every second, and its answers to callers are watched; the catalog and the readiness come out."""
 
 import asyncio
 import logging
 
 from eudai_server.errors import ServiceError, UnreachableError
+from eudai_server.generation import Generation
+from eudai_server.ollama.canary import answers
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
+from eudai_server.ollama.gpu import Gpu
 from eudai_server.readiness import Readiness
 
 INTERVAL_S = 1.0
 TIMEOUT_S = 0.5
 # One slow answer of a busy machine is no outage. A refused connection is.
 FAILURES_MAX = 2
+# Generations in a row that Ollama left without a word, though it answers questions: what generates hangs.
+STALLS_MAX = 3
+CANARY_TIMEOUT_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class Probe:
-    """Keeps `catalog` and `readiness` true: down within 2 s of an outage, up within 2 s of its end."""
+    """Keeps `catalog` and `readiness` true: down within 2 s of an outage, up within 2 s of its end.
 
-    def __init__(self, client: Client, catalog: Catalog, readiness: Readiness) -> None:
+    A backend that answers questions and never generates is down too.
+    """
+
+    def __init__(self, client: Client, catalog: Catalog, readiness: Readiness, gpu: Gpu) -> None:
         """Asks nothing before `run`."""
         self._client = client
         self._catalog = catalog
         self._readiness = readiness
+        self._gpu = gpu
+        self._stalls: list[Generation] = []
         self._failures = 0
         self._looked = False
         # No need to wait for the next probe where a call found nobody listening.
@@ -33,6 +44,8 @@ class Probe:
         """Probe until cancelled."""
         while True:
             up = await self._probe()
+            if up and self._hangs:
+                await self._try_again(self._stalls[-1])
             # After a first failure look again at once: two of them must not take three intervals.
             await asyncio.sleep(INTERVAL_S if up or not self._readiness.backend_up else 0)
 
@@ -43,13 +56,41 @@ class Probe:
             if not self._readiness.backend_up:
                 self._catalog.take_version(await self._client.fetch("GET", "/api/version"))
         self._catalog.refresh(tags, ps)
+        self._gpu.look()
         self._failures = 0
-        self._set(up=True)
+        self._set(up=not self._hangs)
 
     def require_up(self) -> None:
         """Raise UnreachableError at once where the last probes say that Ollama is down."""
         if self._looked and not self._readiness.backend_up:
             raise UnreachableError(INTERVAL_S)
+
+    def stalled(self, generation: Generation) -> None:
+        """Ollama left it without a word for too long."""
+        self._stalls = [*self._stalls[1 - STALLS_MAX :], generation]
+        if self._hangs:
+            self._set(up=False)
+
+    def answered(self) -> None:
+        """Ollama brought a generation to its end."""
+        hung = self._hangs
+        self._stalls.clear()
+        if hung:
+            self._set(up=True)
+
+    @property
+    def _hangs(self) -> bool:
+        return len(self._stalls) >= STALLS_MAX
+
+    async def _try_again(self, generation: Generation) -> None:
+        """Nobody is let through to a backend that hangs, so a token of our own tells when it goes on."""
+        if self._catalog.resident_digest(generation.model):
+            try:
+                if not await answers(self._client, generation, CANARY_TIMEOUT_S):
+                    return
+            except ServiceError:
+                return
+        self.answered()
 
     async def _probe(self) -> bool:
         try:

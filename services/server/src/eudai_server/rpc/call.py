@@ -17,29 +17,46 @@ log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterable[bytes]
+Metadata = tuple[tuple[str, str], ...]
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+STATUS_TIMEOUT_S = 1.0
 
 GENERATION_ID = "eudai-generation-id"
 
 _BEFORE_THE_MODEL = (pb.GENERATION_PHASE_UNSPECIFIED, pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL)
 
 
+class FrozenReaderError(Exception):
+    """The client is there and does not read. What gRPC takes for it, some megabytes, is full."""
+
+
 class Call:
     """One RPC while it runs."""
 
-    def __init__(self, method: str, context: Context, *, idle: bool) -> None:
+    def __init__(self, method: str, context: Context, *, idle: bool, write_timeout_s: float) -> None:
         """`idle` is a call that ends only when its client leaves, so a drain does not wait for it."""
         self.method = method
         self.idle = idle
+        self._write_timeout_s = write_timeout_s
         self.id = uuid.uuid4().hex
         self.arrived_ns = time.monotonic_ns()
         self.phase = pb.GENERATION_PHASE_UNSPECIFIED
         self.output_sent = False
         # For the log alone.
         self.fields: dict[str, object] = {}
+        remaining_s = context.time_remaining()
+        # As `time.monotonic()`; None where the client waits for ever.
+        self.deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
         self._context = context
         self._answered = False
         self._task = asyncio.current_task()
         self._ending: ServiceError | None = None
+
+    @property
+    def caller(self) -> str:
+        """Who calls: the peer's address, without the port, since one caller may have many connections."""
+        return (self._context.peer() or "").rpartition(":")[0]
 
     @property
     def elapsed_ns(self) -> int:
@@ -52,15 +69,27 @@ class Call:
 
     async def write(self, message: bytes, *, generation: bool = False) -> None:
         """Send one message. The first commits the call, so nothing is sent, metadata included, before there is one."""
-        if generation and not self._answered:
-            self._answered = True
-            await self._context.send_initial_metadata(((GENERATION_ID, self.id),))
-        await self._context.write(message)
+        if not self._answered:
+            await self._begin(((GENERATION_ID, self.id),) if generation else ())
+        try:
+            async with asyncio.timeout(self._write_timeout_s):
+                await self._context.write(message)
+        except TimeoutError:
+            raise FrozenReaderError from None
 
     async def send_generation_id(self) -> None:
         """As a unary answer's initial metadata."""
+        await self._begin(((GENERATION_ID, self.id),))
+
+    async def _begin(self, metadata: Metadata) -> None:
+        """Commit the call. Interrupted, gRPC would not know that it had begun, and could then send no status: so nothing interrupts it."""
         self._answered = True
-        await self._context.send_initial_metadata(((GENERATION_ID, self.id),))
+        sending = asyncio.ensure_future(self._context.send_initial_metadata(metadata))
+        try:
+            await asyncio.shield(sending)
+        except BaseException:
+            await asyncio.wait((sending,), timeout=STATUS_TIMEOUT_S)
+            raise
 
     def set_trailers(self, *trailers: tuple[str, str]) -> None:
         """Metadata that goes out with the status OK."""
@@ -85,8 +114,7 @@ class Call:
 
     async def refuse(self, code: grpc.StatusCode, message: str) -> NoReturn:
         """Fail a call without details of ours, as a protocol that is not ours has it."""
-        await self._context.abort(code, message)
-        raise AssertionError  # pragma: no cover - abort raises
+        await self._end_with(code, message, ())
 
     async def abort(self, error: ServiceError) -> NoReturn:
         """Fail the call, with everything that helps to mend it."""
@@ -97,7 +125,19 @@ class Call:
         trailers = trailers_from(error, status)
         if self.phase and not self._answered:
             trailers = (*trailers, (GENERATION_ID, self.id))
-        await self._context.abort(CODES[error.reason], status.message, trailers)
+        await self._end_with(CODES[error.reason], status.message, trailers)
+
+    async def _end_with(self, code: grpc.StatusCode, message: str, trailers: Trailers) -> NoReturn:
+        """A status waits behind what a client has not read yet. gRPC keeps it for the client; nothing of ours waits with it."""
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT_S):
+                await self._context.abort(code, message, trailers)
+        except TimeoutError:
+            raise asyncio.CancelledError from None
+        except Exception as error:
+            if _says_left(error):
+                raise asyncio.CancelledError from error
+            raise
         raise AssertionError  # pragma: no cover - abort raises
 
 
@@ -107,8 +147,9 @@ Handle = Callable[[Any, Call], Awaitable[bytes | None]]
 class Calls:
     """The RPCs that run now."""
 
-    def __init__(self) -> None:
-        """None yet."""
+    def __init__(self, write_timeout_s: float) -> None:
+        """`write_timeout_s`: how long a client may not read."""
+        self._write_timeout_s = write_timeout_s
         self._running: dict[Call, asyncio.Task[object]] = {}
 
     def handler(
@@ -117,7 +158,7 @@ class Calls:
         """A handler to register. gRPC passes bytes through: what does not parse is ours to answer, before it would say UNKNOWN."""
 
         async def behaviour(request: Any, context: Context) -> bytes | None:
-            return await self._run(Call(method, context, idle=idle), handle, request)
+            return await self._run(Call(method, context, idle=idle, write_timeout_s=self._write_timeout_s), handle, request)
 
         make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -150,6 +191,10 @@ class Calls:
         except ServiceError as error:
             outcome = error.reason
             await call.abort(error)
+        except FrozenReaderError:
+            await call.refuse(
+                grpc.StatusCode.CANCELLED, f"the client read nothing for {self._write_timeout_s:g} s, so the call was given up"
+            )
         else:
             return answer
         finally:
@@ -163,7 +208,7 @@ class Calls:
         """Every way out of a handler: an answer, a ServiceError, or the cancellation of a client that left."""
         try:
             return await handle(request, call)
-        except (ServiceError, grpc.aio.AbortError):
+        except (ServiceError, FrozenReaderError, grpc.aio.AbortError):
             raise
         except asyncio.CancelledError as error:
             ending = call.ended_by()
@@ -174,10 +219,14 @@ class Calls:
             # A cancellation that nobody outside asked for: without a status of ours the client would wait for ever.
             raise _incident(call, error) from None
         except Exception as error:
-            if type(error).__name__ == "ExecuteBatchError":
-                # How gRPC says, to a write that was under way, that the client has left.
+            if _says_left(error):
                 raise asyncio.CancelledError from error
             raise _incident(call, error) from error
+
+
+def _says_left(error: Exception) -> bool:
+    """How gRPC says, to what was being sent, that the client has left. It does not export the class."""
+    return type(error).__name__ == "ExecuteBatchError"
 
 
 def _incident(call: Call, error: BaseException) -> ServiceError:

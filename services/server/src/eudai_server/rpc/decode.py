@@ -72,7 +72,15 @@ def parse(kind: type[P], data: bytes) -> P:
         raise InvalidRequestError([Violation("", f"the bytes are no {name}; generate the client's stubs from proto/eudai/v1")]) from None
 
 
-def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, load_options: bool) -> Generation:  # noqa: A002 - the proto's word
+def generation_from(
+    request: pb.GenerateRequest,
+    *,
+    id: str,  # noqa: A002 - the proto's word
+    arrived_s: float,
+    load_options: bool,
+    caller: str = "",
+    deadline_s: float | None = None,
+) -> Generation:
     """Judge a request. `arrived_s` is `time.monotonic()` then; `load_options` is whether the operator allows them.
 
     Raises InvalidRequestError with every violation, or ServiceError LOAD_OPTIONS_FORBIDDEN.
@@ -80,6 +88,7 @@ def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, l
     require(violations_of(request))
     return Generation(
         id=id,
+        caller=caller,
         model=request.model,
         input=_input(request),
         system=request.system,
@@ -96,6 +105,7 @@ def generation_from(request: pb.GenerateRequest, *, id: str, arrived_s: float, l
         expected_digest=request.expected_digest,
         warnings=tuple(_warnings(request)),
         budget_end_s=arrived_s + seconds_of(request.time_budget) if request.HasField("time_budget") else None,
+        deadline_s=deadline_s,
     )
 
 

@@ -6,14 +6,13 @@ from contextlib import aclosing
 
 from eudai.v1 import generation_service_pb2 as pb
 
-from eudai_server.admission import Admission
 from eudai_server.errors import InvalidRequestError, Violation
 from eudai_server.events import Delta, Finished, Progress, ToolCall
 from eudai_server.generation import Backend
 from eudai_server.review import reviewed
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import generation_from, parse
-from eudai_server.rpc.encode import duration_from, generation_from as whole_from, response_from
+from eudai_server.rpc.encode import NANOS, duration_from, generation_from as whole_from, response_from
 from eudai_server.rpc.violations import seconds_of
 
 MODEL = "eudai-model"
@@ -22,10 +21,9 @@ MODEL = "eudai-model"
 class GenerationService:
     """Fulfils the RPCs with a backend."""
 
-    def __init__(self, backend: Backend, admission: Admission, *, load_options: bool) -> None:
+    def __init__(self, backend: Backend, *, load_options: bool) -> None:
         """`load_options`: whether the operator lets callers set them."""
         self._backend = backend
-        self._admission = admission
         self._load_options = load_options
 
     async def generate(self, data: bytes, call: Call) -> None:
@@ -57,12 +55,18 @@ class GenerationService:
 
     async def _responses(self, request: pb.GenerateRequest, call: Call) -> AsyncGenerator[pb.GenerateResponse, None]:
         _check_model(request, call)
-        generation = generation_from(request, id=call.id, arrived_s=call.arrived_ns / 1e9, load_options=self._load_options)
+        generation = generation_from(
+            request,
+            id=call.id,
+            arrived_s=call.arrived_ns / NANOS,
+            load_options=self._load_options,
+            caller=call.caller,
+            deadline_s=call.deadline_s,
+        )
         # Not before they were judged: a log takes nothing of any length.
         call.fields |= {"generation_id": call.id, "model": request.model, "labels": dict(request.labels)}
         first_output_ns = None
-        admitted = self._admission.generate(generation, self._backend.generate)
-        async with aclosing(reviewed(generation, admitted)) as batches:
+        async with aclosing(reviewed(generation, self._backend.generate(generation))) as batches:
             async for batch in batches:
                 for event in batch:
                     if isinstance(event, Progress):

@@ -10,12 +10,14 @@ from eudai_server.admission import Admission
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import parse
 
+# A conversation with a few photographs or a minute of sound in it.
+MESSAGE_BYTES_MAX = 32 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What an operator has set and a caller may know."""
 
-    message_bytes_max: int
     admin: bool
     load_options: bool
 
@@ -35,7 +37,7 @@ class ServerService:
         answer = pb.GetServerInfoResponse(
             version=__version__,
             ollama_version=self._ollama_version(),
-            max_message_bytes=self._limits.message_bytes_max,
+            max_message_bytes=MESSAGE_BYTES_MAX,
             max_running=self._admission.max_running,
             max_queued=self._admission.max_queued,
             running=self._admission.running,

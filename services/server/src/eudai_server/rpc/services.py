@@ -13,7 +13,6 @@ from grpc_reflection.v1alpha import reflection_pb2
 from eudai_server.admission import Admission
 from eudai_server.embedding import Embedder
 from eudai_server.errors import Reason, ServiceError
-from eudai_server.generation import Backend
 from eudai_server.models import Store
 from eudai_server.readiness import Readiness
 from eudai_server.rpc.call import Call, Calls, Handle
@@ -49,7 +48,6 @@ class Registration:
 class Parts:
     """What the services are made of."""
 
-    backend: Backend
     embedder: Embedder
     store: Store
     registries: Sequence[str]
@@ -61,7 +59,7 @@ class Parts:
 
 def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
     """All services, in the order in which they are listed."""
-    generation = GenerationService(parts.backend, parts.admission, load_options=parts.limits.load_options)
+    generation = GenerationService(parts.admission, load_options=parts.limits.load_options)
     embedding = EmbeddingService(parts.embedder, load_options=parts.limits.load_options)
     server = ServerService(parts.admission, parts.limits, parts.ollama_version)
     models = ModelService(parts.store, load_options=parts.limits.load_options, registries=parts.registries)

@@ -87,8 +87,9 @@ def _help(error: ServiceError) -> list[Message]:
             ),
             error_details_pb2.Help(links=[link]),
         ]
-    if error.reason is Reason.QUEUE_FULL:
-        violation = error_details_pb2.QuotaFailure.Violation(subject="queue", description=_cut(error.message))
+    if error.reason in (Reason.QUEUE_FULL, Reason.QUOTA_EXCEEDED):
+        subject = "queue" if error.reason is Reason.QUEUE_FULL else "caller"
+        violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=_cut(error.message))
         return [error_details_pb2.QuotaFailure(violations=[violation])]
     return []
 

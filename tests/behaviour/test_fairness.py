@@ -1,0 +1,180 @@
+"""Callers take turns; nobody's flood locks another out; what cannot be served in time is refused at once."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
+from eudai_server.line import Line, Mean, Turn
+from hypothesis import given, strategies as st
+from refusal import Refusal
+from relay import relaying
+from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, line
+from serving import Server, collect, config_for, serving
+
+X = chunk(line(response="x", done=False))
+
+
+@pytest.fixture
+async def narrow(ollama: ScriptedOllama) -> AsyncIterator[Server]:
+    """A server that runs one generation of a model, and lets four wait."""
+    async with serving(config_for(ollama.url, max_running=1, max_queued=4)) as server:
+        await server.until("", "SERVING")
+        yield server
+
+
+async def prompt_by(address: str, prompt: str) -> None:
+    """One generation, on a connection of its own."""
+    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel:
+        stub: rpc.GenerationServiceAsyncStub = rpc.GenerationServiceStub(channel)
+        async for _ in stub.Generate(pb.GenerateRequest(model="gemma3:270m", prompt=prompt)):
+            pass
+
+
+async def until_queued(server: Server, count: int) -> None:
+    """Wait until one runs and so many wait."""
+    admission = server.app.parts.admission
+    while (admission.running, admission.queued) != (1, count):
+        await asyncio.sleep(0.01)
+
+
+def prompts(ollama: ScriptedOllama) -> list[str]:
+    """What reached Ollama, in order."""
+    return [exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")]
+
+
+async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> None:
+    release = asyncio.Event()
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, release, chunk(done()), END]
+    async with relaying(narrow.address, "127.0.0.2") as other:
+        calls = []
+        for count, (address, prompt) in enumerate(
+            [(narrow.address, "a1"), (narrow.address, "a2"), (narrow.address, "a3"), (other.address, "b1")]
+        ):
+            calls.append(asyncio.create_task(prompt_by(address, prompt)))
+            await until_queued(narrow, count)
+        release.set()
+        await asyncio.gather(*calls)
+
+    assert prompts(ollama) == ["a1", "a2", "b1", "a3"]
+
+
+async def test_a_flood_gives_way_to_whoever_has_less(narrow: Server, ollama: ScriptedOllama) -> None:
+    release = asyncio.Event()
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, release, chunk(done()), END]
+    async with relaying(narrow.address, "127.0.0.2") as other:
+        flood = []
+        for count in range(5):
+            flood.append(asyncio.create_task(prompt_by(narrow.address, f"a{count}")))
+            await until_queued(narrow, count)
+        late = asyncio.create_task(prompt_by(other.address, "b"))
+        evicted = await asyncio.gather(flood[-1], return_exceptions=True)
+        release.set()
+        await asyncio.gather(*flood[:-1], late)
+
+    assert prompts(ollama) == ["a0", "a1", "b", "a2", "a3"]
+    assert isinstance(evicted[0], grpc.aio.AioRpcError)
+    refused = Refusal(evicted[0])
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+    assert refused.details["QuotaFailure"].violations[0].subject == "caller"
+    assert int(refused.trailers["grpc-retry-pushback-ms"]) > 0
+
+
+async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(narrow: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, 1.0, chunk(done()), END]
+    await collect(narrow, prompt="teaches how long one takes")
+    running = asyncio.create_task(collect(narrow, prompt="1"))
+    waiting = asyncio.create_task(collect(narrow, prompt="2"))
+    await until_queued(narrow, 1)
+    begin_s = time.monotonic()
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="3"), timeout=0.9).read()
+    refused, took_s = Refusal(failure.value), time.monotonic() - begin_s
+    await asyncio.gather(running, waiting)
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DEADLINE_TOO_SHORT")
+    assert refused.trailers["grpc-retry-pushback-ms"] == "-1"
+    assert took_s < 0.9
+    assert "3" not in prompts(ollama)
+
+
+async def test_where_nobody_waits_no_deadline_is_too_short(narrow: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, 0.5, X, chunk(done()), END]
+    await collect(narrow, prompt="teaches how long the first output takes")
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="2"), timeout=0.2).read()
+
+    assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert prompts(ollama)[-1] == "2"
+
+
+async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(narrow: Server, ollama: ScriptedOllama) -> None:
+    evaluates, idle = 30.0, asyncio.Event()
+    ollama.scripts["/api/generate"] = lambda exchange: (
+        [idle, HEADERS_STREAM, X, chunk(done()), END] if exchange.body["prompt"] == "." else [evaluates]
+    )
+    for count in (1, 2):
+        call = narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="long"))
+        reading = asyncio.ensure_future(call.read())
+        while prompts(ollama).count("long") < count:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    while "." not in prompts(ollama):
+        await asyncio.sleep(0.01)
+    after = asyncio.create_task(prompt_by(narrow.address, "after"))
+    while not narrow.app.parts.admission.queued:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    before = prompts(ollama)
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, chunk(done()), END]
+    idle.set()
+    await after
+
+    assert before == ["long", "long", "."]
+    assert prompts(ollama)[-1] == "after"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
+def test_the_place_that_is_told_is_the_place_that_is_had(steps: list[tuple[str, bool]]) -> None:
+    line = Line(max_running=1, max_queued=20)
+    line.begin()
+    turns: list[Turn] = []
+    for caller, stays in steps:
+        turn = line.enter(caller)
+        if turn and stays:
+            turns.append(turn)
+        elif turn:
+            line.leave(turn)
+    told = {turn: line.ahead(turn) for turn in turns if not turn.evicted}
+    served = []
+    while line.queued:
+        line.end()
+        served.append(next(turn for turn in told if line.is_next(turn)))
+        line.begin(served[-1])
+
+    assert [told[turn] for turn in served] == list(range(1, len(served) + 1))
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=40))
+def test_nobody_is_locked_out_of_a_full_queue(callers: list[str]) -> None:
+    line = Line(max_running=1, max_queued=8)
+    for caller in callers:
+        line.enter(caller)
+    shares = [sum(1 for turn in line._waiting.get(caller, ())) for caller in set(callers)]  # noqa: SLF001 - what is judged
+
+    assert line.queued == min(len(callers), 8)
+    if len(callers) > 8:
+        wanted = sorted(callers.count(caller) for caller in set(callers))
+        assert max(shares) - min(shares) <= 1 or min(shares) == wanted[0] or min(wanted) <= min(shares)
+
+
+def test_a_mean_follows_its_samples() -> None:
+    mean = Mean()
+    assert mean.value is None
+    for _ in range(30):
+        mean.add(2.0)
+
+    assert mean.value == pytest.approx(2.0)

@@ -1,0 +1,74 @@
+"""A TCP relay in this process: connections go in, the same come out from another address, or frozen, or cut."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+PIECE_BYTES = 64 << 10
+
+
+class Relay:
+    """Passes bytes on both ways, while it is told to."""
+
+    def __init__(self, target: str, source_host: str | None = None) -> None:
+        """`target` is host:port; what connects there comes from `source_host`, any address of the loopback network."""
+        host, _, port = target.rpartition(":")
+        self._target = host, int(port)
+        self._source = (source_host, 0) if source_host else None
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.address = ""
+
+    def freeze(self) -> None:
+        """Pass nothing on, and let both sides believe that the other is there."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Pass on again."""
+        self._flows.set()
+
+    def cut(self) -> None:
+        """End every connection that there is."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(PIECE_BYTES):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        try:
+            there_reader, there_writer = await asyncio.open_connection(*self._target, local_addr=self._source)
+            try:
+                await asyncio.gather(self._pass(reader, there_writer), self._pass(there_reader, writer))
+            finally:
+                there_writer.transport.abort()
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+
+@asynccontextmanager
+async def relaying(target: str, source_host: str | None = None) -> AsyncIterator[Relay]:
+    """A relay on a port of its own."""
+    relay = Relay(target, source_host)
+    server = await asyncio.start_server(relay._accept, "127.0.0.1", 0)  # noqa: SLF001 - it is the relay's own
+    relay.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield relay
+    finally:
+        server.close()
+        tasks = list(relay._tasks)  # noqa: SLF001 - as above
+        relay.cut()
+        await asyncio.gather(*tasks, return_exceptions=True)

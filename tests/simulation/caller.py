@@ -1,0 +1,154 @@
+"""A seed goes in; callers come out, each of whom asks for a generation, and may leave, hurry, or read slowly."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from eudai.v1 import generation_service_pb2 as pb
+from google.rpc import error_details_pb2, status_pb2
+from simulation.clock import Violation
+from simulation.world import MODELS, reference
+
+OK = "OK"
+LEFT = "CANCELLED by the client"
+
+
+@dataclass
+class Plan:
+    """What one call does."""
+
+    number: int
+    arrives_s: float
+    caller: str
+    model: str
+    words: int
+    once: bool = False
+    leaves_s: float | None = None
+    deadline_s: float | None = None
+    reads_s: float = 0.0
+    request: pb.GenerateRequest = field(default_factory=pb.GenerateRequest)
+
+
+def plans_from(rng: random.Random, count: int, span_s: float) -> list[Plan]:
+    """That many calls within a span."""
+    callers = [f"ipv4:10.0.0.{number}" for number in range(rng.randint(1, 4))]
+    models = MODELS[: rng.randint(1, 2)]
+    return [_plan(rng, number, rng.uniform(0, span_s), rng.choice(callers), rng.choice(models)) for number in range(count)]
+
+
+def _plan(rng: random.Random, number: int, arrives_s: float, caller: str, model: str) -> Plan:
+    plan = Plan(number, arrives_s, caller, model, rng.randint(1, 30), once=rng.random() < 0.2)
+    request = pb.GenerateRequest(model=model, prompt=str(plan.words))
+    plan.leaves_s = rng.choice((None, None, rng.uniform(0, 1), rng.uniform(0, 20)))
+    plan.deadline_s = rng.choice((None, None, rng.uniform(0.1, 30)))
+    plan.reads_s = rng.choice((0.0, 0.0, 0.0, rng.uniform(0, 0.5), 1000.0))
+    if rng.random() < 0.2:
+        request.time_budget.FromMilliseconds(rng.randint(10, 20_000))
+    if rng.random() < 0.3:
+        request.events.progress = True
+    if rng.random() < 0.2 and not plan.once:
+        request.events.heartbeat_interval.FromMilliseconds(rng.randint(1000, 5000))
+    if rng.random() < 0.2 and not plan.once:
+        request.events.flush_interval.FromMilliseconds(rng.randint(1, 900))
+    plan.request = request
+    return plan
+
+
+class Context:
+    """`grpc.aio.ServicerContext`, as far as the wrapper uses it, keeping what the client would see."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.messages: list[pb.GenerateResponse] = []
+        self.status = ""
+        self.reason = ""
+
+    def time_remaining(self) -> float | None:
+        """Until the deadline."""
+        return self._plan.deadline_s
+
+    def peer(self) -> str:
+        """An address with a port, as gRPC writes it."""
+        return f"{self._plan.caller}:{self._plan.number}"
+
+    def invocation_metadata(self) -> tuple[()]:
+        """None."""
+        return ()
+
+    def set_trailing_metadata(self, _trailers: object) -> None:
+        """Seen by nobody here."""
+
+    async def send_initial_metadata(self, _metadata: object) -> None:
+        """Seen by nobody here."""
+
+    async def write(self, message: bytes) -> None:
+        """Takes as long as the client reads."""
+        if self.status:
+            raise Violation(f"call {self._plan.number} was written to after its status {self.status}")
+        if self._plan.reads_s:
+            await asyncio.sleep(self._plan.reads_s)
+        self.messages.append(pb.GenerateResponse.FromString(message))
+
+    async def abort(self, code: grpc.StatusCode, _message: str, trailers: Any = ()) -> None:
+        """End the call."""
+        if self.status:
+            raise Violation(f"call {self._plan.number} ended twice: {self.status}, then {code.name}")
+        self.status = code.name
+        details = dict(trailers).get("grpc-status-details-bin")
+        if details:
+            info = error_details_pb2.ErrorInfo()
+            status_pb2.Status.FromString(details).details[0].Unpack(info)
+            self.reason = info.reason
+        raise grpc.aio.AbortError("aborted")
+
+
+async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Context:
+    """Make one call, to its end, and judge what its client saw."""
+    context = Context(plan)
+    await asyncio.sleep(plan.arrives_s)
+    request = pb.GenerateOnceRequest(request=plan.request) if plan.once else plan.request
+    task = asyncio.ensure_future(handlers[plan.once](request.SerializeToString(), context))
+    limits = [limit for limit in (plan.leaves_s, plan.deadline_s) if limit is not None]
+    await asyncio.wait((task,), timeout=min(limits, default=None))
+    left = not task.done()
+    if left:
+        task.cancel()
+    answer, error = None, None
+    try:
+        answer = await task
+    except grpc.aio.AbortError:
+        pass
+    except asyncio.CancelledError as cancelled:
+        error = cancelled
+    if not context.status:
+        context.status = LEFT if error else OK
+    if error and not left and context.status == LEFT:
+        raise Violation(f"call {plan.number} was cancelled by nobody, and its client waits for a status")
+    if answer is not None:
+        whole = pb.GenerateOnceResponse.FromString(answer).generation
+        context.messages = [
+            pb.GenerateResponse(delta=pb.Delta(text="".join(part.text for part in whole.message.parts))),
+            pb.GenerateResponse(finished=whole.finished),
+        ]
+    _judge(plan, context)
+    trace.append(f"{asyncio.get_running_loop().time():.4f} {plan.number} {context.status} {context.reason} {len(context.messages)}")
+    return context
+
+
+def _judge(plan: Plan, context: Context) -> None:
+    kinds = [message.WhichOneof("event") for message in context.messages]
+    text = "".join(message.delta.text for message in context.messages)
+    whole = reference(plan.words)
+    if not whole.startswith(text):
+        raise Violation(f"call {plan.number} got {text!r}, which is no prefix of {whole!r}")
+    if context.reason == "INTERNAL":
+        raise Violation(f"call {plan.number} met a defect")
+    if (context.status == OK) != (kinds[-1:] == ["finished"]):
+        raise Violation(f"call {plan.number} ended {context.status} after {kinds}")
+    if context.status == OK and text != whole and context.messages[-1].finished.reason != pb.FINISH_REASON_TIME_BUDGET:
+        raise Violation(f"call {plan.number} ended OK with {text!r}, and the whole is {whole!r}")
+    order = [kind for kind in kinds if kind not in ("progress", "warning")]
+    if not plan.once and order[1:] and (order[0] != "started" or "started" in order[1:] or "finished" in order[:-1]):
+        raise Violation(f"call {plan.number} saw events in the order {kinds}")

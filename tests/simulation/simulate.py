@@ -1,0 +1,236 @@
+"""A seed goes in; the whole server runs through a day that never was, and the first invariant that breaks comes out.
+
+Everything between gRPC and HTTP is real: the wrapper, the services, the queue, the loads, the probe, the codecs. The
+clock, the network, Ollama and the callers are not, so that a seed decides all that happens.
+
+    python -m simulation.simulate --seeds 1000      every seed from 0 on; names those that break
+    python -m simulation.simulate --seed 7          one, with what happened
+"""
+
+import argparse
+import asyncio
+import hashlib
+import logging
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from typing import Any
+from unittest import mock
+
+from eudai_server.app import DRAINING
+from eudai_server.assembly import Assembly
+from eudai_server.config import Config
+from eudai_server.line import Line, Turn
+from simulation.caller import Context, call, plans_from
+from simulation.clock import BEGIN_S, Violation, VirtualLoop, virtual_time
+from simulation.world import World, WorldClient
+
+# Longer than every limit of a call without a deadline, one after the other, for all who can wait.
+PATIENCE_S = 3600.0
+HEALTH_S = 2.6
+HEALTH_POLL_S = 0.25
+EVERYTHING_ENDS_S = 2.0
+NOBODYS_S = 120.0
+
+
+class Watched(Line):
+    """A line that checks its own promises."""
+
+    def __init__(self, max_running: int, max_queued: int) -> None:
+        super().__init__(max_running, max_queued)
+        self._numbers: dict[Turn, int] = {}
+        # Of every caller who waits: how many turns each other had meanwhile.
+        self._passed: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+    def enter(self, caller: str) -> Turn | None:
+        """Whoever enters gets a number."""
+        if caller not in self._waiting:
+            self._passed.pop(caller, None)
+        turn = super().enter(caller)
+        if turn:
+            self._numbers[turn] = len(self._numbers)
+        return turn
+
+    def begin(self, turn: Turn | None = None) -> None:
+        """In order of arrival for each caller, and no caller twice while another waits."""
+        if turn is None and self.queued:
+            raise Violation("somebody passed a queue")
+        if turn:
+            if any(self._numbers[other] < self._numbers[turn] for other in self._waiting[turn.caller]):
+                raise Violation("a caller's calls changed their order")
+            for caller in self._waiting.keys() - {turn.caller}:
+                self._passed[caller][turn.caller] += 1
+                if self._passed[caller][turn.caller] > 1:
+                    raise Violation(f"{turn.caller} had two turns while {caller} waited")
+            self._passed.pop(turn.caller, None)
+        super().begin(turn)
+        for caller in self._passed.keys() - self._waiting.keys():
+            del self._passed[caller]
+
+
+class Simulation:
+    """One seed."""
+
+    def __init__(self, seed: int, *, calls: int, span_s: float) -> None:
+        self.rng = random.Random(seed)
+        self.span_s = span_s
+        self.plans = plans_from(self.rng, calls, span_s)
+        self.config = Config(
+            max_running=self.rng.randint(1, 3), max_queued=self.rng.randint(0, 8), first_event_timeout_s=30.0, event_timeout_s=10.0
+        )
+        self.drains_s = self.rng.choice((None, None, None, self.rng.uniform(0, span_s)))
+        self.world = World(self.rng, self.config.max_running)
+        self.trace: list[str] = []
+        self.parts: Assembly | None = None
+        self.drained = False
+
+    def check(self) -> None:
+        """After every round of the loop."""
+        if not self.parts:
+            return
+        for model, line in self.parts.admission._lines.items():  # noqa: SLF001 - the invariant is of the inside
+            if not 0 <= line.running <= line.max_running:
+                raise Violation(f"{line.running} of {model} run, and {line.max_running} may")
+            if not 0 <= line.queued <= line.max_queued:
+                raise Violation(f"{line.queued} wait for {model}, and {line.max_queued} may")
+
+    async def run(self) -> Counter[str]:
+        """How many calls ended how. Raises Violation."""
+        self.parts = Assembly(self.config, WorldClient(self.world), write_timeout_s=30.0)  # type: ignore[arg-type]
+        handlers = self._handlers(self.parts)
+        self.parts.start()
+        before = asyncio.all_tasks()
+        around = [
+            asyncio.create_task(step)
+            for step in (self._flap(), self._freeze(), self._evict(), self._watch_health(), self._drain(self.parts))
+        ]
+        contexts = await self._calls(handlers)
+        for task in around:
+            task.cancel()
+        self.world.freeze("")
+        for outcome in await asyncio.gather(*around, return_exceptions=True):
+            if isinstance(outcome, Violation):
+                raise outcome
+        await self._nothing_is_left(self.parts, before)
+        await self.parts.close()
+        return Counter(f"{context.status} {context.reason}".strip() for context in contexts)
+
+    def _handlers(self, parts: Assembly) -> dict[bool, Any]:
+        handles = parts.registrations[0].handles
+        generate = parts.calls.handler("Generate", handles["Generate"], responses_stream=True)
+        once = parts.calls.handler("GenerateOnce", handles["GenerateOnce"])
+        return {False: generate.unary_stream, True: once.unary_unary}
+
+    async def _calls(self, handlers: dict[bool, Any]) -> list[Context]:
+        tasks = [asyncio.create_task(call(plan, handlers, self.trace)) for plan in self.plans]
+        _, pending = await asyncio.wait(tasks, timeout=PATIENCE_S + self.span_s)
+        if pending:
+            raise Violation(f"{len(pending)} calls hang")
+        return [task.result() for task in tasks]
+
+    async def _flap(self) -> None:
+        """Ollama goes and comes back."""
+        while True:
+            await asyncio.sleep(self.rng.choice((1e6, self.rng.uniform(1, 40))))
+            self.world.go(up=False)
+            await asyncio.sleep(self.rng.uniform(0.1, 8))
+            self.world.go(up=True)
+
+    async def _freeze(self) -> None:
+        """Ollama, or what generates in it, hangs and goes on."""
+        while True:
+            await asyncio.sleep(self.rng.choice((1e6, self.rng.uniform(1, 40))))
+            self.world.freeze(self.rng.choice(("runner", "whole")))
+            await asyncio.sleep(self.rng.uniform(0.1, 60))
+            self.world.freeze("")
+
+    async def _evict(self) -> None:
+        """Ollama drops models, as it does when they idle or another needs the room."""
+        while True:
+            await asyncio.sleep(self.rng.uniform(1, 60))
+            self.world.resident.clear()
+
+    async def _watch_health(self) -> None:
+        assert self.parts
+        loop, hung_s = asyncio.get_running_loop(), 0.0
+        while True:
+            await asyncio.sleep(HEALTH_POLL_S)
+            steady = loop.time() - max(self.world.changed_s, BEGIN_S) > HEALTH_S
+            answers = self.world.up and self.world.frozen != "whole"
+            if not steady or (answers and self.world.frozen):
+                continue  # what generates hangs: health finds out by what calls meet
+            if self.parts._probe._hangs:  # noqa: SLF001 - calls met silence, by a fault of their own; it must tell by itself
+                hung_s += HEALTH_POLL_S
+                if hung_s < HEALTH_S:
+                    continue
+            hung_s = 0.0
+            if self.parts.readiness.backend_up != answers:
+                raise Violation(
+                    f"at {loop.time():.1f} s health says {self.parts.readiness.backend_up}, {HEALTH_S} s after Ollama changed to {answers}"
+                )
+
+    async def _drain(self, parts: Assembly) -> None:
+        """As App.drain does, without a port."""
+        if self.drains_s is None:
+            return
+        await asyncio.sleep(self.drains_s)
+        parts.readiness.drain()
+        await asyncio.sleep(1)
+        await parts.calls.wait(5)
+        parts.calls.end(*DRAINING)
+
+    async def _nothing_is_left(self, parts: Assembly, before: set["asyncio.Task[Any]"]) -> None:
+        await asyncio.sleep(EVERYTHING_ENDS_S)
+        if parts.admission.running or parts.admission.queued:
+            raise Violation(f"{parts.admission.running} run and {parts.admission.queued} wait after every call has ended")
+        # A load is nobody's, and may go on; but not for ever.
+        end_s = time.monotonic() + NOBODYS_S
+        while left := [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]:
+            if time.monotonic() > end_s:
+                raise Violation(f"tasks are left: {left}")
+            await asyncio.sleep(0.1)
+        if any(self.world.generating.values()):
+            raise Violation(f"Ollama still generates: {self.world.generating}")
+
+
+def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Counter[str], str]:
+    """How the calls of a seed ended, and a digest of all that happened. Raises Violation."""
+    random.seed(seed)  # the server's own jitter
+    simulation = Simulation(seed, calls=calls, span_s=span_s)
+    loop = VirtualLoop(simulation.check)
+    with mock.patch("eudai_server.admission.Line", Watched), virtual_time(loop), asyncio.Runner(loop_factory=lambda: loop) as runner:
+        outcomes = runner.run(simulation.run())
+    return outcomes, hashlib.sha256("\n".join(simulation.trace).encode()).hexdigest()[:12]
+
+
+def main() -> int:
+    """Exit code 1 where an invariant broke."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, help="one seed, with what happened")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many, from 0 on (default: %(default)s)")
+    parser.add_argument("--calls", type=int, default=40, help="calls a seed (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long they keep coming, in virtual minutes (default: %(default)s)")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL if options.seed is None else logging.NOTSET)
+    seeds = range(options.seeds) if options.seed is None else (options.seed,)
+    begin_s, broken, total = time.monotonic(), [], Counter[str]()
+    for seed in seeds:
+        try:
+            outcomes, digest = simulate(seed, calls=options.calls, span_s=60 * options.minutes)
+            total += outcomes
+        except Violation as violation:
+            broken.append(seed)
+            print(f"seed {seed}: {violation}")
+        if options.seed is not None and not broken:
+            print(f"seed {seed}: {digest}")
+        if seed % 100 == 99:
+            print(f"  {seed + 1} seeds, {time.monotonic() - begin_s:.0f} s", file=sys.stderr)
+    for outcome, count in total.most_common():
+        print(f"{count:8} {outcome}")
+    print(f"{len(broken)} of {len(seeds)} seeds broke an invariant, {sum(total.values())} calls")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
