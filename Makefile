@@ -92,6 +92,11 @@ ROUNDS ?= 100
 formats: setup-develop ## how many of ROUNDS real answers under a format parse; wants a server at EUDAI_LISTEN
 	@cd tests && ../$(BIN)/python formats.py --rounds $(ROUNDS) --address $${EUDAI_LISTEN:-127.0.0.1:50051}
 
+SEEDS ?= 1000
+.PHONY: simulate
+simulate: setup-develop ## the whole server on a virtual clock: SEEDS=n of them, or SEED=n alone, with what happened
+	@cd tests && ../$(BIN)/python -m simulation.simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
 .PHONY: coverage
 coverage: setup-develop ## the same tests as make test, with the branches they reach
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -1,0 +1,112 @@
+"""Whatever goes wrong at whatever moment: the caller gets a status that tells nothing of the inside, and nothing is left behind."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+from eudai.v1 import embedding_service_pb2, embedding_service_pb2_grpc, generation_service_pb2 as pb
+from eudai_server.rpc.call import Calls
+from failpoint import Failpoint
+from refusal import Refusal
+from scripted_ollama import ScriptedOllama, reply, words
+from serving import Server, config_for, serving, text_of
+
+SECRET = "secret-http://10.0.0.1:11434"  # noqa: S105 - it must not get out, and opens nothing
+MODEL = "gemma3:270m"
+STATUS_S = 1.0
+POINTS_MAX = 60
+
+
+@pytest.fixture
+async def cold(ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Server, list[Failpoint]]]:
+    """A server whose next handler meets the failpoint that lies in the list."""
+    armed: list[Failpoint] = []
+    original = Calls._answer  # noqa: SLF001 - the wrapper's inside, so that the fault is within it
+
+    async def answer(call: Any, handle: Callable[[Any, Any], Any], request: Any) -> Any:
+        if not armed or "Health" in call.method:
+            return await original(call, handle, request)
+        point = armed.pop()
+
+        async def faulty(data: Any, inner: Any) -> Any:
+            return await point(handle(data, inner))
+
+        return await original(call, faulty, request)
+
+    monkeypatch.setattr(Calls, "_answer", staticmethod(answer))
+    ollama.scripts["/api/embed"] = reply(200, {"model": MODEL, "embeddings": [[1.0, 0.0]], "prompt_eval_count": 1})
+    ollama.scripts["/api/generate"] = words("a", "b", "c")
+    async with serving(config_for(ollama.url, max_running=1, max_queued=2)) as server:
+        await server.until("", "SERVING")
+        yield server, armed
+
+
+async def generate(server: Server) -> str:
+    """With everything that adds waits: progress, heartbeats, flushes."""
+    request = pb.GenerateRequest(model=MODEL, prompt="hi", events=pb.EventOptions(progress=True))
+    request.events.flush_interval.FromMilliseconds(1)
+    return text_of([event async for event in server.generation.Generate(request, timeout=5)])
+
+
+async def generate_with_heartbeats(server: Server) -> str:
+    """The path with a task of its own."""
+    request = pb.GenerateRequest(model=MODEL, prompt="hi")
+    request.events.heartbeat_interval.FromSeconds(1)
+    return text_of([event async for event in server.generation.Generate(request, timeout=5)])
+
+
+async def generate_once(server: Server) -> str:
+    """The unary one."""
+    answer = await server.generation.GenerateOnce(pb.GenerateOnceRequest(request=pb.GenerateRequest(model=MODEL, prompt="hi")), timeout=5)
+    return "".join(part.text for part in answer.generation.message.parts)
+
+
+async def embed(server: Server) -> str:
+    """The other service."""
+    stub = embedding_service_pb2_grpc.EmbeddingServiceStub(server.channel)
+    call = stub.Embed(embedding_service_pb2.EmbedRequest(model=MODEL, inputs=["hi"]), timeout=5)
+    return "abc" if [part async for part in call] else ""
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, RuntimeError])
+@pytest.mark.parametrize("ask", [generate, generate_with_heartbeats, generate_once, embed])
+async def test_a_fault_at_any_wait_is_a_status(
+    cold: tuple[Server, list[Failpoint]],
+    ollama: ScriptedOllama,
+    ask: Callable[[Server], Awaitable[str]],
+    error: type[BaseException],
+) -> None:
+    server, armed = cold
+    number = 0
+    while True:
+        if number % 2:
+            ollama.resident.clear()  # so that some meet a load
+            await asyncio.sleep(0)
+        point = Failpoint(number, error, SECRET)
+        armed.append(point)
+        begin_s = time.monotonic()
+        try:
+            answered = await ask(server)
+        except grpc.aio.AioRpcError as failure:
+            refused = Refusal(failure)
+            assert refused.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE), (number, refused.code, refused.message)
+            assert SECRET not in f"{refused.message}{refused.raw!r}"
+        else:
+            assert answered == "abc", number
+        assert time.monotonic() - begin_s < STATUS_S, number
+        while server.app.parts.admission.running or server.app.parts.admission.queued:
+            assert time.monotonic() - begin_s < STATUS_S, number
+            await asyncio.sleep(0.005)
+        if not point.reached:
+            break
+        number += 1
+        assert number < POINTS_MAX
+    async with asyncio.timeout(STATUS_S):
+        while ollama.open_connections > 2:  # the probe's
+            await asyncio.sleep(0.01)
+    print(f"{ask.__name__}: {error.__name__} at each of {number} waits")  # noqa: T201 - the figure
+    assert number >= 3
+    assert await ask(server) == "abc"

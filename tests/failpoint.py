@@ -1,0 +1,55 @@
+"""A coroutine goes in; the same comes out with an exception thrown at one of the moments at which it waits.
+
+Only where a coroutine waits can something from outside reach it, so throwing at each of these moments in turn is
+injecting a fault at every await of the path it takes.
+"""
+
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+
+class Failpoint:
+    """Throws once, at the wait with a number."""
+
+    def __init__(self, number: int, error: type[BaseException], text: str) -> None:
+        """`number` from 0 on; `text` is the exception's."""
+        self.number = number
+        self.error = error
+        self.text = text
+        self.waits = 0
+
+    @property
+    def reached(self) -> bool:
+        """Whether there was such a wait."""
+        return self.waits > self.number
+
+    def __call__(self, path: Coroutine[Any, Any, Any]) -> "_Faulty":
+        """The same path, with the fault in it."""
+        return _Faulty(path, self)
+
+
+class _Faulty:
+    def __init__(self, path: Coroutine[Any, Any, Any], point: Failpoint) -> None:
+        self._path = path
+        self._point = point
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        step, value = self._path.send, None
+        try:
+            while True:
+                try:
+                    waited = step(value)
+                except StopIteration as stop:
+                    return stop.value
+                now = self._point.waits == self._point.number
+                self._point.waits += 1
+                if now and waited is not None:
+                    waited.cancel()  # as a task that is cancelled does, so that what is waited for is given up in order
+                try:
+                    step, value = self._path.send, (yield waited)
+                except BaseException as error:  # noqa: BLE001 - whatever it is goes where it would have gone
+                    step, value = self._path.throw, error
+                if now:
+                    step, value = self._path.throw, self._point.error(self._point.text)
+        finally:
+            self._path.close()
