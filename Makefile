@@ -97,6 +97,16 @@ SEEDS ?= 1000
 simulate: setup-develop ## the whole server on a virtual clock: SEEDS=n of them, or SEED=n alone, with what happened
 	@cd tests && ../$(BIN)/python -m simulation.simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
+.PHONY: reliability
+reliability: setup-develop ## every row of docs/reliability.md, measured, as a table (15 minutes)
+	@$(PIP) --require-hashes -r requirements/system.txt
+	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest -m row --full -q $(ARGS)
+
+MINUTES ?= 30
+.PHONY: soak
+soak: setup-develop ## the row R17 for MINUTES
+	@$(BIN)/pytest tests/reliability/test_soak.py --full --minutes $(MINUTES) -q
+
 .PHONY: coverage
 coverage: setup-develop ## the same tests as make test, with the branches they reach
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 from scripted_ollama import ScriptedOllama
 from serving import LEFTOVER_TIMEOUT_S, Server, config_for, serving
 
+pytest_plugins = ["table"]
+
 # A busy machine is no failure of a codec.
 settings.register_profile("eudai", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("eudai")

@@ -13,6 +13,7 @@ from failpoint import Failpoint
 from refusal import Refusal
 from scripted_ollama import ScriptedOllama, reply, words
 from serving import Server, config_for, serving, text_of
+from table import Row
 
 SECRET = "secret-http://10.0.0.1:11434"  # noqa: S105 - it must not get out, and opens nothing
 MODEL = "gemma3:270m"
@@ -71,6 +72,7 @@ async def embed(server: Server) -> str:
     return "abc" if [part async for part in call] else ""
 
 
+@pytest.mark.row("R11", "a fault at every await: a status at once, nothing left, nothing told")
 @pytest.mark.parametrize("error", [asyncio.CancelledError, RuntimeError])
 @pytest.mark.parametrize("ask", [generate, generate_with_heartbeats, generate_once, embed])
 async def test_a_fault_at_any_wait_is_a_status(
@@ -78,9 +80,10 @@ async def test_a_fault_at_any_wait_is_a_status(
     ollama: ScriptedOllama,
     ask: Callable[[Server], Awaitable[str]],
     error: type[BaseException],
+    figures: Row,
 ) -> None:
     server, armed = cold
-    number = 0
+    number, took_ms = 0, [0.0]
     while True:
         if number % 2:
             ollama.resident.clear()  # so that some meet a load
@@ -102,11 +105,12 @@ async def test_a_fault_at_any_wait_is_a_status(
             await asyncio.sleep(0.005)
         if not point.reached:
             break
+        took_ms.append((time.monotonic() - begin_s) * 1000)
         number += 1
         assert number < POINTS_MAX
     async with asyncio.timeout(STATUS_S):
         while ollama.open_connections > 2:  # the probe's
             await asyncio.sleep(0.01)
-    print(f"{ask.__name__}: {error.__name__} at each of {number} waits")  # noqa: T201 - the figure
-    assert number >= 3
+    figures.count(f"{ask.__name__}, {error.__name__}: at each of its waits", number, ">=", 3)
+    figures.time("fault to status and to no slot held, worst ms", max(took_ms), "<=", 100)
     assert await ask(server) == "abc"

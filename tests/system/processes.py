@@ -1,6 +1,8 @@
 """A command goes in; a running process, stopped at the end, comes out."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -8,19 +10,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 30.0
+# Below what systems give to outgoing connections.
+PORTS = (10_000, 32_000)
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on now, and that no outgoing connection will be given while its server restarts."""
+    while True:
+        port = random.randrange(*PORTS)  # noqa: S311 - any will do
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def spawn(*command: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
+    """A process. Not by the event loop: uvloop forks, and a fork of a process in which gRPC runs may hang."""
+    return subprocess.Popen(command, **options)
 
 
 @contextmanager

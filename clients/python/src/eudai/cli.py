@@ -14,6 +14,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from eudai.channel import CHANNEL_OPTIONS
 from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with grpc.insecure_channel(options.address) as channel:
+        with grpc.insecure_channel(options.address, options=CHANNEL_OPTIONS) as channel:
             return int(options.run(channel, options))
     except grpc.RpcError as error:
         print(f"eudai: {_explain(error)}", file=sys.stderr)

@@ -93,6 +93,7 @@ class App:
         await self._unless_hurried(calls.wait(self._config.drain_grace_s))
         calls.end(*DRAINING)
         await stopping
+        await calls.wait(CUT_TIMEOUT_S)  # gRPC returns before what it cut has cleaned up
         await self.parts.close()
 
     def hurry(self) -> None:

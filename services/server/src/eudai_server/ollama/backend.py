@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -71,11 +71,15 @@ class OllamaBackend:
 
     async def settle(self, generation: Generation) -> None:
         """As `Backend.settle` says. A token asked for now comes once the model has nothing else to do."""
-        with suppress(ServiceError, TimeoutError):
+        try:
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while self._loader.is_loaded(generation.model, generation.load):
                     if await answers(self._client, generation, CANARY_TIMEOUT_S):
                         return
+        except TimeoutError:
+            self._probe.stalled(generation)
+        except ServiceError:
+            return  # it does nothing then, which is all that was asked
 
     async def _watched(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
         """What happens, and what it tells of Ollama's health."""

@@ -18,6 +18,8 @@ CONNECT_TIMEOUT_S = 2.0
 UNREACHABLE_RETRY_AFTER_S = 1.0
 # Ollama's error bodies are a line; what is longer is none of Ollama's.
 ERROR_BODY_BYTES_MAX = 64 << 10
+# Of an answer whose caller does not read: twice this is held here, the rest waits at Ollama.
+READ_BUFFER_BYTES = 16 << 10
 # /api/tags of a thousand models is half a megabyte.
 BODY_BYTES_MAX = 64 << 20
 
@@ -121,4 +123,4 @@ def _ignore() -> None:
 
 def _session() -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, read_bufsize=READ_BUFFER_BYTES)

@@ -1,0 +1,21 @@
+"""What every channel to an eudai server should be opened with: the published service config, and a watch on the connection.
+
+    grpc.aio.insecure_channel(address, options=eudai.CHANNEL_OPTIONS)
+
+The service config (service_config.json, for clients in any language) repeats only what the server says may be repeated,
+by grpc-retry-pushback-ms, and gives up repeating while most calls fail, so that an outage is not made worse.
+"""
+
+from importlib.resources import files
+
+KEEPALIVE_MS = 30_000  # the server allows a ping every 10 s
+KEEPALIVE_TIMEOUT_MS = 10_000
+
+SERVICE_CONFIG = files("eudai").joinpath("service_config.json").read_text()
+
+CHANNEL_OPTIONS = (
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+)

@@ -1,0 +1,40 @@
+"""Clients with the published service config repeat what never ran, and nothing else."""
+
+import json
+
+import grpc
+import pytest
+from eudai import CHANNEL_OPTIONS, SERVICE_CONFIG
+from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
+from scripted_ollama import HEADERS_STREAM, RESET, ScriptedOllama, chunk, error, line, words
+from serving import Server
+
+REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
+
+
+def test_the_config_names_what_exists_and_may_be_repeated() -> None:
+    config = json.loads(SERVICE_CONFIG)
+    names = [name for method in config["methodConfig"] for name in method["name"]]
+
+    assert {"service": "eudai.v1.GenerationService"} in names
+    assert {name.get("method") for name in names if name["service"] == "eudai.v1.ModelService"} == {"ListModels", "GetModel"}
+
+
+async def test_a_refusal_is_repeated_when_the_server_says(server: Server, ollama: ScriptedOllama) -> None:
+    answers = [error(503, "server busy, please try again.  maximum pending requests exceeded"), words("Hello")]
+    ollama.scripts["/api/generate"] = lambda _: answers.pop(0)
+    async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
+        events = [event async for event in rpc.GenerationServiceStub(channel).Generate(REQUEST, timeout=10)]
+
+    assert events[-1].HasField("finished")
+    assert len(ollama.sent_to("/api/generate")) == 2
+
+
+async def test_what_may_have_run_is_not_repeated(server: Server, ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="", done=False)), RESET]
+    async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await rpc.GenerationServiceStub(channel).Generate(REQUEST, timeout=10).read()
+
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert len(ollama.sent_to("/api/generate")) == 1

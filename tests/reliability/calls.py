@@ -1,0 +1,94 @@
+"""An address goes in; calls, and how each ended, come out."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+MODEL = "gemma3:270m"
+PLAIN = (("grpc.enable_retries", 0),)
+
+
+@dataclass
+class Outcome:
+    """One call."""
+
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    reason: str = ""
+    pushback_ms: int | None = None
+    retry_info: bool = False
+    finished: bool = False
+    text: str = ""
+    took_s: float = 0.0
+    first_s: float = 0.0
+    ended_s: float = 0.0
+    details: str = ""
+
+
+@asynccontextmanager
+async def channel_to(address: str, options: Any = PLAIN) -> AsyncIterator[Any]:
+    """A channel without retries of its own, which would hide what is measured."""
+    # A channel of its own connection: by default, channels to one address share one.
+    async with grpc.aio.insecure_channel(address, options=[*options, ("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield channel
+
+
+async def generate(
+    channel: Any, prompt: str = "x", timeout_s: float | None = 30.0, on_text: Callable[[], None] | None = None, **fields: Any
+) -> Outcome:
+    """One generation, to its end, however it ends. `on_text` is called with every piece."""
+    outcome, begin_s = Outcome(), time.monotonic()
+    call = rpc.GenerationServiceStub(channel).Generate(pb.GenerateRequest(model=MODEL, prompt=prompt, **fields), timeout=timeout_s)
+    try:
+        async for event in call:
+            if event.HasField("delta"):
+                outcome.first_s = outcome.first_s or time.monotonic() - begin_s
+                outcome.text += event.delta.text
+                if on_text:
+                    on_text()
+            outcome.finished = event.HasField("finished")
+    except grpc.aio.AioRpcError as failure:
+        _take(failure, outcome)
+    outcome.ended_s = time.monotonic()
+    outcome.took_s = outcome.ended_s - begin_s
+    return outcome
+
+
+def _take(failure: grpc.aio.AioRpcError, outcome: Outcome) -> None:
+    outcome.code, outcome.details = failure.code(), failure.details() or ""
+    trailers = dict(failure.trailing_metadata() or ())
+    pushback = trailers.get("grpc-retry-pushback-ms")
+    outcome.pushback_ms = int(pushback) if pushback else None
+    raw = trailers.get("grpc-status-details-bin")
+    for detail in status_pb2.Status.FromString(raw).details if isinstance(raw, bytes) else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            outcome.reason = info.reason
+        outcome.retry_info = outcome.retry_info or detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR)
+
+
+async def health(channel: Any, name: str = "") -> bool:
+    """Whether that name is SERVING."""
+    answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def until_health(channel: Any, *, serving: bool, name: str = "", timeout_s: float = 20.0) -> float:
+    """Wait until that name is SERVING, or is not; returns the seconds it took."""
+    begin_s = time.monotonic()
+    async with asyncio.timeout(timeout_s):
+        while True:
+            try:
+                if await health(channel, name) == serving:
+                    return time.monotonic() - begin_s
+            except grpc.aio.AioRpcError:
+                if not serving:
+                    return time.monotonic() - begin_s
+            await asyncio.sleep(0.01)

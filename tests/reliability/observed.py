@@ -1,0 +1,141 @@
+"""A server in a process of its own that tells what is inside: tasks, slots, and how late its loop runs.
+
+    python observed.py KEEPALIVE_S KEEPALIVE_TIMEOUT_S      configured by the environment, like eudai-server
+
+A line on standard input is answered by a line of JSON; the end of the input drains it.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import uvloop
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "system"))  # as a program it is on its own
+from processes import spawn
+
+TICK_S = 0.01
+START_TIMEOUT_S = 20.0
+
+
+# ---- in the process
+
+
+async def _serve(patience: list[float]) -> None:
+    from eudai_server.app import App, Patience  # noqa: PLC0415 - the tests' process needs neither
+    from eudai_server.config import Config  # noqa: PLC0415
+    from eudai_server.telemetry import configure_logging  # noqa: PLC0415
+
+    calls = 0
+    configure_logging()
+    app = App(Config.from_env(os.environ), Patience(keepalive_s=patience[0], keepalive_timeout_s=patience[1]))
+    admit = app.parts.calls._answer  # noqa: SLF001 - every call passes here
+
+    async def counted(call: Any, handle: Any, request: Any) -> Any:
+        nonlocal calls
+        calls += not call.idle
+        return await admit(call, handle, request)
+
+    app.parts.calls._answer = counted  # type: ignore[method-assign] # noqa: SLF001 - as above
+    port = await app.start()
+    gc.freeze()  # as eudai-server does
+    lags: list[float] = []
+    ticking = asyncio.create_task(_tick(lags))
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    print(port, flush=True)
+    while await reader.readline():
+        admission = app.parts.admission
+        late = sorted(lags) or [0.0]
+        inside = {
+            "tasks": len(asyncio.all_tasks()),
+            "running": admission.running,
+            "queued": admission.queued,
+            "calls": calls,
+            "lag_p99_ms": late[int(len(late) * 0.99)] * 1000,
+            "lag_max_ms": late[-1] * 1000,
+        }
+        lags.clear()
+        print(json.dumps(inside), flush=True)
+    ticking.cancel()
+    await app.drain()
+
+
+async def _tick(lags: list[float]) -> None:
+    while True:
+        begin_s = time.monotonic()
+        await asyncio.sleep(TICK_S)
+        lags.append(time.monotonic() - begin_s - TICK_S)
+
+
+# ---- outside of it
+
+
+class Observed:
+    """One of them, running."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self._process = process
+        self.address = f"127.0.0.1:{port}"
+        self.seen = psutil.Process(process.pid)
+
+    async def inside(self) -> dict[str, Any]:
+        """Tasks, slots, lag since the last look; and what the system says: descriptors, sockets, memory."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        inside: dict[str, Any] = json.loads(await asyncio.to_thread(self._process.stdout.readline))
+        return inside | {
+            "fds": self.seen.num_fds(),
+            "sockets": len(self.seen.net_connections()),
+            "rss": self.seen.memory_info().rss,
+        }
+
+    async def until_idle(self, timeout_s: float = 10.0) -> dict[str, Any]:
+        """Wait until no slot is taken."""
+        async with asyncio.timeout(timeout_s):
+            while (now := await self.inside())["running"] or now["queued"]:
+                await asyncio.sleep(0.01)
+        return now
+
+    async def peak_rss(self) -> int:
+        """The most memory it ever held, in bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()  # noqa: ASYNC240 - the kernel answers at once
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+@asynccontextmanager
+async def observing(url: str, keepalive_s: float = 20.0, keepalive_timeout_s: float = 10.0, **env: str) -> AsyncIterator[Observed]:
+    """A server before an Ollama, in a process of its own."""
+    variables = {**os.environ, "OLLAMA_BASE_URL": url, "EUDAI_LISTEN": "127.0.0.1:0", "EUDAI_LAME_DUCK": "0", **env}
+    process = spawn(
+        sys.executable, __file__, str(keepalive_s), str(keepalive_timeout_s),
+        env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdin
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            port = int(await asyncio.to_thread(process.stdout.readline))
+        yield Observed(process, port)
+    finally:
+        process.stdin.close()
+        try:
+            await asyncio.to_thread(process.wait, START_TIMEOUT_S)
+        finally:
+            process.kill()
+            process.stdout.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve([float(argument) for argument in sys.argv[1:]]))

@@ -1,0 +1,68 @@
+"""The real Ollama of the suite goes in; another one like it comes out, which a test may kill, freeze and start again."""
+
+import asyncio
+import subprocess
+import time
+from urllib.parse import urlsplit
+
+import psutil
+from processes import free_port
+
+START_TIMEOUT_S = 30.0
+
+
+class OwnOllama:
+    """The same program with the same models, on a port of its own."""
+
+    def __init__(self, like_url: str) -> None:
+        like = _listening_at(urlsplit(like_url).port or 80)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = [like.exe(), "serve"]
+        self._env = like.environ() | {"OLLAMA_HOST": f"127.0.0.1:{self.port}"}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> psutil.Process:
+        """The server; what generates is its child."""
+        assert self._process
+        return psutil.Process(self._process.pid)
+
+    def runners(self) -> list[psutil.Process]:
+        """What generates."""
+        return self.process.children(recursive=True)
+
+    async def start(self) -> None:
+        """Return once it answers."""
+        self._process = subprocess.Popen(self._command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220 - it returns at once
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                assert time.monotonic() < end_s, "Ollama did not start"
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
+
+    def kill(self) -> None:
+        """End the server at once, and then what generates, which would go on alone."""
+        if self._process:
+            runners = self.runners() if self._process.poll() is None else []
+            self._process.kill()
+            self._process.wait()
+            for runner in runners:
+                runner.kill()
+            self._process = None
+
+
+def _listening_at(port: int) -> psutil.Process:
+    for process in psutil.process_iter():
+        try:
+            listens = any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in process.net_connections())
+        except psutil.AccessDenied:
+            continue
+        if listens:
+            return process
+    raise AssertionError("the Ollama at OLLAMA_BASE_URL runs on another machine; these rows kill and freeze one of their own like it")

@@ -1,0 +1,223 @@
+"""R12 to R14, R18, R20: the server is told to end, is replaced, is killed, is misconfigured, or has a client who waits for long."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from buggy import buggy_ollama
+from calls import Outcome, channel_to, generate, until_health
+from eudai import CHANNEL_OPTIONS
+from eudai_server.config import UNSUPPORTED
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from processes import BIN, runners
+from replica import Replica, envoy, replica
+from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, chunk, done, line
+from table import Row, percentile
+
+X = chunk(line(response="x", done=False))
+GRACE_S = 0.6
+QUICK_S = 0.3
+EXIT_CONFIG = 78
+
+
+def _by_prompt(exchange: Exchange) -> Script:
+    return [HEADERS_STREAM, X, QUICK_S if exchange.body["prompt"] == "quick" else 60.0, chunk(done()), END]
+
+
+async def _watch(channel: Any) -> float:
+    """When health first says NOT_SERVING."""
+    async for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="")):
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            return time.monotonic()
+    raise AssertionError("the watch ended without a word")
+
+
+async def _begun(channel: Any, prompt: str, **fields: Any) -> "asyncio.Task[Outcome]":
+    """A call that has had its first word."""
+    began = asyncio.Event()
+    task = asyncio.create_task(generate(channel, prompt, on_text=began.set, **fields))
+    await began.wait()
+    return task
+
+
+async def _drain_once(url: str, downs_ms: list[float], exits_s: list[float]) -> None:
+    async with (
+        replica(url, EUDAI_DRAIN_GRACE=str(GRACE_S), EUDAI_MAX_RUNNING="4", EUDAI_MAX_QUEUED="4") as server,
+        channel_to(server.address) as channel,
+    ):
+        watching = asyncio.create_task(_watch(channel))
+        calls = [await _begun(channel, prompt) for prompt in ("slow", "slow", "quick", "quick")]
+        calls += [asyncio.create_task(generate(channel, "waits")) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        told_s = time.monotonic()
+        server.send(signal.SIGTERM)
+        outcomes = await asyncio.gather(*calls)
+        code = await server.ended()
+        exits_s.append(time.monotonic() - told_s)
+        downs_ms.append((await watching - told_s) * 1000)
+    assert code == 0
+    assert [outcome.finished for outcome in outcomes] == [False, False, True, True, False, False], outcomes
+    assert all((outcome.code, outcome.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING") for outcome in outcomes if not outcome.finished)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.row("R12", "SIGTERM at full load: NOT_SERVING at once, what can end ends, the rest gets a status, exit 0")
+async def test_drains_lose_nothing(ollama: ScriptedOllama, figures: Row) -> None:
+    ollama.scripts["/api/generate"] = _by_prompt
+    downs_ms: list[float] = []
+    exits_s: list[float] = []
+    drains = iter(range(figures.some(100, 4)))
+
+    async def work() -> None:
+        for _ in drains:
+            await _drain_once(ollama.url, downs_ms, exits_s)
+
+    await asyncio.gather(work(), work())
+    figures.count("drains, two at a time, each with exit code 0 and every status right", len(exits_s), ">=", figures.some(100, 4))
+    figures.time("SIGTERM to NOT_SERVING, p99 ms", percentile(downs_ms, 0.99), "<=", 50)
+    figures.time(f"SIGTERM to exit, worst s, grace {GRACE_S:g}", max(exits_s), "<=", GRACE_S + 2)
+
+
+@pytest.mark.row("R12b", "SIGTERM with nothing but an open health watch: it ends too")
+async def test_an_open_watch_does_not_hold_a_drain(ollama: ScriptedOllama, figures: Row) -> None:
+    async with replica(ollama.url, EUDAI_DRAIN_GRACE="10") as server, channel_to(server.address) as channel:
+        watching = asyncio.create_task(_watch(channel))
+        await asyncio.sleep(0.2)
+        begin_s = time.monotonic()
+        server.send(signal.SIGTERM)
+        await watching
+        code = await server.ended()
+        took_s = time.monotonic() - begin_s
+    figures.count("exit code", code, "==", 0)
+    figures.time("SIGTERM to exit, s, grace 10", took_s, "<=", 1)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row("R13", "two replicas behind a real Envoy are restarted in turn at 20 calls a second: none fails")
+async def test_rolling_restarts_fail_no_call(figures: Row, tmp_path: Path) -> None:
+    settings = {"EUDAI_LAME_DUCK": "1", "EUDAI_MAX_RUNNING": "32", "EUDAI_DRAIN_GRACE": "5"}
+    async with (
+        buggy_ollama(tokens=20, token_ms=10) as (url, _),
+        replica(url, **settings) as first,
+        replica(url, **settings) as second,
+        envoy(tmp_path, first, second) as address,
+        channel_to(address) as channel,
+    ):
+        await until_health(channel, serving=True)
+        calls: list[asyncio.Task[Outcome]] = []
+        restarting = asyncio.create_task(_restart_in_turn((first, second), figures.some(20, 2)))
+        while not restarting.done():
+            calls.append(asyncio.create_task(generate(channel)))
+            await asyncio.sleep(0.05)
+        codes = await restarting
+        outcomes = await asyncio.gather(*calls)
+    failed = [outcome for outcome in outcomes if not outcome.finished]
+    figures.count("restarts, exit code 0", codes.count(0), "==", figures.some(20, 2))
+    figures.count("calls", len(outcomes), ">=", 40)
+    figures.count("failed", len(failed), "==", 0)
+    assert not failed, failed[:3]
+
+
+async def _restart_in_turn(servers: tuple[Replica, ...], count: int) -> list[int]:
+    codes = []
+    for number in range(count):
+        server = servers[number % len(servers)]
+        server.send(signal.SIGTERM)
+        codes.append(await server.ended())
+        await server.start()
+        await asyncio.sleep(0.5)  # Envoy looks five times a second
+    return codes
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row("R14", "eudai is killed mid-stream: clients know at once, the real Ollama goes idle, a new one serves soon")
+async def test_a_killed_server_leaves_no_work(real_url: str, figures: Row) -> None:
+    told_ms, idle_s, ups_s = [], [], []
+    for _ in range(figures.some(50, 3)):
+        async with replica(real_url) as server, channel_to(server.address) as channel:
+            task = await _begun(channel, "Once upon a time", stop={"max_output_tokens": 2000})
+            killed_s = time.monotonic()
+            server.send(signal.SIGKILL)
+            outcome = await task
+            assert outcome.code is grpc.StatusCode.UNAVAILABLE, outcome
+            told_ms.append((outcome.ended_s - killed_s) * 1000)
+            idle_s.append(await _idle_after(killed_s))
+            await server.ended()
+            ups_s.append(await server.start())
+    figures.count("kills", len(told_ms), ">=", 3)
+    figures.time("kill to UNAVAILABLE, p99 ms", percentile(told_ms, 0.99), "<=", 100)
+    figures.time("kill to an idle Ollama, worst s", max(idle_s), "<=", 2)
+    figures.time("start to SERVING, worst s", max(ups_s), "<=", 2)
+
+
+async def _idle_after(begin_s: float) -> float:
+    """When the model's process last used its processor."""
+    process = next(runners())
+    used, last_s = process.cpu_times().user, time.monotonic()
+    while time.monotonic() - last_s < 0.15:
+        await asyncio.sleep(0.02)
+        if process.cpu_times().user > used:
+            used, last_s = process.cpu_times().user, time.monotonic()
+        assert time.monotonic() - begin_s < 10, "Ollama goes on"
+    return last_s - begin_s
+
+
+BAD = [
+    ("OLLAMA_BASE_URL", "ftp://x"),
+    ("OLLAMA_BASE_URL", "http://user:password@host"),
+    ("EUDAI_LISTEN", "nonsense"),
+    ("EUDAI_LISTEN", "127.0.0.1:99999"),
+    ("EUDAI_REFLECTION", "yes"),
+    ("EUDAI_ADMIN", "1"),
+    ("EUDAI_LOAD_OPTIONS", "on"),
+    ("EUDAI_MAX_RUNNING", "0"),
+    ("EUDAI_MAX_QUEUED", "-1"),
+    ("EUDAI_EXPECT_GPU", "maybe"),
+    ("EUDAI_REGISTRIES", "a b"),
+    ("EUDAI_FIRST_EVENT_TIMEOUT", "0"),
+    ("EUDAI_EVENT_TIMEOUT", "nan"),
+    ("EUDAI_DRAIN_GRACE", "soon"),
+    ("EUDAI_LAME_DUCK", "1e9"),
+    *((variable, "x") for variable in UNSUPPORTED),
+]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.row("R18", "a configuration that does not hold: exit 78 within a second, naming variable and reason; nothing listens")
+def test_bad_configurations_end_at_once(figures: Row) -> None:
+    took_s = []
+    for variable, text in BAD:
+        begin_s = time.monotonic()
+        ended = subprocess.run(
+            [BIN / "eudai-server"], env={**os.environ, variable: text}, capture_output=True, text=True, timeout=10, check=False
+        )
+        took_s.append(time.monotonic() - begin_s)
+        assert ended.returncode == EXIT_CONFIG, (variable, text, ended)
+        assert ended.stderr.startswith(f"eudai-server: {variable} "), (variable, text, ended.stderr)
+        assert len(ended.stderr.splitlines()) == 1, (variable, text, ended.stderr)
+    figures.count("bad values", len(BAD), ">=", 20)
+    figures.time("start to exit, worst s", max(took_s), "<=", 1)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.row("R20", "a first byte that takes two minutes: nothing cuts the call on the way, Envoy and keepalive included")
+async def test_a_long_silence_is_no_end(ollama: ScriptedOllama, figures: Row, tmp_path: Path) -> None:
+    silence_s = figures.some(120, 3)
+    ollama.scripts["/api/generate"] = [float(silence_s), HEADERS_STREAM, X, chunk(done()), END]
+    async with (
+        replica(ollama.url, EUDAI_MAX_RUNNING="4") as first,
+        replica(ollama.url, EUDAI_MAX_RUNNING="4") as second,
+        envoy(tmp_path, first, second) as address,
+        channel_to(address, CHANNEL_OPTIONS) as through,
+        channel_to(first.address, CHANNEL_OPTIONS) as direct,
+    ):
+        await until_health(through, serving=True)
+        outcomes = await asyncio.gather(*(generate(channel, timeout_s=None) for channel in (through, direct)))
+    assert all(outcome.finished and outcome.text == "x" for outcome in outcomes), outcomes
+    figures.count("shortest wait that was answered, s", min(outcome.first_s for outcome in outcomes), ">=", silence_s)

@@ -1,0 +1,106 @@
+"""Figures of tests go in; a table comes out at the end of the run: promise, figure, pass or fail. A pytest plugin.
+
+A test marked `row("R1", "what is promised")` notes its figures in the fixture `figures`. Counts are held to their bounds
+everywhere; times only under --full, since a machine that is busy with other tests says nothing of them.
+"""
+
+import operator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+_BOUNDS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    number: str
+    promise: str
+    full: bool
+    figures: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    passed: bool = False
+    took_s: float = 0.0
+
+    def count(self, what: str, value: float, bound: str = "", limit: float = 0) -> None:
+        """A figure that holds on every machine, and its bound."""
+        self._note(what, value, bound, limit, held=True)
+
+    def time(self, what: str, value: float, bound: str = "", limit: float = 0) -> None:
+        """A figure of time or memory, and its bound, which is held under --full."""
+        self._note(what, value, bound, limit, held=self.full)
+
+    def some(self, full: int, short: int) -> int:
+        """How many: under --full, or else."""
+        return full if self.full else short
+
+    def _note(self, what: str, value: float, bound: str, limit: float, *, held: bool) -> None:
+        shown = f"{value:,.2f}".rstrip("0").rstrip(".")
+        self.figures.append(f"{what} {shown}" + (f" ({bound} {limit:,g})" if bound else ""))
+        if held and bound and not _BOUNDS[bound](value, limit):
+            self.broken.append(self.figures[-1])
+
+
+_ROWS: pytest.StashKey[list[Row]] = pytest.StashKey()
+
+
+def _order(row: Row) -> tuple[int, str]:
+    return int("".join(filter(str.isdigit, row.number))), row.promise
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """As pytest wants it."""
+    parser.addoption("--full", action="store_true", help="every row of docs/reliability.md at its full length, times held to their bounds")
+    parser.addoption("--minutes", type=float, help="how long the soak lasts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """As pytest wants it."""
+    config.addinivalue_line("markers", "row(number, promise): a row of docs/reliability.md")
+    config.stash[_ROWS] = []
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Iterator[Row]:
+    """The row of the test that asks for it."""
+    mark = request.node.get_closest_marker("row")
+    row = Row(mark.args[0], mark.args[1], full=request.config.getoption("--full"))
+    request.config.stash[_ROWS].append(row)
+    begin_s = time.monotonic()
+    yield row
+    row.took_s = time.monotonic() - begin_s
+    report = getattr(request.node, "report", None)
+    row.passed = bool(report and report.passed and not row.broken)
+    assert not row.broken, f"out of bounds: {', '.join(row.broken)}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Let the fixture know how its test ended."""
+    report = yield
+    if call.when == "call":
+        item.report = report  # type: ignore[attr-defined]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table."""
+    noted: list[Row] = config.stash[_ROWS]
+    rows = sorted(noted, key=_order)
+    if rows:
+        terminalreporter.section(f"reliability, {'full' if rows[0].full else 'short'}")
+    for row in rows:
+        terminalreporter.write_line(f"{row.number:4} {'pass' if row.passed else 'FAIL'}  {row.promise}  [{row.took_s:.0f} s]")
+        for figure in row.figures:
+            terminalreporter.write_line(f"            {figure}")
