@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.events import Delta, Event, Finished, FinishReason, Phase, Progress, Started, ToolCall
-from eudai_server.generation import Backend, Generation
+from eudai_server.generation import Backend, Generation, LoadOptions
 from eudai_server.line import Line, Turn
 from eudai_server.reference import key_of, listed_name
 
@@ -75,9 +75,9 @@ class Admission:
             if line.is_blank:
                 self._lines.pop(key, None)
 
-    async def settle(self, generation: Generation) -> None:
+    async def settle(self, model: str, load: LoadOptions) -> None:
         """As the backend does."""
-        await self._backend.settle(generation)
+        await self._backend.settle(model, load)
 
     async def close(self) -> None:
         """Wait for nothing any more."""
@@ -125,11 +125,11 @@ class Admission:
     def _settle_leftovers(self, line: Line, generation: Generation) -> None:
         key = key_of(generation.model)
         if line.leftovers > line.max_running and key not in self._settling:
-            task = self._settling[key] = asyncio.create_task(self._settle(line, generation), name=f"settle {key}")
+            task = self._settling[key] = asyncio.create_task(self._settle(line, generation.model, generation.load), name=f"settle {key}")
             task.add_done_callback(lambda _: self._settling.pop(key))
 
-    async def _settle(self, line: Line, generation: Generation) -> None:
-        await self._backend.settle(generation)
+    async def _settle(self, line: Line, model: str, load: LoadOptions) -> None:
+        await self._backend.settle(model, load)
         line.leftovers = 0
         line.tell()
 

@@ -50,17 +50,17 @@ class Assembly:
             ollama_version=lambda: catalog.version if self.readiness.backend_up else "",
         )
         self.registrations = registrations(parts, reflection=config.reflection)
-        self._probing: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to look at Ollama."""
-        self._probing = asyncio.create_task(self._probe.run(), name="probe")
+        """Begin to look at Ollama, and at clients that do not read."""
+        self._watching = [asyncio.create_task(self._probe.run(), name="probe"), asyncio.create_task(self.calls.watch(), name="watch")]
 
     async def close(self) -> None:
         """Give up what is under way, in reverse order."""
-        if self._probing:
-            self._probing.cancel()
-            await asyncio.wait((self._probing,))
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         await self._store.close()
         await self.admission.close()
         await self._loader.close()

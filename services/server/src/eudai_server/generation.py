@@ -151,6 +151,6 @@ class Backend(Protocol):
         """
         ...
 
-    async def settle(self, generation: Generation) -> None:
-        """Return once what such generations left running, which were given up, has ended, as far as that can be told. Never raises."""
+    async def settle(self, model: str, load: LoadOptions) -> None:
+        """Return once what given up generations of a model left running has ended, as far as that can be told. Never raises."""
         ...

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.events import Event, Finished, FinishReason, GenerationWarning, GenerationWarningCode, Phase, Progress, Started
-from eudai_server.generation import Generation
+from eudai_server.generation import Generation, LoadOptions
 from eudai_server.ollama.canary import answers
 from eudai_server.ollama.catalog import Catalog, Facts
 from eudai_server.ollama.client import Answer, Client
@@ -69,15 +69,15 @@ class OllamaBackend:
             if generation.load.keep_alive_s == 0:
                 self._loader.forget(generation.model)
 
-    async def settle(self, generation: Generation) -> None:
+    async def settle(self, model: str, load: LoadOptions) -> None:
         """As `Backend.settle` says. A token asked for now comes once the model has nothing else to do."""
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                while self._loader.is_loaded(generation.model, generation.load):
-                    if await answers(self._client, generation, CANARY_TIMEOUT_S):
+                while self._loader.is_loaded(model, load):
+                    if await answers(self._client, model, load, CANARY_TIMEOUT_S):
                         return
         except TimeoutError:
-            self._probe.stalled(generation)
+            self._probe.stalled(model, load)
         except ServiceError:
             return  # it does nothing then, which is all that was asked
 
@@ -94,7 +94,7 @@ class OllamaBackend:
                         yield batch
             except ServiceError as error:
                 if error.reason is Reason.BACKEND_STALLED:
-                    self._probe.stalled(generation)
+                    self._probe.stalled(generation.model, generation.load)
                 raise
 
     async def _generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:

@@ -3,23 +3,23 @@
 import asyncio
 from dataclasses import replace
 
-from eudai_server.generation import Generation, RawPrompt
+from eudai_server.generation import Generation, LoadOptions, RawPrompt
 from eudai_server.ollama.client import Client
 from eudai_server.ollama.encode import request_from
 
 PROMPT = RawPrompt(".")
 
 
-async def answers(client: Client, model: Generation, limit_s: float) -> bool:
-    """Whether one token of a generation's model comes within the limit. Raises ServiceError where Ollama fails it.
+async def answers(client: Client, model: str, load: LoadOptions, limit_s: float) -> bool:
+    """Whether one token comes within the limit. Raises ServiceError where Ollama fails it.
 
-    The load options are the generation's, since others would load the model anew.
+    `load` as the model is loaded, since other options would load it anew.
     """
-    load = replace(model.load, keep_alive_s=None)
-    route, body = request_from(Generation(id="", model=model.model, input=PROMPT, max_output_tokens=1, load=load), can_think=False)
+    generation = Generation(id="", model=model, input=PROMPT, max_output_tokens=1, load=replace(load, keep_alive_s=None))
+    route, body = request_from(generation, can_think=False)
     try:
         async with asyncio.timeout(limit_s):
-            await client.fetch("POST", route, body, model=model.model)
+            await client.fetch("POST", route, body, model=model)
     except TimeoutError:
         return False
     return True

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from eudai_server.errors import ServiceError, UnreachableError
-from eudai_server.generation import Generation
+from eudai_server.generation import LoadOptions
 from eudai_server.ollama.canary import answers
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
@@ -34,7 +34,9 @@ class Probe:
         self._catalog = catalog
         self._readiness = readiness
         self._gpu = gpu
-        self._stalls: list[Generation] = []
+        self._stalls = 0
+        # Of which model the last one was.
+        self._stalled = ("", LoadOptions())
         self._failures = 0
         self._looked = False
         # No need to wait for the next probe where a call found nobody listening.
@@ -45,7 +47,7 @@ class Probe:
         while True:
             up = await self._probe()
             if up and self._hangs:
-                await self._try_again(self._stalls[-1])
+                await self._try_again(*self._stalled)
             # After a first failure look again at once: two of them must not take three intervals.
             await asyncio.sleep(INTERVAL_S if up or not self._readiness.backend_up else 0)
 
@@ -65,28 +67,29 @@ class Probe:
         if self._looked and not self._readiness.backend_up:
             raise UnreachableError(INTERVAL_S)
 
-    def stalled(self, generation: Generation) -> None:
-        """Ollama left it without a word for too long."""
-        self._stalls = [*self._stalls[1 - STALLS_MAX :], generation]
+    def stalled(self, model: str, load: LoadOptions) -> None:
+        """Ollama left a generation of it without a word for too long."""
+        self._stalls += 1
+        self._stalled = model, load
         if self._hangs:
             self._set(up=False)
 
     def answered(self) -> None:
         """Ollama brought a generation to its end."""
         hung = self._hangs
-        self._stalls.clear()
+        self._stalls = 0
         if hung:
             self._set(up=True)
 
     @property
     def _hangs(self) -> bool:
-        return len(self._stalls) >= STALLS_MAX
+        return self._stalls >= STALLS_MAX
 
-    async def _try_again(self, generation: Generation) -> None:
+    async def _try_again(self, model: str, load: LoadOptions) -> None:
         """Nobody is let through to a backend that hangs, so a token of our own tells when it goes on."""
-        if self._catalog.resident_digest(generation.model):
+        if self._catalog.resident_digest(model):
             try:
-                if not await answers(self._client, generation, CANARY_TIMEOUT_S):
+                if not await answers(self._client, model, load, CANARY_TIMEOUT_S):
                     return
             except ServiceError:
                 return

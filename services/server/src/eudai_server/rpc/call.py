@@ -21,6 +21,8 @@ Metadata = tuple[tuple[str, str], ...]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 STATUS_TIMEOUT_S = 1.0
+# Within a limit, at writes that wait.
+LOOKS = 5
 
 GENERATION_ID = "eudai-generation-id"
 
@@ -34,15 +36,16 @@ class FrozenReaderError(Exception):
 class Call:
     """One RPC while it runs."""
 
-    def __init__(self, method: str, context: Context, *, idle: bool, write_timeout_s: float) -> None:
+    def __init__(self, method: str, context: Context, *, idle: bool) -> None:
         """`idle` is a call that ends only when its client leaves, so a drain does not wait for it."""
         self.method = method
         self.idle = idle
-        self._write_timeout_s = write_timeout_s
         self.id = uuid.uuid4().hex
         self.arrived_ns = time.monotonic_ns()
         self.phase = pb.GENERATION_PHASE_UNSPECIFIED
         self.output_sent = False
+        # Since when it writes what the client does not take.
+        self.writing_s: float | None = None
         # For the log alone.
         self.fields: dict[str, object] = {}
         remaining_s = context.time_remaining()
@@ -51,7 +54,7 @@ class Call:
         self._context = context
         self._answered = False
         self._task = asyncio.current_task()
-        self._ending: ServiceError | None = None
+        self._ending: ServiceError | FrozenReaderError | None = None
 
     @property
     def caller(self) -> str:
@@ -71,11 +74,9 @@ class Call:
         """Send one message. The first commits the call, so nothing is sent, metadata included, before there is one."""
         if not self._answered:
             await self._begin(((GENERATION_ID, self.id),) if generation else ())
-        try:
-            async with asyncio.timeout(self._write_timeout_s):
-                await self._context.write(message)
-        except TimeoutError:
-            raise FrozenReaderError from None
+        self.writing_s = time.monotonic()
+        await self._context.write(message)
+        self.writing_s = None
 
     async def send_generation_id(self) -> None:
         """As a unary answer's initial metadata."""
@@ -97,11 +98,18 @@ class Call:
 
     def end(self, reason: Reason, message: str) -> None:
         """End the call from outside, with that failure. One that had not reached the model may be repeated elsewhere at once."""
+        self._end(ServiceError(reason, message, retry_after_s=0.0 if self.phase in _BEFORE_THE_MODEL else None))
+
+    def give_up(self) -> None:
+        """End a call whose client does not read."""
+        self._end(FrozenReaderError())
+
+    def _end(self, ending: "ServiceError | FrozenReaderError") -> None:
         if self._ending is None and self._task is not None:
-            self._ending = ServiceError(reason, message, retry_after_s=0.0 if self.phase in _BEFORE_THE_MODEL else None)
+            self._ending = ending
             self._task.cancel()
 
-    def ended_by(self) -> ServiceError | None:
+    def ended_by(self) -> "ServiceError | FrozenReaderError | None":
         """The failure it was ended with from outside, to be answered in place of the cancellation."""
         if self._ending is not None and self._task is not None:
             self._task.uncancel()
@@ -148,7 +156,7 @@ class Calls:
     """The RPCs that run now."""
 
     def __init__(self, write_timeout_s: float) -> None:
-        """`write_timeout_s`: how long a client may not read."""
+        """`write_timeout_s`: how long a client may not read, where `watch` runs."""
         self._write_timeout_s = write_timeout_s
         self._running: dict[Call, asyncio.Task[object]] = {}
 
@@ -158,7 +166,7 @@ class Calls:
         """A handler to register. gRPC passes bytes through: what does not parse is ours to answer, before it would say UNKNOWN."""
 
         async def behaviour(request: Any, context: Context) -> bytes | None:
-            return await self._run(Call(method, context, idle=idle, write_timeout_s=self._write_timeout_s), handle, request)
+            return await self._run(Call(method, context, idle=idle), handle, request)
 
         make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -173,6 +181,18 @@ class Calls:
         for call in list(self._running):
             if call.idle or not idle_only:
                 call.end(reason, message)
+
+    async def watch(self) -> None:
+        """Give up every call whose client does not read, until cancelled.
+
+        One look at all of them now and then, since a timer for each write would cost more than the write.
+        """
+        while True:
+            await asyncio.sleep(self._write_timeout_s / LOOKS)
+            latest_s = time.monotonic() - self._write_timeout_s
+            for call in list(self._running):
+                if call.writing_s is not None and call.writing_s < latest_s:
+                    call.give_up()
 
     async def wait(self, timeout_s: float) -> None:
         """Wait until none runs that ran when this was called, idle ones aside, or the time is up."""
