@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 from eudai.v1 import generation_service_pb2 as pb
+from eudai_server.ollama import backend
 from refusal import refusal
 from scripted_ollama import END, HEADERS_STREAM, Script, ScriptedOllama, chunk, done, line
 from serving import Server, collect, config_for, serving, text_of
@@ -28,6 +29,18 @@ async def test_three_stalls_in_a_row_are_an_outage_that_ends_by_itself(ollama: S
         goes_on.set()
         await server.until("", "SERVING", timeout_s=3)
         assert text_of(await collect(server, prompt="hi")) == "x"
+
+
+async def test_a_backend_that_never_settles_hangs_too(ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "SETTLE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(backend, "CANARY_TIMEOUT_S", 0.2)
+    ollama.scripts["/api/generate"] = [60.0]
+    async with serving(config_for(ollama.url, max_running=1, event_timeout_s=0.3, first_event_timeout_s=0.3)) as server:
+        await server.until("", "SERVING")
+        for _ in range(STALLS - 1):
+            assert (await refusal(server, prompt="hi")).reason == "BACKEND_STALLED"
+        assert await server.health("") == "SERVING"
+        await server.until("", "NOT_SERVING", timeout_s=2)
 
 
 async def test_an_answer_in_between_makes_it_no_outage(ollama: ScriptedOllama) -> None:

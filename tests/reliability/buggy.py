@@ -7,6 +7,7 @@ content type or HTTP 503, closes without a word, or sends its bytes one by one.
 """
 
 import asyncio
+import os
 import random
 import subprocess
 import sys
@@ -73,7 +74,8 @@ async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float, po
     ollama.scripts["/api/generate"] = BuggyOllama(seed, fault_share, tokens, token_ms / 1000).script
     await ollama.start()
     print(ollama.port, flush=True)
-    while True:
+    parent = os.getppid()
+    while os.getppid() == parent:  # whoever started it may be killed
         await asyncio.sleep(1)
         ollama.exchanges.clear()
 
