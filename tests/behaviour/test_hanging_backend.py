@@ -31,6 +31,17 @@ async def test_three_stalls_in_a_row_are_an_outage_that_ends_by_itself(ollama: S
         assert text_of(await collect(server, prompt="hi")) == "x"
 
 
+async def test_a_question_that_is_lost_in_what_hangs_is_asked_anew(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/generate"] = [60.0]
+    async with serving(config_for(ollama.url, event_timeout_s=0.2, first_event_timeout_s=0.2)) as server:
+        await server.until("", "SERVING")
+        for _ in range(STALLS):
+            await refusal(server, prompt="hi")
+        await asyncio.sleep(1.5)
+        del ollama.scripts["/api/generate"]  # the question under way is never answered
+        await server.until("", "SERVING", timeout_s=4)
+
+
 async def test_a_backend_that_never_settles_hangs_too(ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "SETTLE_TIMEOUT_S", 0.5)
     monkeypatch.setattr(backend, "CANARY_TIMEOUT_S", 0.2)

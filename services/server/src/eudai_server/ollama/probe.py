@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from eudai_server.errors import ServiceError, UnreachableError
 from eudai_server.generation import LoadOptions
@@ -17,7 +18,10 @@ TIMEOUT_S = 0.5
 FAILURES_MAX = 2
 # Generations in a row that Ollama left without a word, though it answers questions: what generates hangs.
 STALLS_MAX = 3
-CANARY_TIMEOUT_S = 5.0
+# A question may be lost in what hangs, so it is asked anew soon; and every fifth time it waits, for a model that is slow.
+CANARY_TIMEOUT_S = 2.0
+PATIENT_TIMEOUT_S = 30.0
+PATIENT_EVERY = 5
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ class Probe:
         self._stalls = 0
         # Of which model the last one was.
         self._stalled = ("", LoadOptions())
+        self._tries = 0
         self._failures = 0
         self._looked = False
         # No need to wait for the next probe where a call found nobody listening.
@@ -77,7 +82,7 @@ class Probe:
     def answered(self) -> None:
         """Ollama brought a generation to its end."""
         hung = self._hangs
-        self._stalls = 0
+        self._stalls = self._tries = 0
         if hung:
             self._set(up=True)
 
@@ -87,13 +92,11 @@ class Probe:
 
     async def _try_again(self, model: str, load: LoadOptions) -> None:
         """Nobody is let through to a backend that hangs, so a token of our own tells when it goes on."""
-        if self._catalog.resident_digest(model):
-            try:
-                if not await answers(self._client, model, load, CANARY_TIMEOUT_S):
-                    return
-            except ServiceError:
-                return
-        self.answered()
+        self._tries += 1
+        limit_s = CANARY_TIMEOUT_S if self._tries % PATIENT_EVERY else PATIENT_TIMEOUT_S
+        with suppress(ServiceError):
+            if not self._catalog.resident_digest(model) or await answers(self._client, model, load, limit_s):
+                self.answered()
 
     async def _probe(self) -> bool:
         try:
