@@ -1,4 +1,4 @@
-"""A TCP relay in this process: connections go in, the same come out from another address, or frozen, or cut."""
+"""A TCP relay in this process: connections go in, the same come out from another address, or cut."""
 
 import asyncio
 import contextlib
@@ -9,25 +9,15 @@ PIECE_BYTES = 64 << 10
 
 
 class Relay:
-    """Passes bytes on both ways, while it is told to."""
+    """Passes bytes on both ways."""
 
     def __init__(self, target: str, source_host: str | None = None) -> None:
         """`target` is host:port; what connects there comes from `source_host`, any address of the loopback network."""
         host, _, port = target.rpartition(":")
         self._target = host, int(port)
         self._source = (source_host, 0) if source_host else None
-        self._flows = asyncio.Event()
-        self._flows.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
-
-    def freeze(self) -> None:
-        """Pass nothing on, and let both sides believe that the other is there."""
-        self._flows.clear()
-
-    def thaw(self) -> None:
-        """Pass on again."""
-        self._flows.set()
 
     def cut(self) -> None:
         """End every connection that there is."""
@@ -37,7 +27,6 @@ class Relay:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(PIECE_BYTES):
-                await self._flows.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()

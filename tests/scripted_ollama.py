@@ -47,6 +47,14 @@ def done(reason: str = "stop", prompt: int = 3, output: int = 2) -> bytes:
     )
 
 
+X = chunk(line(response="x", done=False))
+
+
+def numbered(count: int) -> list[str]:
+    """The pieces of an answer of which every prefix can be told."""
+    return [f"{number} " for number in range(count)]
+
+
 def stream(*lines: bytes) -> Script:
     """A whole streamed answer, a chunk a line as Ollama flushes it."""
     return [HEADERS_STREAM, *(chunk(data) for data in lines), END]
@@ -109,6 +117,12 @@ class ScriptedOllama:
     def sent_to(self, route: str) -> list[Exchange]:
         """Requests to a route that were no loads."""
         return [exchange for exchange in self.exchanges if exchange.route == route and not _is_load(exchange)]
+
+    def hold(self) -> asyncio.Event:
+        """Let generations begin, and end once the event is set."""
+        release = asyncio.Event()
+        self.scripts["/api/generate"] = [HEADERS_STREAM, X, release, chunk(done()), END]
+        return release
 
     def loads(self) -> list[Exchange]:
         """Requests that loaded a model and did nothing else."""

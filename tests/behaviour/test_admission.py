@@ -8,10 +8,8 @@ import pytest
 from eudai.v1 import generation_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 from refusal import refusal
-from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, line
+from scripted_ollama import ScriptedOllama
 from serving import Server, collect, config_for, kinds, serving, text_of
-
-X = chunk(line(response="x", done=False))
 
 
 @pytest.fixture
@@ -22,13 +20,6 @@ async def narrow(ollama: ScriptedOllama) -> AsyncIterator[Server]:
         yield server
 
 
-def hold(ollama: ScriptedOllama) -> asyncio.Event:
-    """Let generations run until the event is set."""
-    release = asyncio.Event()
-    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, release, chunk(done()), END]
-    return release
-
-
 async def until_sent(ollama: ScriptedOllama, count: int) -> None:
     """Wait until so many generations have reached Ollama."""
     while len(ollama.sent_to("/api/generate")) < count:
@@ -36,7 +27,7 @@ async def until_sent(ollama: ScriptedOllama, count: int) -> None:
 
 
 async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: ScriptedOllama) -> None:
-    release = hold(ollama)
+    release = ollama.hold()
     calls = []
     for prompt in ("1", "2", "3"):
         calls.append(asyncio.create_task(collect(narrow, prompt=prompt, events=pb.EventOptions(progress=True))))
@@ -57,7 +48,7 @@ async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: Scri
 
 
 async def test_two_slots_run_two(ollama: ScriptedOllama) -> None:
-    release = hold(ollama)
+    release = ollama.hold()
     async with serving(config_for(ollama.url, max_running=2, max_queued=8)) as server:
         await server.until("", "SERVING")
         calls = [asyncio.create_task(collect(server, prompt=str(index))) for index in range(8)]
@@ -72,7 +63,7 @@ async def test_two_slots_run_two(ollama: ScriptedOllama) -> None:
 
 
 async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(narrow: Server, ollama: ScriptedOllama) -> None:
-    release = hold(ollama)
+    release = ollama.hold()
     calls = [asyncio.create_task(collect(narrow, prompt="x")) for _ in range(3)]
     await until_sent(ollama, 1)
     refused = await refusal(narrow, prompt="x")
@@ -89,7 +80,7 @@ async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(narro
 
 
 async def test_whoever_leaves_the_queue_is_gone_at_once(narrow: Server, ollama: ScriptedOllama) -> None:
-    release = hold(ollama)
+    release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
     await until_sent(ollama, 1)
     for _ in range(5):
@@ -109,7 +100,7 @@ async def test_whoever_leaves_the_queue_is_gone_at_once(narrow: Server, ollama: 
 
 
 async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(narrow: Server, ollama: ScriptedOllama) -> None:
-    release = hold(ollama)
+    release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
     await until_sent(ollama, 1)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
@@ -122,7 +113,7 @@ async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(narrow: 
 
 
 async def test_a_time_budget_spent_in_the_queue_ends_gracefully(narrow: Server, ollama: ScriptedOllama) -> None:
-    release = hold(ollama)
+    release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
     await until_sent(ollama, 1)
     events = await collect(narrow, prompt="2", time_budget=Duration(nanos=200_000_000))

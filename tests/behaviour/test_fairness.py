@@ -11,10 +11,8 @@ from eudai_server.line import Line, Mean, Turn
 from hypothesis import given, strategies as st
 from refusal import Refusal
 from relay import relaying
-from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, line
+from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, X, chunk, done
 from serving import Server, collect, config_for, serving
-
-X = chunk(line(response="x", done=False))
 
 
 @pytest.fixture
@@ -46,8 +44,7 @@ def prompts(ollama: ScriptedOllama) -> list[str]:
 
 
 async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> None:
-    release = asyncio.Event()
-    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, release, chunk(done()), END]
+    release = ollama.hold()
     async with relaying(narrow.address, "127.0.0.2") as other:
         calls = []
         for count, (address, prompt) in enumerate(
@@ -62,8 +59,7 @@ async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> Non
 
 
 async def test_a_flood_gives_way_to_whoever_has_less(narrow: Server, ollama: ScriptedOllama) -> None:
-    release = asyncio.Event()
-    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, release, chunk(done()), END]
+    release = ollama.hold()
     async with relaying(narrow.address, "127.0.0.2") as other:
         flood = []
         for count in range(5):

@@ -1,33 +1,18 @@
 """docs/ollama-coverage.md names what is in the protos, and everything in them that a caller can ask of Ollama is in it."""
 
+import pkgutil
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
-from eudai.v1 import (
-    content_pb2,
-    embedding_service_pb2,
-    error_pb2,
-    generation_service_pb2,
-    model_service_pb2,
-    options_pb2,
-    server_service_pb2,
-)
+import eudai.v1
 from google.protobuf.descriptor import FileDescriptor
 
 PAGE = (Path(__file__).parents[2] / "docs/ollama-coverage.md").read_text()
 ROWS = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| Ollama")]
 FILES: list[FileDescriptor] = [
-    module.DESCRIPTOR
-    for module in (
-        content_pb2,
-        embedding_service_pb2,
-        error_pb2,
-        generation_service_pb2,
-        model_service_pb2,
-        options_pb2,
-        server_service_pb2,
-    )
+    import_module(f"eudai.v1.{stubs.name}").DESCRIPTOR for stubs in pkgutil.iter_modules(eudai.v1.__path__) if stubs.name.endswith("_pb2")
 ]
 
 # What the service adds of its own: none of it is Ollama's.

@@ -1,6 +1,6 @@
 """An Ollama with defects, by a seed, in a process of its own: what scripted_ollama plays, decided by chance.
 
-    python buggy.py SEED FAULT_SHARE TOKENS TOKEN_MS [PORT]        prints its port
+    python buggy.py SEED FAULT_SHARE TOKENS TOKEN_MS        prints its port
 
 At FAULT_SHARE of the generations something goes wrong: it is late, stalls, is cut, sends garbage, an error line, another
 content type or HTTP 503, closes without a word, or sends its bytes one by one.
@@ -19,16 +19,10 @@ import uvloop
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "system")]
 from processes import spawn  # noqa: E402 - as a program it is on its own
-from scripted_ollama import END, HEADERS_STREAM, RESET, Exchange, Script, ScriptedOllama, Step, chunk, done, error, line  # noqa: E402 - as above
+from scripted_ollama import END, HEADERS_STREAM, RESET, Exchange, Script, ScriptedOllama, Step, chunk, done, error, line, numbered  # noqa: E402 - as above
 
 FAULTS = ("late", "stall", "cut", "garbage", "error line", "type", "503", "refuse", "slow body")
-MODEL = "gemma3:270m"
 START_TIMEOUT_S = 20.0
-
-
-def reference(tokens: int) -> str:
-    """The whole answer."""
-    return "".join(f"{number} " for number in range(tokens))
 
 
 class BuggyOllama:
@@ -57,20 +51,19 @@ class BuggyOllama:
     def _stream(self, fault: str) -> Iterator[Step]:
         yield HEADERS_STREAM
         at = self._rng.randrange(self._tokens)
-        for number in range(self._tokens):
+        for number, text in enumerate(numbered(self._tokens)):
             if number == at and fault in ("stall", "cut", "garbage", "error line"):
                 yield {"stall": 60.0, "cut": RESET, "garbage": chunk(b'{"resp\xff\n'), "error line": chunk(line(error="boom"))}[fault]
                 return
             yield self._token_s
-            piece = line(response=f"{number} ", done=False)
+            piece = line(response=text, done=False)
             yield from (chunk(piece[at : at + 1]) for at in range(len(piece))) if fault == "slow body" else (chunk(piece),)
         yield chunk(done(output=self._tokens))
         yield END
 
 
-async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float, port: int) -> None:
+async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float) -> None:
     ollama = ScriptedOllama()
-    ollama.port = port
     ollama.scripts["/api/generate"] = BuggyOllama(seed, fault_share, tokens, token_ms / 1000).script
     await ollama.start()
     print(ollama.port, flush=True)
@@ -81,11 +74,9 @@ async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float, po
 
 
 @asynccontextmanager
-async def buggy_ollama(
-    seed: int = 0, fault_share: float = 0.0, tokens: int = 10, token_ms: float = 5, port: int = 0
-) -> AsyncIterator[tuple[str, int]]:
+async def buggy_ollama(seed: int = 0, fault_share: float = 0.0, tokens: int = 10, token_ms: float = 5) -> AsyncIterator[tuple[str, int]]:
     """One of them: its URL and its process."""
-    arguments = [str(argument) for argument in (seed, fault_share, tokens, token_ms, port)]
+    arguments = [str(argument) for argument in (seed, fault_share, tokens, token_ms)]
     process = spawn(sys.executable, __file__, *arguments, stdout=subprocess.PIPE)
     assert process.stdout
     try:
@@ -98,5 +89,5 @@ async def buggy_ollama(
 
 
 if __name__ == "__main__":
-    seed, fault_share, tokens, token_ms, port = sys.argv[1:]
-    uvloop.run(_serve(int(seed), float(fault_share), int(tokens), float(token_ms), int(port)))
+    seed, fault_share, tokens, token_ms = sys.argv[1:]
+    uvloop.run(_serve(int(seed), float(fault_share), int(tokens), float(token_ms)))

@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
-from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from refusal import Refusal
 
 MODEL = "gemma3:270m"
 PLAIN = (("grpc.enable_retries", 0),)
@@ -61,17 +61,38 @@ async def generate(
     return outcome
 
 
+async def begun(channel: Any, prompt: str, **fields: Any) -> "asyncio.Task[Outcome]":
+    """A generation that has had its first word, or has ended."""
+    began = asyncio.Event()
+    task = asyncio.create_task(generate(channel, prompt, on_text=began.set, **fields))
+    task.add_done_callback(lambda _: began.set())
+    await began.wait()
+    return task
+
+
+async def leave(channel: Any, prompt: str, after_s: float) -> float:
+    """Begin a generation, leave it, and say when."""
+    call = rpc.GenerationServiceStub(channel).Generate(pb.GenerateRequest(model=MODEL, prompt=prompt))
+    reading = asyncio.ensure_future(_read(call))
+    await asyncio.sleep(after_s)
+    left_s = time.monotonic()
+    call.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    return left_s
+
+
+async def _read(call: Any) -> None:
+    async for _ in call:
+        pass
+
+
 def _take(failure: grpc.aio.AioRpcError, outcome: Outcome) -> None:
-    outcome.code, outcome.details = failure.code(), failure.details() or ""
-    trailers = dict(failure.trailing_metadata() or ())
-    pushback = trailers.get("grpc-retry-pushback-ms")
+    refused = Refusal(failure)
+    outcome.code, outcome.details = refused.code, refused.message
+    pushback = refused.trailers.get("grpc-retry-pushback-ms")
     outcome.pushback_ms = int(pushback) if pushback else None
-    raw = trailers.get("grpc-status-details-bin")
-    for detail in status_pb2.Status.FromString(raw).details if isinstance(raw, bytes) else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            outcome.reason = info.reason
-        outcome.retry_info = outcome.retry_info or detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR)
+    outcome.reason = refused.reason if "ErrorInfo" in refused.details else ""
+    outcome.retry_info = "RetryInfo" in refused.details
 
 
 async def health(channel: Any, name: str = "") -> bool:

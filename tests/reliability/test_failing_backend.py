@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from calls import Outcome, channel_to, generate, health, until_health
+from calls import begun, channel_to, generate, health, until_health
 from eudai_server.errors import ServiceError
 from eudai_server.events import Delta, Finished
 from eudai_server.ollama.decode import StreamDecoder
@@ -34,15 +34,6 @@ async def own(real_url: str) -> AsyncIterator[OwnOllama]:
     ollama.kill()
 
 
-async def _begun(channel: Any) -> "asyncio.Task[Outcome]":
-    """A long generation that has begun to answer."""
-    began = asyncio.Event()
-    task = asyncio.create_task(generate(channel, STREAM, on_text=began.set, **LONG))
-    task.add_done_callback(lambda _: began.set())
-    await began.wait()
-    return task
-
-
 @pytest.mark.timeout(500)
 @pytest.mark.row("R5", "the real Ollama is killed mid-stream: UNAVAILABLE at once, never OK without its last line")
 async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> None:
@@ -50,7 +41,7 @@ async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> 
     async with observing(own.url) as server, channel_to(server.address) as channel:
         for _ in range(figures.some(100, 3)):
             await until_health(channel, serving=True)
-            task = await _begun(channel)
+            task = await begun(channel, STREAM, **LONG)
             await asyncio.sleep(rng.uniform(0, 0.3))
             killed_s = time.monotonic()
             own.kill()
@@ -78,7 +69,7 @@ async def test_a_frozen_ollama_is_told_in_time(own: OwnOllama, figures: Row, par
     ):
         await until_health(channel, serving=True)
         assert (await generate(channel, "hi", stop={"max_output_tokens": 2})).finished
-        tasks = [await _begun(channel)]
+        tasks = [await begun(channel, STREAM, **LONG)]
         frozen: list[psutil.Process] = [own.process] if part == "server" else own.runners()
         frozen_s = time.monotonic()
         for process in frozen:

@@ -11,32 +11,14 @@ from typing import Any
 import grpc
 import pytest
 from buggy import buggy_ollama
-from calls import MODEL, channel_to, generate, until_health
-from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
+from calls import MODEL, channel_to, generate, leave, until_health
 from observed import Observed, observing
 from processes import spawn
-from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, chunk, done, line, words
+from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, X, chunk, done, line, words
 from table import Row, percentile
 
-X = chunk(line(response="x", done=False))
 ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (X, 0.005)]]
 MIB = 1 << 20
-
-
-async def _cancel(channel: Any, prompt: str, after_s: float) -> float:
-    """Begin a call, leave it, and say when."""
-    call = rpc.GenerationServiceStub(channel).Generate(pb.GenerateRequest(model=MODEL, prompt=prompt))
-    reading = asyncio.ensure_future(_read(call))
-    await asyncio.sleep(after_s)
-    left_s = time.monotonic()
-    call.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
-    return left_s
-
-
-async def _read(call: Any) -> None:
-    async for _ in call:
-        pass
 
 
 async def _cancel_many(server: Observed, count: int, concurrently: int, rng: random.Random, after_s: float) -> dict[str, float]:
@@ -44,12 +26,12 @@ async def _cancel_many(server: Observed, count: int, concurrently: int, rng: ran
     left: dict[str, float] = {}
     numbers = iter(range(count))
 
-    async def leave() -> None:
+    async def work() -> None:
         async with channel_to(server.address) as channel:
             for number in numbers:
-                left[str(number)] = await _cancel(channel, str(number), rng.uniform(0, after_s))
+                left[str(number)] = await leave(channel, str(number), rng.uniform(0, after_s))
 
-    await asyncio.gather(*(leave() for _ in range(concurrently)))
+    await asyncio.gather(*(work() for _ in range(concurrently)))
     return left
 
 
@@ -109,7 +91,7 @@ async def test_a_storm_of_cancels_breaks_nothing(figures: Row) -> None:
         async def churn() -> None:
             nonlocal cancelled
             while time.monotonic() < end_s:
-                await _cancel(channel, "x", rng.uniform(0, 0.2))
+                await leave(channel, "x", rng.uniform(0, 0.2))
                 cancelled += 1
 
         await asyncio.gather(*(churn() for _ in range(50)))
@@ -130,18 +112,14 @@ async def test_deadlines_end_calls_in_every_phase(ollama: ScriptedOllama, figure
             await until_health(channel, serving=True)
             ended = await _hurry(channel, count, 20)
             await server.until_idle()
-        late_ms = [
-            (exchange.closed_s - ended[exchange.body["prompt"]]) * 1000
-            for exchange in ollama.sent_to("/api/generate")
-            if exchange.body["prompt"] in ended
-        ]
+        late_ms = _late_ms(ollama, ended)
         figures.count(f"{phase}: calls sent to Ollama", len(late_ms), ">=", count // 2)
         figures.time(f"{phase}: deadline to closed stream, p99 ms", percentile(late_ms, 0.99), "<=", 50)
     ollama.exchanges.clear()
     ollama.scripts["/api/generate"] = ENDLESS
     async with observing(ollama.url, EUDAI_MAX_RUNNING="1", EUDAI_MAX_QUEUED="64") as server, channel_to(server.address) as channel:
         await until_health(channel, serving=True)
-        holding = asyncio.create_task(_cancel(channel, "holds", 1 + count * 0.01))
+        holding = asyncio.create_task(leave(channel, "holds", 1 + count * 0.01))
         while not ollama.sent_to("/api/generate"):
             await asyncio.sleep(0.01)
         await _hurry(channel, count, 20)

@@ -1,9 +1,7 @@
 """R12 to R14, R18, R20: the server is told to end, is replaced, is killed, is misconfigured, or has a client who waits for long."""
 
 import asyncio
-import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,16 +9,15 @@ from typing import Any
 import grpc
 import pytest
 from buggy import buggy_ollama
-from calls import Outcome, channel_to, generate, until_health
+from calls import Outcome, begun, channel_to, generate, until_health
 from eudai import CHANNEL_OPTIONS
 from eudai_server.config import UNSUPPORTED
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from processes import BIN, runners
+from processes import ended_server, last_work_s, runners
 from replica import Replica, envoy, replica
-from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, chunk, done, line
+from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, X, chunk, done
 from table import Row, percentile
 
-X = chunk(line(response="x", done=False))
 GRACE_S = 0.6
 QUICK_S = 0.3
 EXIT_CONFIG = 78
@@ -38,21 +35,13 @@ async def _watch(channel: Any) -> float:
     raise AssertionError("the watch ended without a word")
 
 
-async def _begun(channel: Any, prompt: str, **fields: Any) -> "asyncio.Task[Outcome]":
-    """A call that has had its first word."""
-    began = asyncio.Event()
-    task = asyncio.create_task(generate(channel, prompt, on_text=began.set, **fields))
-    await began.wait()
-    return task
-
-
 async def _drain_once(url: str, downs_ms: list[float], exits_s: list[float]) -> None:
     async with (
         replica(url, EUDAI_DRAIN_GRACE=str(GRACE_S), EUDAI_MAX_RUNNING="4", EUDAI_MAX_QUEUED="4") as server,
         channel_to(server.address) as channel,
     ):
         watching = asyncio.create_task(_watch(channel))
-        calls = [await _begun(channel, prompt) for prompt in ("slow", "slow", "quick", "quick")]
+        calls = [await begun(channel, prompt) for prompt in ("slow", "slow", "quick", "quick")]
         calls += [asyncio.create_task(generate(channel, "waits")) for _ in range(2)]
         await asyncio.sleep(0.05)
         told_s = time.monotonic()
@@ -141,31 +130,19 @@ async def test_a_killed_server_leaves_no_work(real_url: str, figures: Row) -> No
     told_ms, idle_s, ups_s = [], [], []
     for _ in range(figures.some(50, 3)):
         async with replica(real_url) as server, channel_to(server.address) as channel:
-            task = await _begun(channel, "Once upon a time", stop={"max_output_tokens": 2000})
+            task = await begun(channel, "Once upon a time", stop={"max_output_tokens": 2000})
             killed_s = time.monotonic()
             server.send(signal.SIGKILL)
             outcome = await task
             assert outcome.code is grpc.StatusCode.UNAVAILABLE, outcome
             told_ms.append((outcome.ended_s - killed_s) * 1000)
-            idle_s.append(await _idle_after(killed_s))
+            idle_s.append(await last_work_s(next(runners()), quiet_s=0.15, timeout_s=10) - killed_s)
             await server.ended()
             ups_s.append(await server.start())
     figures.count("kills", len(told_ms), ">=", 3)
     figures.time("kill to UNAVAILABLE, p99 ms", percentile(told_ms, 0.99), "<=", 100)
     figures.time("kill to an idle Ollama, worst s", max(idle_s), "<=", 2)
     figures.time("start to SERVING, worst s", max(ups_s), "<=", 2)
-
-
-async def _idle_after(begin_s: float) -> float:
-    """When the model's process last used its processor."""
-    process = next(runners())
-    used, last_s = process.cpu_times().user, time.monotonic()
-    while time.monotonic() - last_s < 0.15:
-        await asyncio.sleep(0.02)
-        if process.cpu_times().user > used:
-            used, last_s = process.cpu_times().user, time.monotonic()
-        assert time.monotonic() - begin_s < 10, "Ollama goes on"
-    return last_s - begin_s
 
 
 BAD = [
@@ -194,9 +171,7 @@ def test_bad_configurations_end_at_once(figures: Row) -> None:
     took_s = []
     for variable, text in BAD:
         begin_s = time.monotonic()
-        ended = subprocess.run(
-            [BIN / "eudai-server"], env={**os.environ, variable: text}, capture_output=True, text=True, timeout=10, check=False
-        )
+        ended = ended_server(**{variable: text})
         took_s.append(time.monotonic() - begin_s)
         assert ended.returncode == EXIT_CONFIG, (variable, text, ended)
         assert ended.stderr.startswith(f"eudai-server: {variable} "), (variable, text, ended.stderr)

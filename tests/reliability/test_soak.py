@@ -11,11 +11,11 @@ from typing import Any
 
 import grpc
 import pytest
-from buggy import buggy_ollama, reference
-from calls import Outcome, channel_to, generate, health, until_health
-from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
+from buggy import buggy_ollama
+from calls import Outcome, channel_to, generate, health, leave, until_health
 from observed import Observed, observing
 from relay import Relay, relaying
+from scripted_ollama import numbered
 from table import Row, percentile
 
 TOKENS = 10
@@ -79,15 +79,11 @@ class Traffic:
             return self._judge(Outcome(failure.code(), ended_s=time.monotonic()))
 
     async def _leave(self, channel: Any) -> str:
-        call = rpc.GenerationServiceStub(channel).Generate(pb.GenerateRequest(model="gemma3:270m", prompt="x"))
-        reading = asyncio.ensure_future(call.read())
-        await asyncio.sleep(self._rng.uniform(0, 0.1))
-        call.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await leave(channel, "x", self._rng.uniform(0, 0.1))
         return "left"
 
     def _judge(self, outcome: Outcome) -> str:
-        whole = reference(TOKENS)
+        whole = "".join(numbered(TOKENS))
         right = outcome.text == whole if outcome.finished else whole.startswith(outcome.text)
         cut = outcome.code is grpc.StatusCode.UNAVAILABLE and abs(outcome.ended_s - self._cut_s) < 5
         known = outcome.finished or outcome.reason in EXPLAINED or outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED or cut

@@ -8,8 +8,9 @@ from typing import Any
 import grpc
 from eudai.v1 import generation_service_pb2 as pb
 from google.rpc import error_details_pb2, status_pb2
+from scripted_ollama import numbered
 from simulation.clock import Violation
-from simulation.world import MODELS, reference
+from simulation.world import MODELS
 
 OK = "OK"
 LEFT = "CANCELLED by the client"
@@ -140,7 +141,7 @@ async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Conte
 def _judge(plan: Plan, context: Context) -> None:
     kinds = [message.WhichOneof("event") for message in context.messages]
     text = "".join(message.delta.text for message in context.messages)
-    whole = reference(plan.words)
+    whole = "".join(numbered(plan.words))
     if not whole.startswith(text):
         raise Violation(f"call {plan.number} got {text!r}, which is no prefix of {whole!r}")
     if context.reason == "INTERNAL":

@@ -10,23 +10,13 @@ from typing import Self
 
 from eudai_server.errors import Reason, ServiceError, UnreachableError
 from eudai_server.ollama.failure import error_from_response
-from scripted_ollama import done, line
+from scripted_ollama import done, line, numbered
 from simulation.clock import Violation
 
 MODELS = ("one:latest", "two:latest")
 FAULTS = ("cut", "end early", "stall", "garbage", "error line", "status 500", "status 503", "silence", "slow", "late refusal")
 FACTS = ("/api/tags", "/api/ps", "/api/version")
 CANARY = "."
-
-
-def reference(words: int) -> str:
-    """The whole answer of that many words."""
-    return "".join(_pieces(words))
-
-
-def _pieces(words: int) -> Iterator[str]:
-    for number in range(words):
-        yield f"{number} "
 
 
 class World:
@@ -109,7 +99,7 @@ class World:
         rng = self.rng
         steps: list[tuple[float, bytes | str]] = []
         at = rng.randrange(words + 1)
-        for number, piece in enumerate(_pieces(words)):
+        for number, piece in enumerate(numbered(words)):
             if number == at and fault in ("cut", "stall", "garbage", "error line", "end early"):
                 break
             steps.append((rng.uniform(0.001, 0.4) * (20 if fault == "slow" else 1), line(response=piece, done=False)))

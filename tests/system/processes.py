@@ -1,5 +1,6 @@
 """A command goes in; a running process, stopped at the end, comes out."""
 
+import asyncio
 import contextlib
 import os
 import random
@@ -52,6 +53,11 @@ def eudai_server(**env: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
             process.kill()
 
 
+def ended_server(**env: str) -> "subprocess.CompletedProcess[str]":
+    """The installed server, run to its end, which a configuration that does not hold brings at once."""
+    return subprocess.run([BIN / "eudai-server"], env={**os.environ, **env}, capture_output=True, text=True, timeout=10, check=False)
+
+
 def wait_until_ready(address: str, process: "subprocess.Popen[str]", service: str = "") -> None:
     """Wait for its health."""
     deadline_s = time.monotonic() + TIMEOUT_S
@@ -70,6 +76,19 @@ def eudai(address: str, *arguments: str, stdin: str = "") -> "subprocess.Complet
 def grpcurl(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """The real grpcurl, run to its end."""
     return subprocess.run([str(BIN / "grpcurl"), "-plaintext", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+async def last_work_s(process: psutil.Process, quiet_s: float, timeout_s: float) -> float:
+    """When a process last used its processor, known once it has been quiet for so long."""
+    begin_s = last_s = time.monotonic()
+    used = process.cpu_times().user
+    while time.monotonic() - last_s < quiet_s:
+        await asyncio.sleep(0.02)
+        now = process.cpu_times().user
+        if now > used:
+            used, last_s = now, time.monotonic()
+        assert time.monotonic() - begin_s < timeout_s, "it goes on"
+    return last_s
 
 
 def runners() -> Iterator[psutil.Process]:

@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 from eudai.v1 import generation_service_pb2 as pb
-from processes import BIN, ROOT, eudai, eudai_server, free_port, grpcurl, runners
+from processes import BIN, ROOT, ended_server, eudai, eudai_server, free_port, grpcurl, runners
 from serving import Server
 
 FIRST_CALL = '{"model":"gemma3:270m","prompt":"hi","stop":{"max_output_tokens":8}}'
@@ -93,9 +93,7 @@ def test_a_second_signal_cuts(real_url: str) -> None:
     [("EUDAI_LISTEN", "nonsense"), ("OLLAMA_BASE_URL", "ftp://x"), ("EUDAI_LAME_DUCK", "soon"), ("EUDAI_TLS_CERT", "/x")],
 )
 def test_a_bad_configuration_exits_78_and_names_it(variable: str, text: str) -> None:
-    ended = subprocess.run(
-        [BIN / "eudai-server"], env={**os.environ, variable: text}, capture_output=True, text=True, timeout=10, check=False
-    )
+    ended = ended_server(**{variable: text})
 
     assert ended.returncode == EXIT_CONFIG
     assert ended.stderr.startswith(f"eudai-server: {variable} ")
@@ -104,9 +102,7 @@ def test_a_bad_configuration_exits_78_and_names_it(variable: str, text: str) -> 
 def test_a_port_in_use_exits_78_and_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        ended = subprocess.run(
-            [BIN / "eudai-server"], env={**os.environ, "EUDAI_LISTEN": address}, capture_output=True, text=True, timeout=10, check=False
-        )
+        ended = ended_server(EUDAI_LISTEN=address)
 
     assert ended.returncode == EXIT_CONFIG
     assert "EUDAI_LISTEN" in ended.stderr
