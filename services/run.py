@@ -33,15 +33,32 @@ def main(prompt: str) -> int:
     model = env.get("EUDAI_MODEL") or "gemma3:270m"
     address = env.get("EUDAI_LISTEN") or "127.0.0.1:50051"
     with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen([BIN / "eudai-server"], env=env, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            [BIN / "eudai-server"], env=env, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             if not wait_until_ready(server, env, log):
                 return 1
-            print(f"eudai: {model} at {address} is asked to go on from: {prompt}", file=sys.stderr, flush=True)
-            command = [BIN / "eudai", "generate", "--model", model, "--max-output-tokens", str(MAX_OUTPUT_TOKENS), prompt]
+            print(
+                f"eudai: {model} at {address} is asked to go on from: {prompt}",
+                file=sys.stderr,
+                flush=True,
+            )
+            command = [
+                BIN / "eudai",
+                "generate",
+                "--model",
+                model,
+                "--max-output-tokens",
+                str(MAX_OUTPUT_TOKENS),
+                prompt,
+            ]
             code = subprocess.call(command, env=env)
             if code == 0 and sys.stdout.isatty():
-                print(HOW_TO_CALL.format(address=address, bin=os.path.relpath(BIN), model=model), flush=True)
+                print(
+                    HOW_TO_CALL.format(address=address, bin=os.path.relpath(BIN), model=model),
+                    flush=True,
+                )
                 server.wait()
         except KeyboardInterrupt:
             code = 0
@@ -50,16 +67,25 @@ def main(prompt: str) -> int:
     return code
 
 
-def wait_until_ready(server: "subprocess.Popen[bytes]", env: dict[str, str], log: IO[bytes]) -> bool:
+def wait_until_ready(
+    server: "subprocess.Popen[bytes]", env: dict[str, str], log: IO[bytes]
+) -> bool:
     """Poll its health; say what it logged where it does not become ready."""
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline_s and server.poll() is None:
         check = [BIN / "eudai", "healthcheck"]
-        if subprocess.call(check, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+        if (
+            subprocess.call(check, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            == 0
+        ):
             return True
         time.sleep(POLL_S)
     log.seek(0)
-    print(f"eudai: the server did not become ready:\n{log.read().decode(errors='replace')}", file=sys.stderr, flush=True)
+    print(
+        f"eudai: the server did not become ready:\n{log.read().decode(errors='replace')}",
+        file=sys.stderr,
+        flush=True,
+    )
     return False
 
 

@@ -46,7 +46,9 @@ async def server(ollama: ScriptedOllama) -> AsyncIterator[Server]:
 def real_url() -> str:
     """The real Ollama that `make test` provides."""
     url = os.environ.get("OLLAMA_BASE_URL")
-    assert url, "OLLAMA_BASE_URL is not set; run the tests by `make test`, which starts a real Ollama"
+    assert url, (
+        "OLLAMA_BASE_URL is not set; run the tests by `make test`, which starts a real Ollama"
+    )
     return url
 
 

@@ -16,8 +16,16 @@ PROTOS = Path(__file__).parent / "protos"
 def descriptor_set(name: str, *, imports: bool = True) -> bytes:
     """As `protoc --descriptor_set_out` writes it."""
     with tempfile.NamedTemporaryFile() as output:
-        command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTOS}", f"--descriptor_set_out={output.name}"]
-        subprocess.run([*command, *(["--include_imports"] if imports else []), name], check=True, timeout=30)
+        command = [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            f"--proto_path={PROTOS}",
+            f"--descriptor_set_out={output.name}",
+        ]
+        subprocess.run(
+            [*command, *(["--include_imports"] if imports else []), name], check=True, timeout=30
+        )
         return Path(output.name).read_bytes()
 
 

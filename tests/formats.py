@@ -38,7 +38,9 @@ TOKENS_MAX = 400
 
 def protobuf(name: str) -> pb.OutputFormat:
     """A message of tests/protos/order.proto as an output format."""
-    shape = pb.ProtobufFormat(message_type=f"acme.v1.{name}", file_descriptor_set=descriptor_set("order.proto"))
+    shape = pb.ProtobufFormat(
+        message_type=f"acme.v1.{name}", file_descriptor_set=descriptor_set("order.proto")
+    )
     return pb.OutputFormat(protobuf=shape)
 
 
@@ -55,8 +57,16 @@ def main() -> int:
             CITIES,
             lambda text: set(json.loads(text)) == {"city", "inhabitants", "capital"},
         ),
-        "protobuf": (protobuf("Line"), LINES, lambda text: json_format.Parse(text, line()) is not None),
-        "protobuf, every kind of field": (protobuf("Order"), ORDERS, lambda text: json_format.Parse(text, order()) is not None),
+        "protobuf": (
+            protobuf("Line"),
+            LINES,
+            lambda text: json_format.Parse(text, line()) is not None,
+        ),
+        "protobuf, every kind of field": (
+            protobuf("Order"),
+            ORDERS,
+            lambda text: json_format.Parse(text, order()) is not None,
+        ),
     }
     model = os.environ.get("EUDAI_MODEL") or "gemma3:270m"
     failed = 0
@@ -71,13 +81,20 @@ def main() -> int:
                 request.stop.max_output_tokens = TOKENS_MAX
                 text = ""
                 try:
-                    answer = stub.GenerateOnce(pb.GenerateOnceRequest(request=request), timeout=300).generation
+                    answer = stub.GenerateOnce(
+                        pb.GenerateOnceRequest(request=request), timeout=300
+                    ).generation
                     text = "".join(part.text for part in answer.message.parts)
                     whole += answer.finished.reason == pb.FINISH_REASON_STOP
                     parsed += bool(parses(text))
                 except (ValueError, json_format.ParseError, grpc.RpcError) as error:
-                    print(f"eudai: {name}, seed {seed}: {type(error).__name__}: {text[:200]!r}", file=sys.stderr)  # noqa: T201
-            print(f"{name}: {parsed} of {options.rounds} parsed, {whole} ended by themselves, {time.monotonic() - begin_s:.0f} s")  # noqa: T201
+                    print(  # noqa: T201 - it talks to a terminal
+                        f"eudai: {name}, seed {seed}: {type(error).__name__}: {text[:200]!r}",
+                        file=sys.stderr,
+                    )
+            print(  # noqa: T201 - as above
+                f"{name}: {parsed} of {options.rounds} parsed, {whole} ended by themselves, {time.monotonic() - begin_s:.0f} s"
+            )
             failed += options.rounds - parsed
     return min(failed, 1)
 

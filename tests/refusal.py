@@ -20,7 +20,11 @@ class Refusal:
         self.details: dict[str, Any] = {}
         for packed in status_pb2.Status.FromString(self.raw).details:
             name = packed.TypeName()
-            kind = error_pb2.GenerationFailure if name.startswith("eudai") else getattr(error_details_pb2, name.rpartition(".")[2])
+            kind = (
+                error_pb2.GenerationFailure
+                if name.startswith("eudai")
+                else getattr(error_details_pb2, name.rpartition(".")[2])
+            )
             detail: Any = kind()
             packed.Unpack(detail)
             self.details[name.rpartition(".")[2]] = detail

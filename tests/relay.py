@@ -36,9 +36,13 @@ class Relay:
         assert task
         self._tasks.add(task)
         try:
-            there_reader, there_writer = await asyncio.open_connection(*self._target, local_addr=self._source)
+            there_reader, there_writer = await asyncio.open_connection(
+                *self._target, local_addr=self._source
+            )
             try:
-                await asyncio.gather(self._pass(reader, there_writer), self._pass(there_reader, writer))
+                await asyncio.gather(
+                    self._pass(reader, there_writer), self._pass(there_reader, writer)
+                )
             finally:
                 there_writer.transport.abort()
         except (OSError, asyncio.CancelledError):

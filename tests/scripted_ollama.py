@@ -17,7 +17,9 @@ Step = bytes | float | asyncio.Event | object
 Script = Sequence[Step]
 Answer = Script | Callable[["Exchange"], Script]
 
-HEADERS_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEADERS_STREAM = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 END = b"0\r\n\r\n"
 STREAM_LIMIT = 64 << 20
 
@@ -62,10 +64,14 @@ def stream(*lines: bytes) -> Script:
 
 def words(*texts: str, reason: str = "stop") -> Script:
     """A whole generation of these pieces."""
-    return stream(*(line(response=text, done=False) for text in texts), done(reason, output=len(texts)))
+    return stream(
+        *(line(response=text, done=False) for text in texts), done(reason, output=len(texts))
+    )
 
 
-def reply(status: int, body: object, content_type: str = "application/json; charset=utf-8") -> Script:
+def reply(
+    status: int, body: object, content_type: str = "application/json; charset=utf-8"
+) -> Script:
     """A whole plain answer."""
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     head = f"HTTP/1.1 {status} Status\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
@@ -116,7 +122,11 @@ class ScriptedOllama:
 
     def sent_to(self, route: str) -> list[Exchange]:
         """Requests to a route that were no loads."""
-        return [exchange for exchange in self.exchanges if exchange.route == route and not _is_load(exchange)]
+        return [
+            exchange
+            for exchange in self.exchanges
+            if exchange.route == route and not _is_load(exchange)
+        ]
 
     def hold(self) -> asyncio.Event:
         """Let generations begin, and end once the event is set."""
@@ -130,7 +140,9 @@ class ScriptedOllama:
 
     async def start(self) -> None:
         """Listen, at the same port again after a stop."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=STREAM_LIMIT)
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, limit=STREAM_LIMIT
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -191,8 +203,15 @@ class ScriptedOllama:
             return answer(exchange) if callable(answer) else answer
         facts = {
             "/api/version": {"version": "0.32.15"},
-            "/api/tags": {"models": [{"name": name, **facts} for name, facts in self.models.items()]},
-            "/api/ps": {"models": [{"name": name, **self.models[name], "context_length": 4096} for name in self.resident]},
+            "/api/tags": {
+                "models": [{"name": name, **facts} for name, facts in self.models.items()]
+            },
+            "/api/ps": {
+                "models": [
+                    {"name": name, **self.models[name], "context_length": 4096}
+                    for name in self.resident
+                ]
+            },
         }
         if exchange.route in facts:
             return reply(200, facts[exchange.route])
@@ -202,7 +221,9 @@ class ScriptedOllama:
         if not _is_load(exchange):
             return words("Hello", " world")
         self.resident.add(model)
-        return self.load_script or reply(200, {"model": model, "response": "", "done": True, "done_reason": "load"})
+        return self.load_script or reply(
+            200, {"model": model, "response": "", "done": True, "done_reason": "load"}
+        )
 
 
 def _is_load(exchange: Exchange) -> bool:
@@ -211,7 +232,10 @@ def _is_load(exchange: Exchange) -> bool:
 
 async def _read(reader: asyncio.StreamReader) -> Exchange:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in head[1:] if text)}
+    headers = {
+        name.lower(): value
+        for name, _, value in (text.partition(": ") for text in head[1:] if text)
+    }
     if headers.get("transfer-encoding") == "chunked":
         while size := int(await reader.readline(), 16):
             await reader.readexactly(size + 2)

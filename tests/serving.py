@@ -30,7 +30,9 @@ class Server:
 
     async def health(self, name: str) -> str:
         """The status of a health name."""
-        answer = await health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+        answer = await health_pb2_grpc.HealthStub(self.channel).Check(
+            health_pb2.HealthCheckRequest(service=name), timeout=5
+        )
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
     async def until(self, name: str, status: str, timeout_s: float = 5.0) -> None:
@@ -48,7 +50,9 @@ async def serving(config: Config, **patience: float) -> AsyncIterator[Server]:
     port = await app.start()
     address = f"127.0.0.1:{port}"
     try:
-        async with grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel:
+        async with grpc.aio.insecure_channel(
+            address, options=[("grpc.enable_retries", 0)]
+        ) as channel:
             yield Server(app, address, channel)
     finally:
         await app.drain()
@@ -66,7 +70,13 @@ async def _nothing_is_left(before: set["asyncio.Task[Any]"]) -> None:
 def config_for(url: str, **changes: Any) -> Config:
     """What a test's server is told, with short waits."""
     config = Config(
-        ollama_base_url=url, listen="127.0.0.1:0", lame_duck_s=0.0, drain_grace_s=2.0, load_options=True, max_running=64, max_queued=256
+        ollama_base_url=url,
+        listen="127.0.0.1:0",
+        lame_duck_s=0.0,
+        drain_grace_s=2.0,
+        load_options=True,
+        max_running=64,
+        max_queued=256,
     )
     return replace(config, **changes)
 

@@ -61,7 +61,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """As pytest wants it."""
-    parser.addoption("--full", action="store_true", help="every row of docs/reliability.md at its full length, times held to their bounds")
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="every row of docs/reliability.md at its full length, times held to their bounds",
+    )
     parser.addoption("--minutes", type=float, help="how long the soak lasts")
 
 
@@ -101,6 +105,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if rows:
         terminalreporter.section(f"reliability, {'full' if rows[0].full else 'short'}")
     for row in rows:
-        terminalreporter.write_line(f"{row.number:4} {'pass' if row.passed else 'FAIL'}  {row.promise}  [{row.took_s:.0f} s]")
+        terminalreporter.write_line(
+            f"{row.number:4} {'pass' if row.passed else 'FAIL'}  {row.promise}  [{row.took_s:.0f} s]"
+        )
         for figure in row.figures:
             terminalreporter.write_line(f"            {figure}")

@@ -10,36 +10,61 @@ from eudai_server.config import UNSUPPORTED, VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE_LINES_MAX = 300
-FUNCTION_LINES_MAX = 40
+# A file of tests is a list, read a function at a time.
+TEST_FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 56
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
-IGNORED = {".git", ".venv", ".ci", "__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".import_linter_cache"}
+IGNORED = {
+    ".git",
+    ".venv",
+    ".ci",
+    "__pycache__",
+    ".pytest_cache",
+    ".hypothesis",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".import_linter_cache",
+}
 
 SOURCES = sorted(
     path
     for path in ROOT.rglob("*.py")
-    if not IGNORED & set(path.relative_to(ROOT).parts) and not path.name.endswith(("_pb2.py", "_pb2_grpc.py"))
+    if not IGNORED & set(path.relative_to(ROOT).parts)
+    and not path.name.endswith(("_pb2.py", "_pb2_grpc.py"))
 )
 SERVER = [path for path in SOURCES if "eudai_server" in path.parts]
-EVERY_SOURCE = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+EVERY_SOURCE = pytest.mark.parametrize(
+    "path", SOURCES, ids=lambda path: str(path.relative_to(ROOT))
+)
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function of a file."""
-    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
 
 
 @EVERY_SOURCE
 def test_a_file_is_short_and_says_what_it_is(path: Path) -> None:
     text = path.read_text()
 
-    assert len(text.splitlines()) <= FILE_LINES_MAX
+    limit = TEST_FILE_LINES_MAX if path.name.startswith("test_") else FILE_LINES_MAX
+
+    assert len(text.splitlines()) <= limit
     assert ast.get_docstring(ast.parse(text))
     assert path.stem not in VAGUE
 
 
 @EVERY_SOURCE
 def test_a_function_is_short(path: Path) -> None:
-    long = [function.name for function in functions(path) if (function.end_lineno or 0) - function.lineno >= FUNCTION_LINES_MAX]
+    long = [
+        function.name
+        for function in functions(path)
+        if (function.end_lineno or 0) - function.lineno >= FUNCTION_LINES_MAX
+    ]
 
     assert long == []
 
@@ -62,7 +87,11 @@ def test_architecture_names_the_folders_on_disk() -> None:
         depth = (len(line) - len(line.lstrip())) // 2
         parents = [*parents[:depth], line.split()[0].rstrip("/")]
         named.add("/".join(parents))
-    on_disk = {path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_dir() and not IGNORED & set(path.relative_to(ROOT).parts)}
+    on_disk = {
+        path.relative_to(ROOT)
+        for path in ROOT.rglob("*")
+        if path.is_dir() and not IGNORED & set(path.relative_to(ROOT).parts)
+    }
     inner = {str(path) for path in on_disk if not path.name.endswith(".egg-info")}
     # Packaging needs these on the way to the code.
     inner -= {
@@ -74,9 +103,10 @@ def test_architecture_names_the_folders_on_disk() -> None:
         "clients/python/src/eudai/v1",
     }
 
-    assert {name.replace("services/server/src/eudai_server", "services/server/src/eudai_server") for name in named} == inner | {
-        "proto/eudai/v1"
-    }
+    assert {
+        name.replace("services/server/src/eudai_server", "services/server/src/eudai_server")
+        for name in named
+    } == inner | {"proto/eudai/v1"}
 
 
 def test_each_decision_says_what_keeps_it() -> None:
@@ -95,7 +125,9 @@ def test_each_decision_says_what_keeps_it() -> None:
 def test_every_variable_is_documented() -> None:
     documented = (ROOT / "docs/configuration.md").read_text()
 
-    assert [variable for variable in (*VARIABLES, *UNSUPPORTED) if f"`{variable}`" not in documented] == []
+    assert [
+        variable for variable in (*VARIABLES, *UNSUPPORTED) if f"`{variable}`" not in documented
+    ] == []
 
 
 def test_locks_hold_hashes_and_no_addresses() -> None:

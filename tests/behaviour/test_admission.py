@@ -30,18 +30,31 @@ async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: Scri
     release = ollama.hold()
     calls = []
     for prompt in ("1", "2", "3"):
-        calls.append(asyncio.create_task(collect(narrow, prompt=prompt, events=pb.EventOptions(progress=True))))
+        calls.append(
+            asyncio.create_task(
+                collect(narrow, prompt=prompt, events=pb.EventOptions(progress=True))
+            )
+        )
         await asyncio.sleep(0.1)
     await until_sent(ollama, 1)
     at_once = len(ollama.sent_to("/api/generate"))
     release.set()
     answers = await asyncio.gather(*calls)
     places = [
-        [event.progress.requests_ahead for event in answer if event.progress.phase == pb.GENERATION_PHASE_QUEUED] for answer in answers
+        [
+            event.progress.requests_ahead
+            for event in answer
+            if event.progress.phase == pb.GENERATION_PHASE_QUEUED
+        ]
+        for answer in answers
     ]
 
     assert at_once == 1
-    assert [exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")] == ["1", "2", "3"]
+    assert [exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")] == [
+        "1",
+        "2",
+        "3",
+    ]
     assert places == [[], [1], [2, 1]]
     assert [text_of(answer) for answer in answers] == ["x"] * 3
     assert answers[2][-1].finished.timings.queue.ToMilliseconds() > 50
@@ -62,7 +75,9 @@ async def test_two_slots_run_two(ollama: ScriptedOllama) -> None:
     assert [text_of(answer) for answer in answers] == ["x"] * 8
 
 
-async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     release = ollama.hold()
     calls = [asyncio.create_task(collect(narrow, prompt="x")) for _ in range(3)]
     await until_sent(ollama, 1)
@@ -79,12 +94,17 @@ async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(narro
     assert text_of(await collect(narrow, prompt="x")) == "x"
 
 
-async def test_whoever_leaves_the_queue_is_gone_at_once(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_whoever_leaves_the_queue_is_gone_at_once(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
     await until_sent(ollama, 1)
     for _ in range(5):
-        leaving = [narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="leaves")) for _ in range(2)]
+        leaving = [
+            narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="leaves"))
+            for _ in range(2)
+        ]
         reading = [asyncio.ensure_future(call.read()) for call in leaving]
         await asyncio.sleep(0.05)
         for call in leaving:
@@ -96,15 +116,23 @@ async def test_whoever_leaves_the_queue_is_gone_at_once(narrow: Server, ollama: 
     release.set()
     await asyncio.gather(running, *staying)
 
-    assert sorted(exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")) == ["1", "2", "3"]
+    assert sorted(exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")) == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
-async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
     await until_sent(ollama, 1)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="2"), timeout=0.2).read()
+        await narrow.generation.Generate(
+            pb.GenerateRequest(model="gemma3:270m", prompt="2"), timeout=0.2
+        ).read()
     release.set()
     await running
 
@@ -112,7 +140,9 @@ async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(narrow: 
     assert len(ollama.sent_to("/api/generate")) == 1
 
 
-async def test_a_time_budget_spent_in_the_queue_ends_gracefully(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_a_time_budget_spent_in_the_queue_ends_gracefully(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
     await until_sent(ollama, 1)
@@ -126,7 +156,10 @@ async def test_a_time_budget_spent_in_the_queue_ends_gracefully(narrow: Server, 
 
 async def test_cancels_at_any_moment_leave_the_queue_as_it_was(narrow: Server) -> None:
     for milliseconds in range(80):
-        calls = [narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="x")) for _ in range(3)]
+        calls = [
+            narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="x"))
+            for _ in range(3)
+        ]
         await asyncio.sleep(milliseconds / 8000)
         for call in calls:
             call.cancel()

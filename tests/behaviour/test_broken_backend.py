@@ -6,30 +6,81 @@ import grpc
 import pytest
 from eudai.v1 import generation_service_pb2 as pb
 from refusal import Refusal
-from scripted_ollama import END, HEADERS_STREAM, RESET, Script, ScriptedOllama, chunk, done, line, reply, stream
+from scripted_ollama import (
+    END,
+    HEADERS_STREAM,
+    RESET,
+    Script,
+    ScriptedOllama,
+    chunk,
+    done,
+    line,
+    reply,
+    stream,
+)
 from serving import Server, collect, text_of
 
 HELLO = line(response="Hello", done=False)
 
 CASES: dict[str, tuple[Script, grpc.StatusCode, str]] = {
-    "ends politely without its last line": (stream(HELLO), grpc.StatusCode.UNAVAILABLE, "BACKEND_STREAM_INTERRUPTED"),
-    "is cut in a line": ([HEADERS_STREAM, chunk(HELLO + b'{"resp')], grpc.StatusCode.UNAVAILABLE, "BACKEND_STREAM_INTERRUPTED"),
-    "is reset": ([HEADERS_STREAM, chunk(HELLO), 0.1, RESET], grpc.StatusCode.UNAVAILABLE, "BACKEND_STREAM_INTERRUPTED"),
-    "has an error line": (stream(HELLO, line(error="SECRET")), grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
-    "has an error object": (stream(HELLO, line(error={"message": "SECRET"})), grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
-    "has garbage": (stream(HELLO, b"<html>SECRET</html>\n"), grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
-    "has invalid UTF-8": (stream(HELLO, b'{"response":"\xff","done":false}\n'), grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
-    "has wrong types": (stream(HELLO, b'{"response":7}\n'), grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
-    "is nested too deeply": (stream(HELLO, b"[" * 100_000 + b"\n"), grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
+    "ends politely without its last line": (
+        stream(HELLO),
+        grpc.StatusCode.UNAVAILABLE,
+        "BACKEND_STREAM_INTERRUPTED",
+    ),
+    "is cut in a line": (
+        [HEADERS_STREAM, chunk(HELLO + b'{"resp')],
+        grpc.StatusCode.UNAVAILABLE,
+        "BACKEND_STREAM_INTERRUPTED",
+    ),
+    "is reset": (
+        [HEADERS_STREAM, chunk(HELLO), 0.1, RESET],
+        grpc.StatusCode.UNAVAILABLE,
+        "BACKEND_STREAM_INTERRUPTED",
+    ),
+    "has an error line": (
+        stream(HELLO, line(error="SECRET")),
+        grpc.StatusCode.INTERNAL,
+        "BACKEND_FAILURE",
+    ),
+    "has an error object": (
+        stream(HELLO, line(error={"message": "SECRET"})),
+        grpc.StatusCode.INTERNAL,
+        "BACKEND_FAILURE",
+    ),
+    "has garbage": (
+        stream(HELLO, b"<html>SECRET</html>\n"),
+        grpc.StatusCode.INTERNAL,
+        "BACKEND_FAILURE",
+    ),
+    "has invalid UTF-8": (
+        stream(HELLO, b'{"response":"\xff","done":false}\n'),
+        grpc.StatusCode.INTERNAL,
+        "BACKEND_FAILURE",
+    ),
+    "has wrong types": (
+        stream(HELLO, b'{"response":7}\n'),
+        grpc.StatusCode.INTERNAL,
+        "BACKEND_FAILURE",
+    ),
+    "is nested too deeply": (
+        stream(HELLO, b"[" * 100_000 + b"\n"),
+        grpc.StatusCode.INTERNAL,
+        "BACKEND_FAILURE",
+    ),
     "is a load": (stream(HELLO, done("load")), grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_an_answer_that_is_not_whole_fails_the_call_after_what_came(server: Server, ollama: ScriptedOllama, case: str) -> None:
+async def test_an_answer_that_is_not_whole_fails_the_call_after_what_came(
+    server: Server, ollama: ScriptedOllama, case: str
+) -> None:
     script, code, reason = CASES[case]
     ollama.scripts["/api/generate"] = script
-    call = server.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="x"), timeout=10)
+    call = server.generation.Generate(
+        pb.GenerateRequest(model="gemma3:270m", prompt="x"), timeout=10
+    )
     events = [await call.read(), await call.read()]
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await call.read()
@@ -43,7 +94,9 @@ async def test_an_answer_that_is_not_whole_fails_the_call_after_what_came(server
     assert "SECRET" not in refused.message + refused.raw.decode("latin-1")
 
 
-async def test_a_line_without_end_is_refused_and_not_kept(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_line_without_end_is_refused_and_not_kept(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, *[chunk(b"x" * (1 << 20))] * 20, END]
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, prompt="x")
@@ -51,7 +104,9 @@ async def test_a_line_without_end_is_refused_and_not_kept(server: Server, ollama
     assert Refusal(failure.value).reason == "BACKEND_FAILURE"
 
 
-async def test_an_answer_that_is_no_stream_is_refused(server: Server, ollama: ScriptedOllama) -> None:
+async def test_an_answer_that_is_no_stream_is_refused(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = reply(200, "<html>a proxy's page</html>", "text/html")
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, prompt="x")
@@ -60,7 +115,9 @@ async def test_an_answer_that_is_no_stream_is_refused(server: Server, ollama: Sc
 
 
 async def test_a_redirect_is_not_followed(server: Server, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/generate"] = [b"HTTP/1.1 307 Moved\r\nLocation: /api/elsewhere\r\nContent-Length: 0\r\n\r\n"]
+    ollama.scripts["/api/generate"] = [
+        b"HTTP/1.1 307 Moved\r\nLocation: /api/elsewhere\r\nContent-Length: 0\r\n\r\n"
+    ]
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, prompt="x")
 
@@ -76,20 +133,28 @@ async def test_no_http_at_all_fails_the_call(server: Server, ollama: ScriptedOll
     assert Refusal(failure.value).code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_what_follows_the_last_line_is_passed_over(server: Server, ollama: ScriptedOllama) -> None:
+async def test_what_follows_the_last_line_is_passed_over(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = stream(HELLO, done() + b"garbage\n", b"more\n")
 
     assert text_of(await collect(server, prompt="x")) == "Hello"
 
 
 @pytest.mark.parametrize("strange", ["\u0085", "\u2028", "\u2029", "\v", "\f", "\x1c", "\x1e"])
-async def test_only_a_line_feed_ends_a_line(server: Server, ollama: ScriptedOllama, strange: str) -> None:
-    ollama.scripts["/api/generate"] = stream(b'{"response":"a%sb","done":false}\r\n\n' % _json(strange), done())
+async def test_only_a_line_feed_ends_a_line(
+    server: Server, ollama: ScriptedOllama, strange: str
+) -> None:
+    ollama.scripts["/api/generate"] = stream(
+        b'{"response":"a%sb","done":false}\r\n\n' % _json(strange), done()
+    )
 
     assert text_of(await collect(server, prompt="x")) == f"a{strange}b"
 
 
-async def test_a_cancellation_from_within_still_gives_a_status(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancellation_from_within_still_gives_a_status(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def cancelled(*_: object) -> bytes:
         raise asyncio.CancelledError
 
@@ -115,7 +180,9 @@ async def test_a_defect_tells_the_caller_a_number_and_nothing_else(
 
     assert refused.code is grpc.StatusCode.INTERNAL
     assert "SECRET" not in refused.message + refused.raw.decode("latin-1")
-    assert any(getattr(record, "fields", {}).get("incident") == incident for record in caplog.records)
+    assert any(
+        getattr(record, "fields", {}).get("incident") == incident for record in caplog.records
+    )
 
 
 def _json(text: str) -> bytes:

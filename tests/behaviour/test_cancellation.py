@@ -10,7 +10,10 @@ from scripted_ollama import END, HEADERS_STREAM, Exchange, ScriptedOllama, chunk
 from serving import Server, collect, config_for, serving, text_of
 
 REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
-ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (chunk(line(response="x", done=False)), 0.002)]]
+ENDLESS = [
+    HEADERS_STREAM,
+    *[step for _ in range(10_000) for step in (chunk(line(response="x", done=False)), 0.002)],
+]
 CLOSED_TIMEOUT_S = 2.0
 
 
@@ -42,7 +45,9 @@ async def test_a_deadline_closes_the_stream(server: Server, ollama: ScriptedOlla
     assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_cancelling_before_the_first_event_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
+async def test_cancelling_before_the_first_event_closes_the_stream(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = [60.0]
     call = server.generation.Generate(REQUEST)
     reading = asyncio.ensure_future(call.read())
@@ -54,7 +59,9 @@ async def test_cancelling_before_the_first_event_closes_the_stream(server: Serve
     await closed(ollama.sent_to("/api/generate")[0])
 
 
-async def test_a_reader_that_stops_reading_and_leaves_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_reader_that_stops_reading_and_leaves_closes_the_stream(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     flood = chunk(b"".join(line(response="x" * 1000, done=False) for _ in range(60)))
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, *[flood] * 1000]
     call = server.generation.Generate(REQUEST)
@@ -77,7 +84,9 @@ async def test_cancels_at_any_moment_leave_nothing(server: Server, ollama: Scrip
     assert text_of(await collect(server, prompt="still there?")) == "Hello world"
 
 
-async def test_a_caller_who_leaves_does_not_abort_the_load(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_caller_who_leaves_does_not_abort_the_load(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     loaded = asyncio.Event()
     ollama.load_script = [loaded, *reply(200, {"done": True, "done_reason": "load"})]
     leaving = server.generation.Generate(REQUEST)
@@ -133,7 +142,9 @@ async def test_a_time_budget_ends_gracefully(server: Server, ollama: ScriptedOll
     await closed(ollama.sent_to("/api/generate")[0])
 
 
-async def test_a_time_budget_spent_before_the_first_word_still_ends_gracefully(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_time_budget_spent_before_the_first_word_still_ends_gracefully(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = [60.0]
     events = await collect(server, prompt="hi", time_budget=Duration(nanos=200_000_000))
 
@@ -141,7 +152,13 @@ async def test_a_time_budget_spent_before_the_first_word_still_ends_gracefully(s
 
 
 async def test_a_silent_ollama_is_given_up(ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="x", done=False)), 60.0, chunk(done()), END]
+    ollama.scripts["/api/generate"] = [
+        HEADERS_STREAM,
+        chunk(line(response="x", done=False)),
+        60.0,
+        chunk(done()),
+        END,
+    ]
     async with serving(config_for(ollama.url, event_timeout_s=0.2)) as server:
         await server.until("", "SERVING")
         with pytest.raises(grpc.aio.AioRpcError) as failure:

@@ -15,7 +15,13 @@ REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
 
 
 async def test_what_runs_finishes(ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="a", done=False)), 0.5, chunk(done()), END]
+    ollama.scripts["/api/generate"] = [
+        HEADERS_STREAM,
+        chunk(line(response="a", done=False)),
+        0.5,
+        chunk(done()),
+        END,
+    ]
     async with serving(config_for(ollama.url)) as server:
         await server.until("", "SERVING")
         running = asyncio.create_task(collect(server, prompt="hi"))
@@ -41,7 +47,9 @@ async def test_readiness_goes_first_and_liveness_stays(ollama: ScriptedOllama) -
 async def test_an_open_watch_does_not_hold_the_exit(ollama: ScriptedOllama) -> None:
     async with serving(config_for(ollama.url, drain_grace_s=30.0)) as server:
         await server.until("", "SERVING")
-        watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(service=""))
+        watch = health_pb2_grpc.HealthStub(server.channel).Watch(
+            health_pb2.HealthCheckRequest(service="")
+        )
         await watch.read()
         begin_s = time.monotonic()
         await server.app.drain()

@@ -18,7 +18,10 @@ def vectors(exchange: Exchange) -> Script:
     inputs = exchange.body.get("input") or []
     if any(text.startswith("long") for text in inputs):
         return error(400, TOO_LONG)
-    return reply(200, {"embeddings": [[float(text), 1.0] for text in inputs], "prompt_eval_count": len(inputs)})
+    return reply(
+        200,
+        {"embeddings": [[float(text), 1.0] for text in inputs], "prompt_eval_count": len(inputs)},
+    )
 
 
 @pytest.fixture
@@ -58,7 +61,9 @@ async def test_a_batch_comes_back_in_order_and_in_parts(server: Server) -> None:
 @pytest.mark.usefixtures("embedder")
 async def test_the_input_that_does_not_fit_is_named_after_what_came_before(server: Server) -> None:
     inputs = [str(index) for index in range(20)] + ["long"] + ["1"] * 10
-    call = rpc.EmbeddingServiceStub(server.channel).Embed(pb.EmbedRequest(model=MODEL, inputs=inputs), timeout=60)
+    call = rpc.EmbeddingServiceStub(server.channel).Embed(
+        pb.EmbedRequest(model=MODEL, inputs=inputs), timeout=60
+    )
     first = await call.read()
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await call.read()
@@ -66,12 +71,17 @@ async def test_the_input_that_does_not_fit_is_named_after_what_came_before(serve
 
     assert isinstance(first, pb.EmbedResponse)
     assert len(first.embeddings) == 16
-    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED")
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "CONTEXT_LENGTH_EXCEEDED",
+    )
     assert refused.fields == ["inputs[20]"]
 
 
 async def test_what_is_asked_reaches_ollama(server: Server, embedder: ScriptedOllama) -> None:
-    await embed(server, inputs=["1"], dimensions=2, truncate=True, load=options_pb2.LoadOptions(threads=2))
+    await embed(
+        server, inputs=["1"], dimensions=2, truncate=True, load=options_pb2.LoadOptions(threads=2)
+    )
     load, body = (exchange.body for exchange in embedder.sent_to("/api/embed"))
 
     assert load["input"] == []
@@ -90,13 +100,17 @@ async def test_what_is_asked_reaches_ollama(server: Server, embedder: ScriptedOl
         ({"inputs": ["1"], "expected_digest": "x"}, ["expected_digest"]),
     ],
 )
-async def test_each_violation_names_its_field(server: Server, fields: dict[str, object], expected: list[str]) -> None:
+async def test_each_violation_names_its_field(
+    server: Server, fields: dict[str, object], expected: list[str]
+) -> None:
     assert (await refusal(server, **fields)).fields == expected
 
 
 @pytest.mark.usefixtures("embedder")
 async def test_vectors_of_another_model_are_refused(server: Server) -> None:
-    assert (await refusal(server, inputs=["1"], expected_digest="sha256:" + "0" * 64)).reason == "DIGEST_MISMATCH"
+    assert (
+        await refusal(server, inputs=["1"], expected_digest="sha256:" + "0" * 64)
+    ).reason == "DIGEST_MISMATCH"
 
 
 async def test_load_options_need_the_operator(embedder: ScriptedOllama) -> None:
@@ -109,13 +123,18 @@ async def test_load_options_need_the_operator(embedder: ScriptedOllama) -> None:
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (error(501, "This server does not support embeddings. Start it with `--embeddings`"), "CAPABILITY_UNSUPPORTED"),
+        (
+            error(501, "This server does not support embeddings. Start it with `--embeddings`"),
+            "CAPABILITY_UNSUPPORTED",
+        ),
         (error(404, 'model "x" not found, try pulling it first'), "MODEL_NOT_FOUND"),
         (reply(200, {"embeddings": [], "prompt_eval_count": 0}), "BACKEND_STREAM_INTERRUPTED"),
         (reply(200, "nonsense"), "BACKEND_FAILURE"),
     ],
 )
-async def test_failures_have_their_reasons(server: Server, embedder: ScriptedOllama, script: Script, reason: str) -> None:
+async def test_failures_have_their_reasons(
+    server: Server, embedder: ScriptedOllama, script: Script, reason: str
+) -> None:
     embedder.scripts["/api/embed"] = script
 
     assert (await refusal(server, inputs=["1"])).reason == reason
@@ -129,8 +148,12 @@ async def test_an_ollama_that_went_away_is_said(server: Server, embedder: Script
 
 
 async def test_real_sentences_lie_as_near_as_their_meanings(real_server: Server) -> None:
-    responses = await embed(real_server, inputs=["a cat sat", "the cat is sitting", "stock prices fell"])
-    cat, sitting, stocks = (embedding.values for response in responses for embedding in response.embeddings)
+    responses = await embed(
+        real_server, inputs=["a cat sat", "the cat is sitting", "stock prices fell"]
+    )
+    cat, sitting, stocks = (
+        embedding.values for response in responses for embedding in response.embeddings
+    )
     near, far = _cosine(cat, sitting), _cosine(cat, stocks)
     print(f"cosine {near:.2f} of two sentences of one meaning, {far:.2f} of two of none")  # noqa: T201 - the figure
 
@@ -145,7 +168,9 @@ async def test_a_real_input_that_is_too_long_is_named(real_server: Server) -> No
 
 
 async def test_a_real_model_that_only_generates_does_not_embed(real_server: Server) -> None:
-    assert (await refusal(real_server, model="gemma3:270m", inputs=["x"])).reason == "CAPABILITY_UNSUPPORTED"
+    assert (
+        await refusal(real_server, model="gemma3:270m", inputs=["x"])
+    ).reason == "CAPABILITY_UNSUPPORTED"
 
 
 def _cosine(one: Iterable[float], other: Iterable[float]) -> float:

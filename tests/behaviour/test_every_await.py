@@ -22,7 +22,9 @@ POINTS_MAX = 60
 
 
 @pytest.fixture
-async def cold(ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Server, list[Failpoint]]]:
+async def cold(
+    ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Server, list[Failpoint]]]:
     """A server whose next handler meets the failpoint that lies in the list."""
     armed: list[Failpoint] = []
     original = Calls._answer  # noqa: SLF001 - the wrapper's inside, so that the fault is within it
@@ -38,7 +40,9 @@ async def cold(ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch) -> Async
         return await original(call, faulty, request)
 
     monkeypatch.setattr(Calls, "_answer", staticmethod(answer))
-    ollama.scripts["/api/embed"] = reply(200, {"model": MODEL, "embeddings": [[1.0, 0.0]], "prompt_eval_count": 1})
+    ollama.scripts["/api/embed"] = reply(
+        200, {"model": MODEL, "embeddings": [[1.0, 0.0]], "prompt_eval_count": 1}
+    )
     ollama.scripts["/api/generate"] = words("a", "b", "c")
     async with serving(config_for(ollama.url, max_running=1, max_queued=2)) as server:
         await server.until("", "SERVING")
@@ -61,7 +65,9 @@ async def generate_with_heartbeats(server: Server) -> str:
 
 async def generate_once(server: Server) -> str:
     """The unary one."""
-    answer = await server.generation.GenerateOnce(pb.GenerateOnceRequest(request=pb.GenerateRequest(model=MODEL, prompt="hi")), timeout=5)
+    answer = await server.generation.GenerateOnce(
+        pb.GenerateOnceRequest(request=pb.GenerateRequest(model=MODEL, prompt="hi")), timeout=5
+    )
     return "".join(part.text for part in answer.generation.message.parts)
 
 
@@ -95,7 +101,11 @@ async def test_a_fault_at_any_wait_is_a_status(
             answered = await ask(server)
         except grpc.aio.AioRpcError as failure:
             refused = Refusal(failure)
-            assert refused.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE), (number, refused.code, refused.message)
+            assert refused.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE), (
+                number,
+                refused.code,
+                refused.message,
+            )
             assert SECRET not in f"{refused.message}{refused.raw!r}"
         else:
             assert answered == "abc", number

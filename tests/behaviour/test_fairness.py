@@ -48,7 +48,12 @@ async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> Non
     async with relaying(narrow.address, "127.0.0.2") as other:
         calls = []
         for count, (address, prompt) in enumerate(
-            [(narrow.address, "a1"), (narrow.address, "a2"), (narrow.address, "a3"), (other.address, "b1")]
+            [
+                (narrow.address, "a1"),
+                (narrow.address, "a2"),
+                (narrow.address, "a3"),
+                (other.address, "b1"),
+            ]
         ):
             calls.append(asyncio.create_task(prompt_by(address, prompt)))
             await until_queued(narrow, count)
@@ -58,7 +63,9 @@ async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> Non
     assert prompts(ollama) == ["a1", "a2", "b1", "a3"]
 
 
-async def test_a_flood_gives_way_to_whoever_has_less(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_a_flood_gives_way_to_whoever_has_less(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     release = ollama.hold()
     async with relaying(narrow.address, "127.0.0.2") as other:
         flood = []
@@ -78,7 +85,9 @@ async def test_a_flood_gives_way_to_whoever_has_less(narrow: Server, ollama: Scr
     assert int(refused.trailers["grpc-retry-pushback-ms"]) > 0
 
 
-async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, 1.0, chunk(done()), END]
     await collect(narrow, prompt="teaches how long one takes")
     running = asyncio.create_task(collect(narrow, prompt="1"))
@@ -86,30 +95,43 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(narro
     await until_queued(narrow, 1)
     begin_s = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="3"), timeout=0.9).read()
+        await narrow.generation.Generate(
+            pb.GenerateRequest(model="gemma3:270m", prompt="3"), timeout=0.9
+        ).read()
     refused, took_s = Refusal(failure.value), time.monotonic() - begin_s
     await asyncio.gather(running, waiting)
 
-    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DEADLINE_TOO_SHORT")
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "DEADLINE_TOO_SHORT",
+    )
     assert refused.trailers["grpc-retry-pushback-ms"] == "-1"
     assert took_s < 0.9
     assert "3" not in prompts(ollama)
 
 
-async def test_where_nobody_waits_no_deadline_is_too_short(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_where_nobody_waits_no_deadline_is_too_short(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, 0.5, X, chunk(done()), END]
     await collect(narrow, prompt="teaches how long the first output takes")
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="2"), timeout=0.2).read()
+        await narrow.generation.Generate(
+            pb.GenerateRequest(model="gemma3:270m", prompt="2"), timeout=0.2
+        ).read()
 
     assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert prompts(ollama)[-1] == "2"
 
 
-async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     evaluates, idle = 30.0, asyncio.Event()
     ollama.scripts["/api/generate"] = lambda exchange: (
-        [idle, HEADERS_STREAM, X, chunk(done()), END] if exchange.body["prompt"] == "." else [evaluates]
+        [idle, HEADERS_STREAM, X, chunk(done()), END]
+        if exchange.body["prompt"] == "."
+        else [evaluates]
     )
     for count in (1, 2):
         call = narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="long"))
@@ -164,7 +186,9 @@ def test_nobody_is_locked_out_of_a_full_queue(callers: list[str]) -> None:
     assert line.queued == min(len(callers), 8)
     if len(callers) > 8:
         wanted = sorted(callers.count(caller) for caller in set(callers))
-        assert max(shares) - min(shares) <= 1 or min(shares) == wanted[0] or min(wanted) <= min(shares)
+        assert (
+            max(shares) - min(shares) <= 1 or min(shares) == wanted[0] or min(wanted) <= min(shares)
+        )
 
 
 def test_a_mean_follows_its_samples() -> None:

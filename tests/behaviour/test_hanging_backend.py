@@ -14,10 +14,20 @@ from serving import Server, collect, config_for, serving, text_of
 STALLS = 3
 
 
-async def test_three_stalls_in_a_row_are_an_outage_that_ends_by_itself(ollama: ScriptedOllama) -> None:
+async def test_three_stalls_in_a_row_are_an_outage_that_ends_by_itself(
+    ollama: ScriptedOllama,
+) -> None:
     goes_on = asyncio.Event()
-    ollama.scripts["/api/generate"] = [goes_on, HEADERS_STREAM, chunk(line(response="x", done=False)), chunk(done()), END]
-    async with serving(config_for(ollama.url, event_timeout_s=0.3, first_event_timeout_s=0.3)) as server:
+    ollama.scripts["/api/generate"] = [
+        goes_on,
+        HEADERS_STREAM,
+        chunk(line(response="x", done=False)),
+        chunk(done()),
+        END,
+    ]
+    async with serving(
+        config_for(ollama.url, event_timeout_s=0.3, first_event_timeout_s=0.3)
+    ) as server:
         await server.until("", "SERVING")
         for count in range(STALLS):
             assert await server.health("") == "SERVING", count
@@ -33,7 +43,9 @@ async def test_three_stalls_in_a_row_are_an_outage_that_ends_by_itself(ollama: S
 
 async def test_a_question_that_is_lost_in_what_hangs_is_asked_anew(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [60.0]
-    async with serving(config_for(ollama.url, event_timeout_s=0.2, first_event_timeout_s=0.2)) as server:
+    async with serving(
+        config_for(ollama.url, event_timeout_s=0.2, first_event_timeout_s=0.2)
+    ) as server:
         await server.until("", "SERVING")
         for _ in range(STALLS):
             await refusal(server, prompt="hi")
@@ -42,11 +54,15 @@ async def test_a_question_that_is_lost_in_what_hangs_is_asked_anew(ollama: Scrip
         await server.until("", "SERVING", timeout_s=4)
 
 
-async def test_a_backend_that_never_settles_hangs_too(ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backend_that_never_settles_hangs_too(
+    ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backend, "SETTLE_TIMEOUT_S", 0.5)
     monkeypatch.setattr(backend, "CANARY_TIMEOUT_S", 0.2)
     ollama.scripts["/api/generate"] = [60.0]
-    async with serving(config_for(ollama.url, max_running=1, event_timeout_s=0.3, first_event_timeout_s=0.3)) as server:
+    async with serving(
+        config_for(ollama.url, max_running=1, event_timeout_s=0.3, first_event_timeout_s=0.3)
+    ) as server:
         await server.until("", "SERVING")
         for _ in range(STALLS - 1):
             assert (await refusal(server, prompt="hi")).reason == "BACKEND_STALLED"
@@ -55,7 +71,9 @@ async def test_a_backend_that_never_settles_hangs_too(ollama: ScriptedOllama, mo
 
 
 async def test_an_answer_in_between_makes_it_no_outage(ollama: ScriptedOllama) -> None:
-    async with serving(config_for(ollama.url, event_timeout_s=0.2, first_event_timeout_s=0.2)) as server:
+    async with serving(
+        config_for(ollama.url, event_timeout_s=0.2, first_event_timeout_s=0.2)
+    ) as server:
         await server.until("", "SERVING")
         for _ in range(2):
             for _ in range(STALLS - 1):
@@ -68,7 +86,13 @@ async def test_an_answer_in_between_makes_it_no_outage(ollama: ScriptedOllama) -
 
 def answer_at(tokens_per_s: float) -> Script:
     """A whole answer that says it came at that rate."""
-    fields: dict[str, Any] = {"response": "", "done": True, "done_reason": "stop", "eval_count": 32, "prompt_eval_count": 3}
+    fields: dict[str, Any] = {
+        "response": "",
+        "done": True,
+        "done_reason": "stop",
+        "eval_count": 32,
+        "prompt_eval_count": 3,
+    }
     last = line(**fields, eval_duration=int(32e9 / tokens_per_s))
     return [HEADERS_STREAM, chunk(line(response="x", done=False)), chunk(last), END]
 
@@ -94,7 +118,9 @@ async def test_a_model_that_is_not_on_the_gpu_is_not_serving(on_gpu: ScriptedOll
         await server.until("", "SERVING", timeout_s=2.5)
 
 
-async def test_a_model_that_grew_five_times_slower_lost_the_gpu_whatever_ollama_lists(on_gpu: ScriptedOllama) -> None:
+async def test_a_model_that_grew_five_times_slower_lost_the_gpu_whatever_ollama_lists(
+    on_gpu: ScriptedOllama,
+) -> None:
     async with serving(config_for(on_gpu.url, expect_gpu=True)) as server:
         await server.until("", "SERVING")
         for rate, times in ((100.0, 1), (10.0, 2), (90.0, 1), (10.0, 2)):
@@ -118,7 +144,9 @@ async def test_answers_that_share_the_gpu_say_nothing_of_it(on_gpu: ScriptedOlla
         assert await server.health("") == "SERVING"
 
 
-async def test_without_the_expectation_a_cpu_is_no_fault(server: Server, ollama: ScriptedOllama) -> None:
+async def test_without_the_expectation_a_cpu_is_no_fault(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.models["gemma3:270m"]["size_vram"] = 0
     await collect(server, prompt="hi")
     await asyncio.sleep(1.2)
@@ -127,7 +155,12 @@ async def test_without_the_expectation_a_cpu_is_no_fault(server: Server, ollama:
 
 
 async def test_a_client_that_reads_nothing_is_given_up(ollama: ScriptedOllama) -> None:
-    flood = [HEADERS_STREAM, *[chunk(line(response="x" * 60_000, done=False)) for _ in range(400)], chunk(done()), END]
+    flood = [
+        HEADERS_STREAM,
+        *[chunk(line(response="x" * 60_000, done=False)) for _ in range(400)],
+        chunk(done()),
+        END,
+    ]
     ollama.scripts["/api/generate"] = flood
     async with serving(config_for(ollama.url), write_timeout_s=0.5) as server:
         await server.until("", "SERVING")

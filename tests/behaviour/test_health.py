@@ -8,7 +8,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scripted_ollama import ScriptedOllama
 from serving import Server, config_for, serving
 
-READINESS = ["", "eudai.v1.GenerationService", "eudai.v1.EmbeddingService", "eudai.v1.ModelService", "model/gemma3:270m"]
+READINESS = [
+    "",
+    "eudai.v1.GenerationService",
+    "eudai.v1.EmbeddingService",
+    "eudai.v1.ModelService",
+    "model/gemma3:270m",
+]
 
 
 @pytest.mark.parametrize("name", READINESS)
@@ -79,7 +85,9 @@ async def test_an_unknown_name_is_not_found(server: Server) -> None:
 
 
 async def test_watch_tells_each_change_once(server: Server, ollama: ScriptedOllama) -> None:
-    watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(service=""))
+    watch = health_pb2_grpc.HealthStub(server.channel).Watch(
+        health_pb2.HealthCheckRequest(service="")
+    )
     first = await watch.read()
     await ollama.stop()
     second = await watch.read()
@@ -91,7 +99,9 @@ async def test_watch_tells_each_change_once(server: Server, ollama: ScriptedOlla
 
 
 async def test_watching_an_unknown_name_says_so_and_stays(server: Server) -> None:
-    watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(service="nonsense"))
+    watch = health_pb2_grpc.HealthStub(server.channel).Watch(
+        health_pb2.HealthCheckRequest(service="nonsense")
+    )
     first = await watch.read()
     watch.cancel()
 

@@ -13,9 +13,13 @@ from serving import Server, collect, config_for, serving, text_of
 LOADED = reply(200, {"done": True, "done_reason": "load"})
 
 
-async def test_a_load_that_fails_fails_every_caller_and_the_next_one_tries_again(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_load_that_fails_fails_every_caller_and_the_next_one_tries_again(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.load_script = [0.1, *error(500, "llama-server process has terminated")]
-    failures = await asyncio.gather(*(collect(server, prompt="x") for _ in range(3)), return_exceptions=True)
+    failures = await asyncio.gather(
+        *(collect(server, prompt="x") for _ in range(3)), return_exceptions=True
+    )
     loads = len(ollama.loads())
     ollama.load_script = None
     answer = await collect(server, prompt="x")
@@ -55,7 +59,9 @@ async def test_what_was_evicted_is_loaded_again(server: Server, ollama: Scripted
     assert len(ollama.loads()) == 2
 
 
-async def test_another_model_of_the_same_name_is_loaded_again(server: Server, ollama: ScriptedOllama) -> None:
+async def test_another_model_of_the_same_name_is_loaded_again(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     await collect(server, prompt="x")
     ollama.models["gemma3:270m"]["digest"] = "ff" * 32
     await asyncio.sleep(1.5)
@@ -65,14 +71,18 @@ async def test_another_model_of_the_same_name_is_loaded_again(server: Server, ol
     assert started.digest == "sha256:" + "ff" * 32
 
 
-async def test_a_model_that_is_not_kept_is_loaded_again(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_model_that_is_not_kept_is_loaded_again(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     await collect(server, prompt="x", load=options_pb2.LoadOptions(keep_alive=Duration()))
     await collect(server, prompt="x")
 
     assert [exchange.body.get("keep_alive") for exchange in ollama.loads()] == [0, None]
 
 
-async def test_a_load_that_cannot_be_looked_at_is_still_a_load(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_load_that_cannot_be_looked_at_is_still_a_load(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     def broken_after_the_load(_: object) -> list[object]:
         return [RESET] if ollama.loads() else list(reply(200, {"models": []}))
 
@@ -81,7 +91,9 @@ async def test_a_load_that_cannot_be_looked_at_is_still_a_load(server: Server, o
     assert text_of(await collect(server, prompt="x")) == "Hello world"
 
 
-async def test_a_refused_connection_flips_readiness_at_once(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_refused_connection_flips_readiness_at_once(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     await collect(server, prompt="x")
     await ollama.stop()
     refused = await refusal(server, prompt="x")

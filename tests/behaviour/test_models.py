@@ -6,10 +6,25 @@ from typing import Any
 
 import grpc
 import pytest
-from eudai.v1 import content_pb2, model_service_pb2 as pb, model_service_pb2_grpc as rpc, options_pb2
+from eudai.v1 import (
+    content_pb2,
+    model_service_pb2 as pb,
+    model_service_pb2_grpc as rpc,
+    options_pb2,
+)
 from google.protobuf.duration_pb2 import Duration
 from refusal import Refusal
-from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, chunk, line, reply, stream
+from scripted_ollama import (
+    END,
+    HEADERS_STREAM,
+    Exchange,
+    Script,
+    ScriptedOllama,
+    chunk,
+    line,
+    reply,
+    stream,
+)
 from serving import Server, config_for, serving
 
 DIGEST = "sha256:" + "ab" * 32
@@ -28,8 +43,15 @@ LAYERS = [
 @pytest.fixture
 async def admin(ollama: ScriptedOllama) -> AsyncIterator[Any]:
     """A stub of the service, with administration on, before the scripted Ollama."""
-    ollama.scripts["/api/show"] = reply(200, {"capabilities": ["completion"], "model_info": {}, "details": {"family": "gemma3"}})
-    config = config_for(ollama.url, admin=True, registries=("registry.ollama.ai", "http://localhost:5005"), event_timeout_s=5.0)
+    ollama.scripts["/api/show"] = reply(
+        200, {"capabilities": ["completion"], "model_info": {}, "details": {"family": "gemma3"}}
+    )
+    config = config_for(
+        ollama.url,
+        admin=True,
+        registries=("registry.ollama.ai", "http://localhost:5005"),
+        event_timeout_s=5.0,
+    )
     async with serving(config) as server:
         await server.until("", "SERVING")
         yield rpc.ModelServiceStub(server.channel)
@@ -65,7 +87,9 @@ async def test_a_list_has_pages_in_order_of_name(admin: Any, ollama: ScriptedOll
 async def test_a_list_can_be_filtered(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.resident.add("gemma3:270m")
     loaded = (await admin.ListModels(pb.ListModelsRequest(loaded_only=True))).models
-    embedding = (await admin.ListModels(pb.ListModelsRequest(capabilities=[pb.CAPABILITY_EMBEDDING]))).models
+    embedding = (
+        await admin.ListModels(pb.ListModelsRequest(capabilities=[pb.CAPABILITY_EMBEDDING]))
+    ).models
 
     assert [model.name for model in loaded] == ["gemma3:270m"]
     assert loaded[0].loaded.context_length == 4096
@@ -79,32 +103,65 @@ async def test_descriptions_are_asked_for_once_a_digest(admin: Any, ollama: Scri
     assert len(ollama.sent_to("/api/show")) == len(ollama.models)
 
 
-async def test_a_pull_streams_its_progress_over_all_layers(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/pull"] = [HEADERS_STREAM, *[step for layer in LAYERS for step in (chunk(layer), 0.05)], END]
+async def test_a_pull_streams_its_progress_over_all_layers(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
+    ollama.scripts["/api/pull"] = [
+        HEADERS_STREAM,
+        *[step for layer in LAYERS for step in (chunk(layer), 0.05)],
+        END,
+    ]
     events = [event async for event in admin.PullModel(pb.PullModelRequest(model="gemma3:270m"))]
     progress = [event.progress for event in events if event.HasField("progress")]
 
-    assert [step.phase for step in progress][:2] == [pb.TRANSFER_PHASE_RESOLVING, pb.TRANSFER_PHASE_TRANSFERRING]
-    assert [(step.completed_bytes, step.total_bytes) for step in progress][1:4] == [(40, 100), (40, 150), (100, 150)]
+    assert [step.phase for step in progress][:2] == [
+        pb.TRANSFER_PHASE_RESOLVING,
+        pb.TRANSFER_PHASE_TRANSFERRING,
+    ]
+    assert [(step.completed_bytes, step.total_bytes) for step in progress][1:4] == [
+        (40, 100),
+        (40, 150),
+        (100, 150),
+    ]
     assert events[-1].completed.name == "gemma3:270m"
     assert ollama.sent_to("/api/pull")[0].body["insecure"] is False
 
 
 async def test_calls_for_one_model_share_one_download(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/pull"] = [HEADERS_STREAM, *[step for layer in LAYERS for step in (chunk(layer), 0.05)], END]
+    ollama.scripts["/api/pull"] = [
+        HEADERS_STREAM,
+        *[step for layer in LAYERS for step in (chunk(layer), 0.05)],
+        END,
+    ]
 
     async def pull(model: str) -> str:
         events = [event async for event in admin.PullModel(pb.PullModelRequest(model=model))]
         return str(events[-1].completed.name)
 
-    assert set(await asyncio.gather(*(pull(model) for model in ("gemma3:270m", "library/gemma3:270m", "GEMMA3:270m")))) == {"gemma3:270m"}
+    assert set(
+        await asyncio.gather(
+            *(pull(model) for model in ("gemma3:270m", "library/gemma3:270m", "GEMMA3:270m"))
+        )
+    ) == {"gemma3:270m"}
     assert len(ollama.sent_to("/api/pull")) == 1
 
 
 @pytest.mark.parametrize("detach", [False, True])
-async def test_a_download_ends_with_its_last_caller_unless_detached(admin: Any, ollama: ScriptedOllama, detach: bool) -> None:  # noqa: FBT001 - a parameter
-    ollama.scripts["/api/pull"] = [HEADERS_STREAM, chunk(LAYERS[0]), 0.7, *map(chunk, LAYERS[1:]), END]
-    first, second = (admin.PullModel(pb.PullModelRequest(model="gemma3:270m", detach=detach)) for _ in range(2))
+async def test_a_download_ends_with_its_last_caller_unless_detached(
+    admin: Any,
+    ollama: ScriptedOllama,
+    detach: bool,  # noqa: FBT001 - a parameter of pytest's
+) -> None:
+    ollama.scripts["/api/pull"] = [
+        HEADERS_STREAM,
+        chunk(LAYERS[0]),
+        0.7,
+        *map(chunk, LAYERS[1:]),
+        END,
+    ]
+    first, second = (
+        admin.PullModel(pb.PullModelRequest(model="gemma3:270m", detach=detach)) for _ in range(2)
+    )
     await first.read()
     await second.read()
     first.cancel()
@@ -121,7 +178,10 @@ async def test_a_download_ends_with_its_last_caller_unless_detached(admin: Any, 
 
 PULL_ERRORS = [
     ("pull model manifest: file does not exist", "MODEL_NOT_FOUND"),
-    ('pull model manifest: Get "https://x/v2/": dial tcp: lookup x: no such host', "REGISTRY_FAILURE"),
+    (
+        'pull model manifest: Get "https://x/v2/": dial tcp: lookup x: no such host',
+        "REGISTRY_FAILURE",
+    ),
     ("max retries exceeded: EOF", "REGISTRY_FAILURE"),
     ("unauthorized: access denied", "REGISTRY_DENIED"),
     ("something new SECRET", "BACKEND_FAILURE"),
@@ -129,7 +189,9 @@ PULL_ERRORS = [
 
 
 @pytest.mark.parametrize(("message", "reason"), PULL_ERRORS)
-async def test_a_pull_that_fails_inside_a_200_fails(admin: Any, ollama: ScriptedOllama, message: str, reason: str) -> None:
+async def test_a_pull_that_fails_inside_a_200_fails(
+    admin: Any, ollama: ScriptedOllama, message: str, reason: str
+) -> None:
     ollama.scripts["/api/pull"] = stream(LAYERS[0], line(error=message))
     failure = await refused(admin.PullModel(pb.PullModelRequest(model="gemma3:270m")))
 
@@ -140,25 +202,37 @@ async def test_a_pull_that_fails_inside_a_200_fails(admin: Any, ollama: Scripted
 async def test_a_pull_that_breaks_off_is_not_complete(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/pull"] = stream(*LAYERS[:3])
 
-    assert (await refused(admin.PullModel(pb.PullModelRequest(model="gemma3:270m")))).reason == "BACKEND_STREAM_INTERRUPTED"
+    assert (
+        await refused(admin.PullModel(pb.PullModelRequest(model="gemma3:270m")))
+    ).reason == "BACKEND_STREAM_INTERRUPTED"
 
 
-async def test_only_registries_that_the_operator_wrote_down_are_used(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_only_registries_that_the_operator_wrote_down_are_used(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/pull"] = stream(*LAYERS)
     ollama.models["localhost:5005/a/b:latest"] = {"digest": "0" * 64}
     [_ async for _ in admin.PullModel(pb.PullModelRequest(model="localhost:5005/a/b"))]
 
-    assert (await refused(admin.PullModel(pb.PullModelRequest(model="evil.example/a/b")))).reason == "MODEL_FORBIDDEN"
-    assert (await refused(admin.PushModel(pb.PushModelRequest(model="evil.example/a/b")))).reason == "MODEL_FORBIDDEN"
+    assert (
+        await refused(admin.PullModel(pb.PullModelRequest(model="evil.example/a/b")))
+    ).reason == "MODEL_FORBIDDEN"
+    assert (
+        await refused(admin.PushModel(pb.PushModelRequest(model="evil.example/a/b")))
+    ).reason == "MODEL_FORBIDDEN"
     assert [exchange.body["insecure"] for exchange in ollama.sent_to("/api/pull")] == [True]
 
 
 async def test_a_push_streams_its_progress(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/push"] = stream(line(status="retrieving manifest"), line(status="pushing manifest"), line(status="success"))
+    ollama.scripts["/api/push"] = stream(
+        line(status="retrieving manifest"), line(status="pushing manifest"), line(status="success")
+    )
     events = [event async for event in admin.PushModel(pb.PushModelRequest(model="gemma3:270m"))]
 
     assert events[-1].completed.digest == "sha256:" + "14" * 32
-    assert (await refused(admin.PushModel(pb.PushModelRequest(model="nope")))).reason == "MODEL_NOT_FOUND"
+    assert (
+        await refused(admin.PushModel(pb.PushModelRequest(model="nope")))
+    ).reason == "MODEL_NOT_FOUND"
 
 
 async def test_a_creation_says_everything_that_is_set(admin: Any, ollama: ScriptedOllama) -> None:
@@ -172,7 +246,9 @@ async def test_a_creation_says_everything_that_is_set(admin: Any, ollama: Script
         sampling=options_pb2.SamplingOptions(temperature=0.5),
         stop=options_pb2.StopOptions(max_output_tokens=9, sequences=["END"]),
         load=options_pb2.LoadOptions(context_length=2048),
-        messages=[content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text="hi")])],
+        messages=[
+            content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text="hi")])
+        ],
     )
     events = [event async for event in admin.CreateModel(request)]
 
@@ -190,11 +266,18 @@ async def test_a_creation_says_everything_that_is_set(admin: Any, ollama: Script
 
 async def test_a_creation_fetches_nothing_in_silence(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts[f"/api/blobs/{DIGEST}"] = reply(404, "")
-    from_model = await refused(admin.CreateModel(pb.CreateModelRequest(model="mine", base_model="nope")))
-    from_file = await refused(admin.CreateModel(pb.CreateModelRequest(model="mine", files={"a.gguf": DIGEST})))
+    from_model = await refused(
+        admin.CreateModel(pb.CreateModelRequest(model="mine", base_model="nope"))
+    )
+    from_file = await refused(
+        admin.CreateModel(pb.CreateModelRequest(model="mine", files={"a.gguf": DIGEST}))
+    )
 
     assert from_model.reason == "MODEL_NOT_FOUND"
-    assert (from_file.reason, from_file.details["ErrorInfo"].metadata["digest"]) == ("BLOB_NOT_FOUND", DIGEST)
+    assert (from_file.reason, from_file.details["ErrorInfo"].metadata["digest"]) == (
+        "BLOB_NOT_FOUND",
+        DIGEST,
+    )
     assert not ollama.sent_to("/api/create")
 
 
@@ -208,7 +291,9 @@ BAD: dict[str, tuple[str, Any, list[str]]] = {
     "a made-up page": ("ListModels", pb.ListModelsRequest(page_token="!"), ["page_token"]),  # noqa: S106 - no password
     "a load for ever and a day": (
         "LoadModel",
-        pb.LoadModelRequest(model="m", load=options_pb2.LoadOptions(keep_alive=Duration(seconds=10**11))),
+        pb.LoadModelRequest(
+            model="m", load=options_pb2.LoadOptions(keep_alive=Duration(seconds=10**11))
+        ),
         ["load.keep_alive"],
     ),
     "a creation of nothing": ("CreateModel", pb.CreateModelRequest(), ["model", "base_model"]),
@@ -219,7 +304,9 @@ BAD: dict[str, tuple[str, Any, list[str]]] = {
     ),
     "a creation that keeps alive": (
         "CreateModel",
-        pb.CreateModelRequest(model="m", base_model="n", load=options_pb2.LoadOptions(keep_alive=Duration(seconds=1))),
+        pb.CreateModelRequest(
+            model="m", base_model="n", load=options_pb2.LoadOptions(keep_alive=Duration(seconds=1))
+        ),
         ["load.keep_alive"],
     ),
 }
@@ -245,7 +332,11 @@ def pieces(digest: str, *datas: bytes) -> Any:
 
 @pytest.mark.parametrize(
     ("digest", "script", "fields"),
-    [(DIGEST, reply(201, ""), ["digest"]), ("sha256:nonsense", reply(201, ""), ["digest"]), ("", reply(201, ""), ["digest"])],
+    [
+        (DIGEST, reply(201, ""), ["digest"]),
+        ("sha256:nonsense", reply(201, ""), ["digest"]),
+        ("", reply(201, ""), ["digest"]),
+    ],
 )
 async def test_bytes_of_another_digest_are_refused(
     admin: Any, ollama: ScriptedOllama, digest: str, script: Script, fields: list[str]
@@ -281,5 +372,7 @@ async def test_administration_is_the_operators(server: Server, ollama: ScriptedO
     ]
     refusals = [await refused(call) for call in calls]
 
-    assert {(failure.code, failure.reason) for failure in refusals} == {(grpc.StatusCode.PERMISSION_DENIED, "ADMIN_DISABLED")}
+    assert {(failure.code, failure.reason) for failure in refusals} == {
+        (grpc.StatusCode.PERMISSION_DENIED, "ADMIN_DISABLED")
+    }
     assert len((await stub.ListModels(pb.ListModelsRequest())).models) == 2

@@ -16,7 +16,9 @@ USER = content_pb2.ROLE_USER
 DETAILS_BYTES_MAX = 4096
 
 
-def turn(role: "content_pb2.Role.ValueType", *parts: content_pb2.Part, **fields: Any) -> pb.Conversation:
+def turn(
+    role: "content_pb2.Role.ValueType", *parts: content_pb2.Part, **fields: Any
+) -> pb.Conversation:
     """A conversation of one message."""
     return pb.Conversation(messages=[content_pb2.Message(role=role, parts=parts, **fields)])
 
@@ -30,7 +32,10 @@ REQUEST_CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an empty raw prompt": ({"raw_prompt": ""}, ["raw_prompt"]),
     "an empty infill": ({"infill": pb.Infill()}, ["infill.prefix", "infill.suffix"]),
     "an empty conversation": ({"conversation": pb.Conversation()}, ["conversation.messages"]),
-    "a message without role": ({"conversation": turn(content_pb2.ROLE_UNSPECIFIED)}, ["conversation.messages[0].role"]),
+    "a message without role": (
+        {"conversation": turn(content_pb2.ROLE_UNSPECIFIED)},
+        ["conversation.messages[0].role"],
+    ),
     "a message without text": ({"conversation": turn(USER)}, ["conversation.messages[0].parts"]),
     "a part without kind": (
         {"conversation": turn(USER, content_pb2.Part(text="x"), content_pb2.Part())},
@@ -45,35 +50,79 @@ REQUEST_CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["conversation.messages[0].role"],
     ),
     "a system for a raw prompt": ({"raw_prompt": "x", "system": "y"}, ["system"]),
-    "tools with a prompt and a bad name": ({"prompt": "x", "tools": [content_pb2.Tool(name="a b")]}, ["tools", "tools[0].name"]),
+    "tools with a prompt and a bad name": (
+        {"prompt": "x", "tools": [content_pb2.Tool(name="a b")]},
+        ["tools", "tools[0].name"],
+    ),
     "too many tools": (
-        {"conversation": turn(USER, content_pb2.Part(text="x")), "tools": [content_pb2.Tool(name="f")] * 129},
+        {
+            "conversation": turn(USER, content_pb2.Part(text="x")),
+            "tools": [content_pb2.Tool(name="f")] * 129,
+        },
         ["tools"],
     ),
-    "a hot temperature": ({"prompt": "x", "sampling": options_pb2.SamplingOptions(temperature=5.1)}, ["sampling.temperature"]),
-    "no number": ({"prompt": "x", "sampling": options_pb2.SamplingOptions(top_p=float("nan"))}, ["sampling.top_p"]),
+    "a hot temperature": (
+        {"prompt": "x", "sampling": options_pb2.SamplingOptions(temperature=5.1)},
+        ["sampling.temperature"],
+    ),
+    "no number": (
+        {"prompt": "x", "sampling": options_pb2.SamplingOptions(top_p=float("nan"))},
+        ["sampling.top_p"],
+    ),
     "several ranges at once": (
-        {"prompt": "x", "sampling": options_pb2.SamplingOptions(top_k=-1, repeat_penalty=0, presence_penalty=-3)},
+        {
+            "prompt": "x",
+            "sampling": options_pb2.SamplingOptions(
+                top_k=-1, repeat_penalty=0, presence_penalty=-3
+            ),
+        },
         ["sampling.top_k", "sampling.repeat_penalty", "sampling.presence_penalty"],
     ),
-    "no tokens": ({"prompt": "x", "stop": options_pb2.StopOptions(max_output_tokens=0)}, ["stop.max_output_tokens"]),
-    "17 stop sequences": ({"prompt": "x", "stop": options_pb2.StopOptions(sequences=["x"] * 17)}, ["stop.sequences"]),
-    "an empty stop sequence": ({"prompt": "x", "stop": options_pb2.StopOptions(sequences=[""])}, ["stop.sequences"]),
+    "no tokens": (
+        {"prompt": "x", "stop": options_pb2.StopOptions(max_output_tokens=0)},
+        ["stop.max_output_tokens"],
+    ),
+    "17 stop sequences": (
+        {"prompt": "x", "stop": options_pb2.StopOptions(sequences=["x"] * 17)},
+        ["stop.sequences"],
+    ),
+    "an empty stop sequence": (
+        {"prompt": "x", "stop": options_pb2.StopOptions(sequences=[""])},
+        ["stop.sequences"],
+    ),
     "a format without shape": ({"prompt": "x", "format": pb.OutputFormat()}, ["format"]),
-    "a schema that is no JSON": ({"prompt": "x", "format": pb.OutputFormat(json_schema="{")}, ["format.json_schema"]),
-    "a schema that is no object": ({"prompt": "x", "format": pb.OutputFormat(json_schema="[1]")}, ["format.json_schema"]),
-    "21 alternatives": ({"prompt": "x", "logprobs": pb.LogprobOptions(alternatives=21)}, ["logprobs.alternatives"]),
+    "a schema that is no JSON": (
+        {"prompt": "x", "format": pb.OutputFormat(json_schema="{")},
+        ["format.json_schema"],
+    ),
+    "a schema that is no object": (
+        {"prompt": "x", "format": pb.OutputFormat(json_schema="[1]")},
+        ["format.json_schema"],
+    ),
+    "21 alternatives": (
+        {"prompt": "x", "logprobs": pb.LogprobOptions(alternatives=21)},
+        ["logprobs.alternatives"],
+    ),
     "dropping messages of a prompt": (
         {"prompt": "x", "context_overflow": pb.CONTEXT_OVERFLOW_DROP_OLDEST},
         ["context_overflow"],
     ),
     "a keep-alive no timer can hold": (
-        {"prompt": "x", "load": options_pb2.LoadOptions(keep_alive=Duration(seconds=315_576_000_000))},
+        {
+            "prompt": "x",
+            "load": options_pb2.LoadOptions(keep_alive=Duration(seconds=315_576_000_000)),
+        },
         ["load.keep_alive"],
     ),
-    "a context of three": ({"prompt": "x", "load": options_pb2.LoadOptions(context_length=3)}, ["load.context_length"]),
+    "a context of three": (
+        {"prompt": "x", "load": options_pb2.LoadOptions(context_length=3)},
+        ["load.context_length"],
+    ),
     "a digest that is none": ({"prompt": "x", "expected_digest": "sha256:12"}, ["expected_digest"]),
-    "a long flush interval": ({"prompt": "x", "events": pb.EventOptions(flush_interval=Duration(seconds=11))}, ["events.flush_interval"]),
+    "a long flush interval": (
+        {"prompt": "x", "events": pb.EventOptions(flush_interval=Duration(seconds=11))},
+        ["events.flush_interval"],
+    ),
     "a budget of nothing": ({"prompt": "x", "time_budget": Duration()}, ["time_budget"]),
     "17 labels": ({"prompt": "x", "labels": {str(index): "" for index in range(17)}}, ["labels"]),
     "a long label": ({"prompt": "x", "labels": {"a": "b" * 257}}, ["labels"]),
@@ -92,7 +141,10 @@ async def test_each_violation_names_its_field(server: Server, case: str) -> None
 
 async def test_all_violations_come_at_once(server: Server) -> None:
     refused = await refusal(
-        server, model="", sampling=options_pb2.SamplingOptions(temperature=-1), stop=options_pb2.StopOptions(max_output_tokens=-1)
+        server,
+        model="",
+        sampling=options_pb2.SamplingOptions(temperature=-1),
+        stop=options_pb2.StopOptions(max_output_tokens=-1),
     )
 
     assert refused.fields == ["model", "input", "sampling.temperature", "stop.max_output_tokens"]
@@ -143,10 +195,15 @@ async def test_too_long_a_prompt_says_by_how_much(server: Server, ollama: Script
 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.reason == "CONTEXT_LENGTH_EXCEEDED"
-    assert dict(refused.details["ErrorInfo"].metadata) == {"input_tokens": "6002", "context_length": "4096"}
+    assert dict(refused.details["ErrorInfo"].metadata) == {
+        "input_tokens": "6002",
+        "context_length": "4096",
+    }
 
 
-async def test_another_digest_is_refused_before_anything_is_loaded(server: Server, ollama: ScriptedOllama) -> None:
+async def test_another_digest_is_refused_before_anything_is_loaded(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     refused = await refusal(server, prompt="x", expected_digest="sha256:" + "0" * 64)
 
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
@@ -156,13 +213,17 @@ async def test_another_digest_is_refused_before_anything_is_loaded(server: Serve
 
 async def test_load_options_need_the_operator(ollama: ScriptedOllama) -> None:
     async with serving(config_for(ollama.url, load_options=False)) as server:
-        refused = await refusal(server, prompt="x", load=options_pb2.LoadOptions(context_length=8192))
+        refused = await refusal(
+            server, prompt="x", load=options_pb2.LoadOptions(context_length=8192)
+        )
 
     assert refused.code is grpc.StatusCode.PERMISSION_DENIED
     assert refused.reason == "LOAD_OPTIONS_FORBIDDEN"
 
 
-async def test_ollama_down_is_said_at_once_and_may_be_repeated(server: Server, ollama: ScriptedOllama) -> None:
+async def test_ollama_down_is_said_at_once_and_may_be_repeated(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     await ollama.stop()
     await server.until("", "NOT_SERVING")
     begin_s = asyncio.get_running_loop().time()
@@ -183,7 +244,12 @@ async def test_a_message_over_the_limit_is_refused(server: Server) -> None:
 
 # Status and words of Ollama; code and reason of ours.
 OLLAMA_CASES = [
-    (400, '"all-minilm" does not support generate', grpc.StatusCode.FAILED_PRECONDITION, "CAPABILITY_UNSUPPORTED"),
+    (
+        400,
+        '"all-minilm" does not support generate',
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "CAPABILITY_UNSUPPORTED",
+    ),
     (
         400,
         "library/gemma3:270m does not support insert",
@@ -191,17 +257,44 @@ OLLAMA_CASES = [
         "CAPABILITY_UNSUPPORTED",
     ),
     (400, "json: cannot unmarshal SECRET", grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
-    (403, "ollama cloud is disabled: remote model is unavailable", grpc.StatusCode.FAILED_PRECONDITION, "CLOUD_DISABLED"),
-    (404, 'model "x" not found, try pulling it first', grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"),
-    (500, "model requires more system memory (9.9 GiB) than is available", grpc.StatusCode.RESOURCE_EXHAUSTED, "INSUFFICIENT_MEMORY"),
-    (500, "llama-server process has terminated: SECRET", grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
+    (
+        403,
+        "ollama cloud is disabled: remote model is unavailable",
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "CLOUD_DISABLED",
+    ),
+    (
+        404,
+        'model "x" not found, try pulling it first',
+        grpc.StatusCode.NOT_FOUND,
+        "MODEL_NOT_FOUND",
+    ),
+    (
+        500,
+        "model requires more system memory (9.9 GiB) than is available",
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "INSUFFICIENT_MEMORY",
+    ),
+    (
+        500,
+        "llama-server process has terminated: SECRET",
+        grpc.StatusCode.INTERNAL,
+        "BACKEND_FAILURE",
+    ),
     (500, "SECRET /root/.ollama", grpc.StatusCode.INTERNAL, "BACKEND_FAILURE"),
-    (503, "server busy, please try again.  maximum pending requests exceeded", grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
+    (
+        503,
+        "server busy, please try again.  maximum pending requests exceeded",
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "QUEUE_FULL",
+    ),
 ]
 
 
 @pytest.mark.parametrize("case", OLLAMA_CASES, ids=lambda case: str(case[1])[:40])
-async def test_failures_of_ollama_have_a_row(server: Server, ollama: ScriptedOllama, case: tuple[int, str, grpc.StatusCode, str]) -> None:
+async def test_failures_of_ollama_have_a_row(
+    server: Server, ollama: ScriptedOllama, case: tuple[int, str, grpc.StatusCode, str]
+) -> None:
     status, message, code, reason = case
     ollama.scripts["/api/generate"] = error(status, message)
     refused = await refusal(server, prompt="x")
@@ -210,7 +303,9 @@ async def test_failures_of_ollama_have_a_row(server: Server, ollama: ScriptedOll
     assert "SECRET" not in refused.message + refused.raw.decode("latin-1")
 
 
-async def test_a_route_that_is_not_there_is_no_missing_model(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_route_that_is_not_there_is_no_missing_model(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/chat"] = reply(404, "404 page not found", "text/plain")
     refused = await refusal(server, conversation=turn(USER, content_pb2.Part(text="x")))
 

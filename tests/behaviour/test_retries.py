@@ -17,14 +17,25 @@ def test_the_config_names_what_exists_and_may_be_repeated() -> None:
     names = [name for method in config["methodConfig"] for name in method["name"]]
 
     assert {"service": "eudai.v1.GenerationService"} in names
-    assert {name.get("method") for name in names if name["service"] == "eudai.v1.ModelService"} == {"ListModels", "GetModel"}
+    assert {name.get("method") for name in names if name["service"] == "eudai.v1.ModelService"} == {
+        "ListModels",
+        "GetModel",
+    }
 
 
-async def test_a_refusal_is_repeated_when_the_server_says(server: Server, ollama: ScriptedOllama) -> None:
-    answers = [error(503, "server busy, please try again.  maximum pending requests exceeded"), words("Hello")]
+async def test_a_refusal_is_repeated_when_the_server_says(
+    server: Server, ollama: ScriptedOllama
+) -> None:
+    answers = [
+        error(503, "server busy, please try again.  maximum pending requests exceeded"),
+        words("Hello"),
+    ]
     ollama.scripts["/api/generate"] = lambda _: answers.pop(0)
     async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
-        events = [event async for event in rpc.GenerationServiceStub(channel).Generate(REQUEST, timeout=10)]
+        events = [
+            event
+            async for event in rpc.GenerationServiceStub(channel).Generate(REQUEST, timeout=10)
+        ]
 
     assert events[-1].HasField("finished")
     assert len(ollama.sent_to("/api/generate")) == 2

@@ -10,7 +10,9 @@ from serving import Server, collect
 
 async def info(server: Server) -> pb.GetServerInfoResponse:
     """What the server says of itself."""
-    answer: pb.GetServerInfoResponse = await rpc.ServerServiceStub(server.channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=5)
+    answer: pb.GetServerInfoResponse = await rpc.ServerServiceStub(server.channel).GetServerInfo(
+        pb.GetServerInfoRequest(), timeout=5
+    )
     return answer
 
 
@@ -22,7 +24,11 @@ async def test_versions_and_limits_are_told(server: Server, ollama: ScriptedOlla
 
     assert (up.version, up.ollama_version, down.ollama_version) == (__version__, "0.32.15", "")
     assert (up.max_running, up.max_queued) == (64, 256)
-    assert (up.max_message_bytes, up.admin_enabled, up.load_options_enabled) == (32 << 20, False, True)
+    assert (up.max_message_bytes, up.admin_enabled, up.load_options_enabled) == (
+        32 << 20,
+        False,
+        True,
+    )
 
 
 async def test_what_runs_is_counted(server: Server, ollama: ScriptedOllama) -> None:

@@ -13,7 +13,9 @@ TESTS = Path(__file__).resolve().parents[1]
 def simulation(*options: str) -> "subprocess.CompletedProcess[str]":
     """A process of its own, since the clock is the process's."""
     command = [sys.executable, "-m", "simulation.simulate", *options]
-    return subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=TESTS, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.timeout(150)
@@ -27,12 +29,20 @@ def test_no_seed_breaks_an_invariant(figures: Row) -> None:
     figures.count("seeds, of 40 calls each", seeds)
 
 
-@pytest.mark.row("R16", "Ollama comes, goes and hangs at random for ten minutes: slots, queue, statuses and texts hold")
+@pytest.mark.row(
+    "R16",
+    "Ollama comes, goes and hangs at random for ten minutes: slots, queue, statuses and texts hold",
+)
 def test_ten_minutes_of_an_ollama_that_comes_and_goes(figures: Row) -> None:
     ended = simulation("--seeds", "3", "--minutes", "10", "--calls", "400")
 
     assert ended.returncode == 0, ended.stdout
-    figures.count("calls, in ten virtual minutes of each of 3 seeds", int(ended.stdout.split()[-2]), ">=", 1000)
+    figures.count(
+        "calls, in ten virtual minutes of each of 3 seeds",
+        int(ended.stdout.split()[-2]),
+        ">=",
+        1000,
+    )
 
 
 def test_a_seed_decides_all_that_happens() -> None:

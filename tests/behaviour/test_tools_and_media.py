@@ -18,13 +18,22 @@ from serving import Server, collect, kinds
 ARGUMENTS = '{"zebra":12345678901234567890,"apple":1.50}'
 CALL = b'{"message":{"role":"assistant","content":"","tool_calls":[{"id":"call_abc","function":{"index":0,"name":"add","arguments":%b}}]},'
 SCHEMA = '{"type":"object","properties":{"zebra":{"type":"integer"},"apple":{"type":"number","minimum":1}},"required":["zebra"]}'
-TOOLS = [content_pb2.Tool(name="add", description="adds", parameters_schema=SCHEMA), content_pb2.Tool(name="now")]
+TOOLS = [
+    content_pb2.Tool(name="add", description="adds", parameters_schema=SCHEMA),
+    content_pb2.Tool(name="now"),
+]
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 20
 
 
 def ask(*parts: content_pb2.Part) -> pb.Conversation:
     """One turn of a user."""
-    return pb.Conversation(messages=[content_pb2.Message(role=content_pb2.ROLE_USER, parts=parts or [content_pb2.Part(text="x")])])
+    return pb.Conversation(
+        messages=[
+            content_pb2.Message(
+                role=content_pb2.ROLE_USER, parts=parts or [content_pb2.Part(text="x")]
+            )
+        ]
+    )
 
 
 def call_line(arguments: str = ARGUMENTS, *, last: bool = False) -> bytes:
@@ -34,7 +43,11 @@ def call_line(arguments: str = ARGUMENTS, *, last: bool = False) -> bytes:
 
 
 @pytest.mark.parametrize("last", [False, True])
-async def test_a_tool_call_arrives_whole(server: Server, ollama: ScriptedOllama, last: bool) -> None:  # noqa: FBT001 - a parameter
+async def test_a_tool_call_arrives_whole(
+    server: Server,
+    ollama: ScriptedOllama,
+    last: bool,  # noqa: FBT001 - a parameter of pytest's
+) -> None:
     text = line(message={"content": "Let me see."}, done=False)
     ollama.scripts["/api/chat"] = stream(text, call_line(last=last), *([] if last else [done()]))
     events = await collect(server, conversation=ask(), tools=TOOLS)
@@ -45,7 +58,9 @@ async def test_a_tool_call_arrives_whole(server: Server, ollama: ScriptedOllama,
     assert events[-1].finished.reason == pb.FINISH_REASON_TOOL_CALLS
 
 
-async def test_tools_reach_ollama_as_they_were_written(server: Server, ollama: ScriptedOllama) -> None:
+async def test_tools_reach_ollama_as_they_were_written(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/chat"] = stream(done())
     await collect(server, conversation=ask(), tools=TOOLS)
     sent = ollama.sent_to("/api/chat")[0].body["tools"]
@@ -55,7 +70,9 @@ async def test_tools_reach_ollama_as_they_were_written(server: Server, ollama: S
     assert sent[1]["function"]["parameters"] == {"type": "object", "properties": {}}
 
 
-async def test_an_id_is_made_up_where_ollama_gives_none(server: Server, ollama: ScriptedOllama) -> None:
+async def test_an_id_is_made_up_where_ollama_gives_none(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     nameless = call_line().replace(b'"id":"call_abc",', b"")
     ollama.scripts["/api/chat"] = stream(nameless, nameless, done())
     first, second = [await collect(server, conversation=ask(), tools=TOOLS) for _ in range(2)]
@@ -65,24 +82,44 @@ async def test_an_id_is_made_up_where_ollama_gives_none(server: Server, ollama: 
     assert all(ids)
 
 
-async def test_results_go_back_under_the_name_of_their_call(server: Server, ollama: ScriptedOllama) -> None:
+async def test_results_go_back_under_the_name_of_their_call(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/chat"] = stream(done())
     asked = content_pb2.ToolCall(id="call_abc", name="add", arguments_json=ARGUMENTS)
     turns = [
         *ask().messages,
         content_pb2.Message(role=content_pb2.ROLE_ASSISTANT, tool_calls=[asked]),
-        content_pb2.Message(role=content_pb2.ROLE_TOOL, tool_call_id="call_abc", parts=[content_pb2.Part(text="42")]),
+        content_pb2.Message(
+            role=content_pb2.ROLE_TOOL, tool_call_id="call_abc", parts=[content_pb2.Part(text="42")]
+        ),
     ]
     await collect(server, conversation=pb.Conversation(messages=turns), tools=TOOLS)
     sent = ollama.sent_to("/api/chat")[0].body["messages"]
 
-    assert sent[1]["tool_calls"][0]["function"] == {"index": 0, "name": "add", "arguments": {"zebra": 12345678901234567890, "apple": 1.5}}
-    assert sent[2] == {"role": "tool", "content": "42", "tool_call_id": "call_abc", "tool_name": "add"}
+    assert sent[1]["tool_calls"][0]["function"] == {
+        "index": 0,
+        "name": "add",
+        "arguments": {"zebra": 12345678901234567890, "apple": 1.5},
+    }
+    assert sent[2] == {
+        "role": "tool",
+        "content": "42",
+        "tool_call_id": "call_abc",
+        "tool_name": "add",
+    }
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("subtract", ARGUMENTS), ("add", '{"zebra":"no integer"}'), ("add", "{}")])
-async def test_a_call_that_fits_no_tool_brings_a_warning(server: Server, ollama: ScriptedOllama, name: str, arguments: str) -> None:
-    ollama.scripts["/api/chat"] = stream(call_line(arguments).replace(b'"add"', f'"{name}"'.encode()), done())
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("subtract", ARGUMENTS), ("add", '{"zebra":"no integer"}'), ("add", "{}")],
+)
+async def test_a_call_that_fits_no_tool_brings_a_warning(
+    server: Server, ollama: ScriptedOllama, name: str, arguments: str
+) -> None:
+    ollama.scripts["/api/chat"] = stream(
+        call_line(arguments).replace(b'"add"', f'"{name}"'.encode()), done()
+    )
     events = await collect(server, conversation=ask(), tools=TOOLS)
     warning = events[kinds(events).index("tool_call") + 1].warning
 
@@ -90,7 +127,9 @@ async def test_a_call_that_fits_no_tool_brings_a_warning(server: Server, ollama:
     assert warning.tool_call_id == "call_abc"
 
 
-async def test_schema_keywords_that_ollama_drops_bring_a_warning(server: Server, ollama: ScriptedOllama) -> None:
+async def test_schema_keywords_that_ollama_drops_bring_a_warning(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/chat"] = stream(done())
     events = await collect(server, conversation=ask(), tools=TOOLS)
 
@@ -99,10 +138,14 @@ async def test_schema_keywords_that_ollama_drops_bring_a_warning(server: Server,
     assert "minimum" in events[0].warning.message
 
 
-async def test_the_unary_call_has_the_tool_calls_in_its_message(server: Server, ollama: ScriptedOllama) -> None:
+async def test_the_unary_call_has_the_tool_calls_in_its_message(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/chat"] = stream(call_line(), done())
     request = pb.GenerateRequest(model="gemma3:270m", conversation=ask(), tools=TOOLS)
-    whole = (await server.generation.GenerateOnce(pb.GenerateOnceRequest(request=request), timeout=10)).generation
+    whole = (
+        await server.generation.GenerateOnce(pb.GenerateOnceRequest(request=request), timeout=10)
+    ).generation
 
     assert [call.name for call in whole.message.tool_calls] == ["add"]
     assert whole.finished.reason == pb.FINISH_REASON_TOOL_CALLS
@@ -132,7 +175,9 @@ async def test_media_go_as_bytes_in_and_base64_out(server: Server, ollama: Scrip
         ("", PNG, "mime_type"),
     ],
 )
-async def test_an_image_that_is_none_is_refused(server: Server, mime_type: str, data: bytes, field: str) -> None:
+async def test_an_image_that_is_none_is_refused(
+    server: Server, mime_type: str, data: bytes, field: str
+) -> None:
     part = content_pb2.Part(media=content_pb2.Media(mime_type=mime_type, data=data))
     refused = await refusal(server, conversation=ask(part))
 
@@ -145,7 +190,10 @@ def _tool_turn(**fields: object) -> pb.Conversation:
 
 BAD_TURNS = {
     "a result of no call": (_tool_turn(), ["conversation.messages[0].tool_call_id"]),
-    "a result of an unknown call": (_tool_turn(tool_call_id="x"), ["conversation.messages[0].tool_call_id"]),
+    "a result of an unknown call": (
+        _tool_turn(tool_call_id="x"),
+        ["conversation.messages[0].tool_call_id"],
+    ),
     "a user who calls": (
         pb.Conversation(
             messages=[
@@ -157,7 +205,13 @@ BAD_TURNS = {
                 )
             ]
         ),
-        ["tool_calls", "tool_calls[0].id", "tool_calls[0].name", "tool_calls[0].arguments_json", "tool_name"],
+        [
+            "tool_calls",
+            "tool_calls[0].id",
+            "tool_calls[0].name",
+            "tool_calls[0].arguments_json",
+            "tool_name",
+        ],
     ),
 }
 
@@ -181,19 +235,27 @@ async def test_turns_about_tools_are_judged(server: Server, case: str) -> None:
         ('{"$ref":"http://127.0.0.1:9/"}', "Schema"),
     ],
 )
-async def test_a_schema_that_is_none_names_its_tool(server: Server, schema: str, reason: str) -> None:
-    refused = await refusal(server, conversation=ask(), tools=[content_pb2.Tool(name="f", parameters_schema=schema)])
+async def test_a_schema_that_is_none_names_its_tool(
+    server: Server, schema: str, reason: str
+) -> None:
+    refused = await refusal(
+        server, conversation=ask(), tools=[content_pb2.Tool(name="f", parameters_schema=schema)]
+    )
 
     assert refused.fields == ["tools[0].parameters_schema"]
     assert reason in refused.message
 
 
 async def test_two_tools_of_one_name_are_refused(server: Server) -> None:
-    assert (await refusal(server, conversation=ask(), tools=[content_pb2.Tool(name="f")] * 2)).fields == ["tools[1].name"]
+    assert (
+        await refusal(server, conversation=ask(), tools=[content_pb2.Tool(name="f")] * 2)
+    ).fields == ["tools[1].name"]
 
 
 @pytest.mark.parametrize("answer", ['{"a":', '{"a":"no integer"}', "no JSON"])
-async def test_an_answer_that_is_not_of_its_format_brings_a_warning(server: Server, ollama: ScriptedOllama, answer: str) -> None:
+async def test_an_answer_that_is_not_of_its_format_brings_a_warning(
+    server: Server, ollama: ScriptedOllama, answer: str
+) -> None:
     ollama.scripts["/api/generate"] = words(answer, reason="length")
     schema = '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"not":{"required":["b"]}}'
     events = await collect(server, prompt="x", format=pb.OutputFormat(json_schema=schema))
@@ -203,24 +265,44 @@ async def test_an_answer_that_is_not_of_its_format_brings_a_warning(server: Serv
     assert events[-2].warning.code == pb.GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED
 
 
-async def test_an_answer_that_is_of_its_format_brings_none(server: Server, ollama: ScriptedOllama) -> None:
+async def test_an_answer_that_is_of_its_format_brings_none(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = words('{"a"', ":1}")
-    for shape in (pb.OutputFormat(any_json=pb.AnyJsonFormat()), pb.OutputFormat(json_schema='{"type":"object"}')):
+    for shape in (
+        pb.OutputFormat(any_json=pb.AnyJsonFormat()),
+        pb.OutputFormat(json_schema='{"type":"object"}'),
+    ):
         assert "warning" not in kinds(await collect(server, prompt="x", format=shape))
 
 
-async def test_a_protobuf_format_reaches_ollama_as_a_schema(server: Server, ollama: ScriptedOllama) -> None:
-    shape = pb.ProtobufFormat(message_type="acme.v1.Customer", file_descriptor_set=descriptor_set("order.proto"))
+async def test_a_protobuf_format_reaches_ollama_as_a_schema(
+    server: Server, ollama: ScriptedOllama
+) -> None:
+    shape = pb.ProtobufFormat(
+        message_type="acme.v1.Customer", file_descriptor_set=descriptor_set("order.proto")
+    )
     await collect(server, prompt="x", format=pb.OutputFormat(protobuf=shape))
-    refused = await refusal(server, prompt="x", format=pb.OutputFormat(protobuf=pb.ProtobufFormat(message_type="x")))
+    refused = await refusal(
+        server, prompt="x", format=pb.OutputFormat(protobuf=pb.ProtobufFormat(message_type="x"))
+    )
 
     assert list(ollama.sent_to("/api/generate")[0].body["format"]["properties"]) == ["name", "age"]
     assert refused.fields == ["format.protobuf"]
 
 
 async def test_a_heartbeat_fills_the_silence(server: Server, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/generate"] = [0.5, HEADERS_STREAM, chunk(line(response="a", done=False)), 0.5, chunk(done()), END]
-    events = await collect(server, prompt="x", events=pb.EventOptions(heartbeat_interval=Duration(nanos=100_000_000)))
+    ollama.scripts["/api/generate"] = [
+        0.5,
+        HEADERS_STREAM,
+        chunk(line(response="a", done=False)),
+        0.5,
+        chunk(done()),
+        END,
+    ]
+    events = await collect(
+        server, prompt="x", events=pb.EventOptions(heartbeat_interval=Duration(nanos=100_000_000))
+    )
     phases = [event.progress.phase for event in events if event.HasField("progress")]
 
     assert phases.count(pb.GENERATION_PHASE_EVALUATING_PROMPT) >= 3
@@ -230,7 +312,11 @@ async def test_a_heartbeat_fills_the_silence(server: Server, ollama: ScriptedOll
 
 async def test_a_heartbeat_outlives_nobody(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [60.0]
-    request = pb.GenerateRequest(model="gemma3:270m", prompt="x", events=pb.EventOptions(heartbeat_interval=Duration(nanos=100_000_000)))
+    request = pb.GenerateRequest(
+        model="gemma3:270m",
+        prompt="x",
+        events=pb.EventOptions(heartbeat_interval=Duration(nanos=100_000_000)),
+    )
     call = server.generation.Generate(request)
     while not ollama.sent_to("/api/generate"):
         await call.read()

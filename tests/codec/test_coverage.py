@@ -10,9 +10,15 @@ import eudai.v1
 from google.protobuf.descriptor import FileDescriptor
 
 PAGE = (Path(__file__).parents[2] / "docs/ollama-coverage.md").read_text()
-ROWS = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| Ollama")]
+ROWS = [
+    line.split(" | ")
+    for line in PAGE.splitlines()
+    if line.startswith("| ") and not line.startswith("| Ollama")
+]
 FILES: list[FileDescriptor] = [
-    import_module(f"eudai.v1.{stubs.name}").DESCRIPTOR for stubs in pkgutil.iter_modules(eudai.v1.__path__) if stubs.name.endswith("_pb2")
+    import_module(f"eudai.v1.{stubs.name}").DESCRIPTOR
+    for stubs in pkgutil.iter_modules(eudai.v1.__path__)
+    if stubs.name.endswith("_pb2")
 ]
 
 # What the service adds of its own: none of it is Ollama's.
@@ -44,8 +50,17 @@ def test_what_the_page_names_exists() -> None:
 
 
 def test_every_method_and_every_field_of_a_request_is_on_the_page() -> None:
-    asked = {name for name in contract() if re.match(r"\w+(Service\.|Request\.|Options\.)", name) or name.startswith(("Tool.", "Infill."))}
-    ours = {name for name in asked if name.partition(".")[2] in OURS or name == "ServerService.GetServerInfo"}
+    asked = {
+        name
+        for name in contract()
+        if re.match(r"\w+(Service\.|Request\.|Options\.)", name)
+        or name.startswith(("Tool.", "Infill."))
+    }
+    ours = {
+        name
+        for name in asked
+        if name.partition(".")[2] in OURS or name == "ServerService.GetServerInfo"
+    }
 
     assert asked - ours - named() == set()
 

@@ -8,9 +8,21 @@ from hypothesis import given, strategies as st
 # Words of Ollama 0.32.15 and of its runner, as they were seen or as they stand in its source.
 ROWS: list[tuple[int, bytes, Reason]] = [
     (400, b'{"error":"\\"m\\" does not support thinking"}', Reason.CAPABILITY_UNSUPPORTED),
-    (400, b'{"error":"registry.ollama.ai/library/m:latest does not support tools"}', Reason.CAPABILITY_UNSUPPORTED),
-    (400, b'{"error":"think value \\"low\\" is not supported for this model"}', Reason.CAPABILITY_UNSUPPORTED),
-    (400, b'{"error":"the input length exceeds the context length"}', Reason.CONTEXT_LENGTH_EXCEEDED),
+    (
+        400,
+        b'{"error":"registry.ollama.ai/library/m:latest does not support tools"}',
+        Reason.CAPABILITY_UNSUPPORTED,
+    ),
+    (
+        400,
+        b'{"error":"think value \\"low\\" is not supported for this model"}',
+        Reason.CAPABILITY_UNSUPPORTED,
+    ),
+    (
+        400,
+        b'{"error":"the input length exceeds the context length"}',
+        Reason.CONTEXT_LENGTH_EXCEEDED,
+    ),
     (
         400,
         b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}',
@@ -24,8 +36,16 @@ ROWS: list[tuple[int, bytes, Reason]] = [
     (404, b"404 page not found", Reason.BACKEND_UNSUPPORTED),
     (405, b"405 method not allowed", Reason.BACKEND_UNSUPPORTED),
     (429, b'{"error":"slow down"}', Reason.QUEUE_FULL),
-    (500, b'{"error":"llama-server process has terminated: exit status 1"}', Reason.BACKEND_FAILURE),
-    (500, b'{"error":"model requires more system memory than is available"}', Reason.INSUFFICIENT_MEMORY),
+    (
+        500,
+        b'{"error":"llama-server process has terminated: exit status 1"}',
+        Reason.BACKEND_FAILURE,
+    ),
+    (
+        500,
+        b'{"error":"model requires more system memory than is available"}',
+        Reason.INSUFFICIENT_MEMORY,
+    ),
     (500, b'{"error":{"message":"an object"}}', Reason.BACKEND_FAILURE),
     (500, b"", Reason.BACKEND_FAILURE),
     (502, b"<html>bad gateway</html>", Reason.BACKEND_FAILURE),
@@ -41,7 +61,10 @@ def test_a_failure_has_a_row(status: int, body: bytes, reason: Reason) -> None:
 def test_the_nested_error_of_the_runner_gives_its_numbers() -> None:
     body = b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}'
 
-    assert error_from_response(400, body, "m").metadata == {"input_tokens": "9", "context_length": "8"}
+    assert error_from_response(400, body, "m").metadata == {
+        "input_tokens": "9",
+        "context_length": "8",
+    }
 
 
 def test_a_capability_is_named_as_the_contract_names_it() -> None:
@@ -58,7 +81,13 @@ def test_a_model_is_named_as_the_caller_wrote_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b'"server busy, please try again.  maximum pending requests exceeded"', b'"new"', b'{"message":"x"}', b"null"]
+    "text",
+    [
+        b'"server busy, please try again.  maximum pending requests exceeded"',
+        b'"new"',
+        b'{"message":"x"}',
+        b"null",
+    ],
 )
 def test_a_failure_after_the_first_line_is_never_repeated(text: bytes) -> None:
     assert error_from_line(text, "m").retry_after_s is None

@@ -9,10 +9,19 @@ from eudai_server.ollama.decode import LINE_BYTES_MAX, Output, StreamDecoder
 from hypothesis import given, settings, strategies as st
 from scripted_ollama import done, line
 
-LOGPROBS = st.lists(st.builds(lambda token, value: {"token": token, "logprob": value}, st.text(max_size=3), st.floats(-9, 0)), max_size=2)
+LOGPROBS = st.lists(
+    st.builds(
+        lambda token, value: {"token": token, "logprob": value},
+        st.text(max_size=3),
+        st.floats(-9, 0),
+    ),
+    max_size=2,
+)
 LINES = st.lists(
     st.builds(
-        lambda text, thinking, logprobs: line(response=text, thinking=thinking, done=False, logprobs=logprobs),
+        lambda text, thinking, logprobs: line(
+            response=text, thinking=thinking, done=False, logprobs=logprobs
+        ),
         st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
         st.text(max_size=3),
         LOGPROBS,
@@ -46,10 +55,16 @@ def decode(pieces: list[bytes]) -> Whole:
 
 @settings(max_examples=2000)
 @given(st.data(), LINES, st.booleans())
-def test_any_cut_gives_the_same_events(data: st.DataObject, lines: list[bytes], whole: bool) -> None:  # noqa: FBT001 - hypothesis passes it so
+def test_any_cut_gives_the_same_events(
+    data: st.DataObject,
+    lines: list[bytes],
+    whole: bool,  # noqa: FBT001 - drawn by hypothesis
+) -> None:
     stream = b"".join([*lines, done()] if whole else lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    pieces = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    pieces = [
+        stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    ]
 
     expected = decode([stream])
 
@@ -90,7 +105,9 @@ def test_a_line_is_bounded_complete_or_not() -> None:
 
 
 def test_fields_of_a_newer_ollama_are_passed_over() -> None:
-    stream = json.dumps({"response": "a", "new": {"deep": [1]}, "done": False}).encode() + b"\n" + done()
+    stream = (
+        json.dumps({"response": "a", "new": {"deep": [1]}, "done": False}).encode() + b"\n" + done()
+    )
 
     assert decode([stream])[0] == [(Channel.TEXT, "a", [])]
 
@@ -105,9 +122,13 @@ def test_fields_of_a_newer_ollama_are_passed_over() -> None:
         ("new", 5, FinishReason.UNSPECIFIED),
     ],
 )
-def test_the_reason_tells_which_limit_was_reached(word: str, tokens: int, expected: FinishReason) -> None:
+def test_the_reason_tells_which_limit_was_reached(
+    word: str, tokens: int, expected: FinishReason
+) -> None:
     limit = 10 if tokens == 10 else None
-    finished = StreamDecoder("m", context_length=100, max_output_tokens=limit).feed(done(word, prompt=7, output=tokens))[0]
+    finished = StreamDecoder("m", context_length=100, max_output_tokens=limit).feed(
+        done(word, prompt=7, output=tokens)
+    )[0]
 
     assert isinstance(finished, Finished)
     assert (finished.reason, finished.backend_reason) == (expected, word)
@@ -117,7 +138,10 @@ def test_the_reason_tells_which_limit_was_reached(word: str, tokens: int, expect
     ("error", "reason"),
     [
         (b'"model requires more system memory than is available"', Reason.INSUFFICIENT_MEMORY),
-        (b'{"message":"request (9 tokens) exceeds the available context size (8 tokens)"}', Reason.CONTEXT_LENGTH_EXCEEDED),
+        (
+            b'{"message":"request (9 tokens) exceeds the available context size (8 tokens)"}',
+            Reason.CONTEXT_LENGTH_EXCEEDED,
+        ),
         (b'"something new"', Reason.BACKEND_FAILURE),
         (b"7", Reason.BACKEND_FAILURE),
     ],
@@ -131,4 +155,7 @@ def test_no_error_is_no_failure() -> None:
 
 
 def test_an_error_line_speaks_before_anything_else_in_it() -> None:
-    assert decode([b'{"error":"model \\"x\\" not found","response":"x","done":true}\n'])[2] is Reason.MODEL_NOT_FOUND
+    assert (
+        decode([b'{"error":"model \\"x\\" not found","response":"x","done":true}\n'])[2]
+        is Reason.MODEL_NOT_FOUND
+    )

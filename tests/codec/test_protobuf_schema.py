@@ -10,7 +10,9 @@ from eudai_server.rpc.protobuf_schema import ONEOF_CHOICES_MAX, schema_text_from
 from eudai_server.schema import Schema
 from google.protobuf import descriptor_pb2, json_format
 
-ORDER = pb.ProtobufFormat(message_type="acme.v1.Order", file_descriptor_set=descriptor_set("order.proto"))
+ORDER = pb.ProtobufFormat(
+    message_type="acme.v1.Order", file_descriptor_set=descriptor_set("order.proto")
+)
 
 ANSWER: dict[str, Any] = {
     "orderNumber": "-900719925474099",
@@ -33,8 +35,16 @@ def test_an_answer_that_fits_parses() -> None:
     message = json_format.Parse(json.dumps(ANSWER), message_class("order.proto", "acme.v1.Order")())
 
     assert Schema(schema_text_from(ORDER)).fits(json.dumps(ANSWER))
-    assert (message.order_number, message.customer.name, message.lines[0].quantity) == (-900719925474099, "Ada", -2)
-    assert (message.WhichOneof("payment"), message.receipt, message.ordered_at.seconds) == ("transfer", b"hello!", 1796083199)
+    assert (message.order_number, message.customer.name, message.lines[0].quantity) == (
+        -900719925474099,
+        "Ada",
+        -2,
+    )
+    assert (message.WhichOneof("payment"), message.receipt, message.ordered_at.seconds) == (
+        "transfer",
+        b"hello!",
+        1796083199,
+    )
     assert message.tree.children[0].name == "leaf"
 
 

@@ -13,7 +13,24 @@ GOOD = [
     "_x",
     "a_b-c.d",
 ]
-BAD = ["", " ", "a b", "../a", "a/", "/a", ":tag", "a:", "a:b:c", "a//b", "a@sha256:12", "a\n", "é", "a/b/c/d/e", "-a", "n.s/m"]
+BAD = [
+    "",
+    " ",
+    "a b",
+    "../a",
+    "a/",
+    "/a",
+    ":tag",
+    "a:",
+    "a:b:c",
+    "a//b",
+    "a@sha256:12",
+    "a\n",
+    "é",
+    "a/b/c/d/e",
+    "-a",
+    "n.s/m",
+]
 
 
 @pytest.mark.parametrize("reference", GOOD)

@@ -22,7 +22,13 @@ def test_no_bytes_do_harm(data: bytes) -> None:
 
 @settings(max_examples=500)
 @given(
-    st.sampled_from(sorted(field.name for field in options_pb2.SamplingOptions.DESCRIPTOR.fields if field.name != "seed")),
+    st.sampled_from(
+        sorted(
+            field.name
+            for field in options_pb2.SamplingOptions.DESCRIPTOR.fields
+            if field.name != "seed"
+        )
+    ),
     st.one_of(st.integers(-(2**31), 2**31 - 1), st.floats()),
 )
 def test_a_sampling_value_is_kept_or_named(name: str, value: float) -> None:
@@ -36,12 +42,22 @@ def test_a_sampling_value_is_kept_or_named(name: str, value: float) -> None:
 
     assert fields in ([], [f"sampling.{name}"])
     if not fields:
-        assert generation_from(request, id="g", arrived_s=0.0, load_options=True).sampling == {name: getattr(sampling, name)}
+        assert generation_from(request, id="g", arrived_s=0.0, load_options=True).sampling == {
+            name: getattr(sampling, name)
+        }
 
 
 def test_every_sampling_and_load_field_is_judged() -> None:
-    sampling = options_pb2.SamplingOptions(**{field.name: 1 for field in options_pb2.SamplingOptions.DESCRIPTOR.fields})
-    load = options_pb2.LoadOptions(**{field.name: 4 for field in options_pb2.LoadOptions.DESCRIPTOR.fields if field.name != "keep_alive"})  # type: ignore[arg-type]
+    sampling = options_pb2.SamplingOptions(
+        **{field.name: 1 for field in options_pb2.SamplingOptions.DESCRIPTOR.fields}
+    )
+    load = options_pb2.LoadOptions(
+        **{  # type: ignore[arg-type]
+            field.name: 4
+            for field in options_pb2.LoadOptions.DESCRIPTOR.fields
+            if field.name != "keep_alive"
+        }
+    )
     load.keep_alive.seconds = 60
     request = pb.GenerateRequest(model="m", prompt="x", sampling=sampling, load=load)
     generation = generation_from(request, id="g", arrived_s=0.0, load_options=True)
@@ -52,9 +68,13 @@ def test_every_sampling_and_load_field_is_judged() -> None:
 
 
 def test_zero_is_not_unset() -> None:
-    request = pb.GenerateRequest(model="m", prompt="x", sampling=options_pb2.SamplingOptions(temperature=0))
+    request = pb.GenerateRequest(
+        model="m", prompt="x", sampling=options_pb2.SamplingOptions(temperature=0)
+    )
 
-    assert generation_from(request, id="g", arrived_s=0.0, load_options=False).sampling == {"temperature": 0}
+    assert generation_from(request, id="g", arrived_s=0.0, load_options=False).sampling == {
+        "temperature": 0
+    }
 
 
 def test_an_empty_load_needs_no_operator() -> None:

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from eudai.v1 import error_pb2, generation_service_pb2 as pb
 from eudai_server import events as heart, generation
-from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError, Violation
+from eudai_server.errors import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    Reason,
+    ServiceError,
+    Violation,
+)
 from eudai_server.rpc.status import CODES, status_from, trailers_from
 
 PREFIX = "ERROR_REASON_"
@@ -36,7 +42,9 @@ def test_each_code_is_the_one_its_comment_promises() -> None:
         (generation.ReasoningEffort, pb.ReasoningEffort, "REASONING_EFFORT_"),
     ],
 )
-def test_the_enumerations_are_the_protos(ours: type[heart.Phase], theirs: "type[pb.GenerationPhase]", prefix: str) -> None:
+def test_the_enumerations_are_the_protos(
+    ours: type[heart.Phase], theirs: "type[pb.GenerationPhase]", prefix: str
+) -> None:
     assert {f"{prefix}{name}" for name in ours} | {f"{prefix}UNSPECIFIED"} == set(theirs.keys())
 
 
@@ -46,9 +54,13 @@ def test_the_longest_details_stay_under_four_kibibytes() -> None:
         ModelNotFoundError("m" * 512),
         ServiceError(Reason.QUEUE_FULL, "m" * 5000, metadata={"a": "b" * 5000}, retry_after_s=1.5),
     ]
-    failure = error_pb2.GenerationFailure(generation_id="0" * 32, phase=pb.GENERATION_PHASE_GENERATING, output_sent=True)
+    failure = error_pb2.GenerationFailure(
+        generation_id="0" * 32, phase=pb.GENERATION_PHASE_GENERATING, output_sent=True
+    )
 
-    assert all(len(status_from(error, failure).SerializeToString()) < DETAILS_BYTES_MAX for error in worst)
+    assert all(
+        len(status_from(error, failure).SerializeToString()) < DETAILS_BYTES_MAX for error in worst
+    )
 
 
 def test_only_what_never_ran_may_be_repeated() -> None:

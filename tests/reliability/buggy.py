@@ -17,9 +17,25 @@ from pathlib import Path
 
 import uvloop
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "system")]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[1]),
+    str(Path(__file__).resolve().parents[1] / "system"),
+]
 from processes import spawn  # noqa: E402 - as a program it is on its own
-from scripted_ollama import END, HEADERS_STREAM, RESET, Exchange, Script, ScriptedOllama, Step, chunk, done, error, line, numbered  # noqa: E402 - as above
+from scripted_ollama import (  # noqa: E402 - as above
+    END,
+    HEADERS_STREAM,
+    RESET,
+    Exchange,
+    Script,
+    ScriptedOllama,
+    Step,
+    chunk,
+    done,
+    error,
+    line,
+    numbered,
+)
 
 FAULTS = ("late", "stall", "cut", "garbage", "error line", "type", "503", "refuse", "slow body")
 START_TIMEOUT_S = 20.0
@@ -39,13 +55,18 @@ class BuggyOllama:
         fault = self._rng.choice(FAULTS) if self._rng.random() < self._fault_share else ""
         match fault:
             case "503":
-                return error(503, "server busy, please try again.  maximum pending requests exceeded")
+                return error(
+                    503, "server busy, please try again.  maximum pending requests exceeded"
+                )
             case "refuse":
                 return [RESET]
             case "late":
                 return [self._rng.uniform(0.1, 1.5), *self._stream("")]
             case "type":
-                return [HEADERS_STREAM.replace(b"application/x-ndjson", b"text/html"), *list(self._stream(""))[1:]]
+                return [
+                    HEADERS_STREAM.replace(b"application/x-ndjson", b"text/html"),
+                    *list(self._stream(""))[1:],
+                ]
         return list(self._stream(fault))
 
     def _stream(self, fault: str) -> Iterator[Step]:
@@ -53,11 +74,20 @@ class BuggyOllama:
         at = self._rng.randrange(self._tokens)
         for number, text in enumerate(numbered(self._tokens)):
             if number == at and fault in ("stall", "cut", "garbage", "error line"):
-                yield {"stall": 60.0, "cut": RESET, "garbage": chunk(b'{"resp\xff\n'), "error line": chunk(line(error="boom"))}[fault]
+                yield {
+                    "stall": 60.0,
+                    "cut": RESET,
+                    "garbage": chunk(b'{"resp\xff\n'),
+                    "error line": chunk(line(error="boom")),
+                }[fault]
                 return
             yield self._token_s
             piece = line(response=text, done=False)
-            yield from (chunk(piece[at : at + 1]) for at in range(len(piece))) if fault == "slow body" else (chunk(piece),)
+            yield from (
+                (chunk(piece[at : at + 1]) for at in range(len(piece)))
+                if fault == "slow body"
+                else (chunk(piece),)
+            )
         yield chunk(done(output=self._tokens))
         yield END
 
@@ -74,7 +104,9 @@ async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float) ->
 
 
 @asynccontextmanager
-async def buggy_ollama(seed: int = 0, fault_share: float = 0.0, tokens: int = 10, token_ms: float = 5) -> AsyncIterator[tuple[str, int]]:
+async def buggy_ollama(
+    seed: int = 0, fault_share: float = 0.0, tokens: int = 10, token_ms: float = 5
+) -> AsyncIterator[tuple[str, int]]:
     """One of them: its URL and its process."""
     arguments = [str(argument) for argument in (seed, fault_share, tokens, token_ms)]
     process = spawn(sys.executable, __file__, *arguments, stdout=subprocess.PIPE)

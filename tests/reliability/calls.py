@@ -36,16 +36,24 @@ class Outcome:
 async def channel_to(address: str, options: Any = PLAIN) -> AsyncIterator[Any]:
     """A channel without retries of its own, which would hide what is measured."""
     # A channel of its own connection: by default, channels to one address share one.
-    async with grpc.aio.insecure_channel(address, options=[*options, ("grpc.use_local_subchannel_pool", 1)]) as channel:
+    async with grpc.aio.insecure_channel(
+        address, options=[*options, ("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
         yield channel
 
 
 async def generate(
-    channel: Any, prompt: str = "x", timeout_s: float | None = 30.0, on_text: Callable[[], None] | None = None, **fields: Any
+    channel: Any,
+    prompt: str = "x",
+    timeout_s: float | None = 30.0,
+    on_text: Callable[[], None] | None = None,
+    **fields: Any,
 ) -> Outcome:
     """One generation, to its end, however it ends. `on_text` is called with every piece."""
     outcome, begin_s = Outcome(), time.monotonic()
-    call = rpc.GenerationServiceStub(channel).Generate(pb.GenerateRequest(model=MODEL, prompt=prompt, **fields), timeout=timeout_s)
+    call = rpc.GenerationServiceStub(channel).Generate(
+        pb.GenerateRequest(model=MODEL, prompt=prompt, **fields), timeout=timeout_s
+    )
     try:
         async for event in call:
             if event.HasField("delta"):
@@ -72,7 +80,9 @@ async def begun(channel: Any, prompt: str, **fields: Any) -> "asyncio.Task[Outco
 
 async def leave(channel: Any, prompt: str, after_s: float) -> float:
     """Begin a generation, leave it, and say when."""
-    call = rpc.GenerationServiceStub(channel).Generate(pb.GenerateRequest(model=MODEL, prompt=prompt))
+    call = rpc.GenerationServiceStub(channel).Generate(
+        pb.GenerateRequest(model=MODEL, prompt=prompt)
+    )
     reading = asyncio.ensure_future(_read(call))
     await asyncio.sleep(after_s)
     left_s = time.monotonic()
@@ -97,11 +107,15 @@ def _take(failure: grpc.aio.AioRpcError, outcome: Outcome) -> None:
 
 async def health(channel: Any, name: str = "") -> bool:
     """Whether that name is SERVING."""
-    answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+    answer = await health_pb2_grpc.HealthStub(channel).Check(
+        health_pb2.HealthCheckRequest(service=name), timeout=5
+    )
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-async def until_health(channel: Any, *, serving: bool, name: str = "", timeout_s: float = 20.0) -> float:
+async def until_health(
+    channel: Any, *, serving: bool, name: str = "", timeout_s: float = 20.0
+) -> float:
     """Wait until that name is SERVING, or is not; returns the seconds it took."""
     begin_s = time.monotonic()
     async with asyncio.timeout(timeout_s):

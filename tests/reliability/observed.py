@@ -20,7 +20,9 @@ from typing import Any
 import psutil
 import uvloop
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "system"))  # as a program it is on its own
+sys.path.append(
+    str(Path(__file__).resolve().parents[1] / "system")
+)  # as a program it is on its own
 from processes import spawn
 
 TICK_S = 0.01
@@ -37,7 +39,10 @@ async def _serve(patience: list[float]) -> None:
 
     calls = 0
     configure_logging()
-    app = App(Config.from_env(os.environ), Patience(keepalive_s=patience[0], keepalive_timeout_s=patience[1]))
+    app = App(
+        Config.from_env(os.environ),
+        Patience(keepalive_s=patience[0], keepalive_timeout_s=patience[1]),
+    )
     admit = app.parts.calls._answer  # noqa: SLF001 - every call passes here
 
     async def counted(call: Any, handle: Any, request: Any) -> Any:
@@ -51,7 +56,9 @@ async def _serve(patience: list[float]) -> None:
     lags: list[float] = []
     ticking = asyncio.create_task(_tick(lags))
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
     print(port, flush=True)
     while await reader.readline():
         admission = app.parts.admission
@@ -115,9 +122,17 @@ class Observed:
 
 
 @asynccontextmanager
-async def observing(url: str, keepalive_s: float = 20.0, keepalive_timeout_s: float = 10.0, **env: str) -> AsyncIterator[Observed]:
+async def observing(
+    url: str, keepalive_s: float = 20.0, keepalive_timeout_s: float = 10.0, **env: str
+) -> AsyncIterator[Observed]:
     """A server before an Ollama, in a process of its own."""
-    variables = {**os.environ, "OLLAMA_BASE_URL": url, "EUDAI_LISTEN": "127.0.0.1:0", "EUDAI_LAME_DUCK": "0", **env}
+    variables = {
+        **os.environ,
+        "OLLAMA_BASE_URL": url,
+        "EUDAI_LISTEN": "127.0.0.1:0",
+        "EUDAI_LAME_DUCK": "0",
+        **env,
+    }
     process = spawn(
         sys.executable, __file__, str(keepalive_s), str(keepalive_timeout_s),
         env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

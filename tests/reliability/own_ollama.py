@@ -34,7 +34,9 @@ class OwnOllama:
 
     async def start(self) -> None:
         """Return once it answers."""
-        self._process = subprocess.Popen(self._command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220 - it returns at once
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+            self._command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         end_s = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
@@ -60,9 +62,14 @@ class OwnOllama:
 def _listening_at(port: int) -> psutil.Process:
     for process in psutil.process_iter():
         try:
-            listens = any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in process.net_connections())
+            listens = any(
+                each.status == psutil.CONN_LISTEN and each.laddr.port == port
+                for each in process.net_connections()
+            )
         except psutil.AccessDenied:
             continue
         if listens:
             return process
-    raise AssertionError("the Ollama at OLLAMA_BASE_URL runs on another machine; these rows kill and freeze one of their own like it")
+    raise AssertionError(
+        "the Ollama at OLLAMA_BASE_URL runs on another machine; these rows kill and freeze one of their own like it"
+    )

@@ -22,14 +22,23 @@ class Replica:
 
     def __init__(self, url: str, **env: str) -> None:
         self.address = f"127.0.0.1:{free_port()}"
-        self._env = {**os.environ, "OLLAMA_BASE_URL": url, "EUDAI_LISTEN": self.address, "EUDAI_LAME_DUCK": "0", **env}
+        self._env = {
+            **os.environ,
+            "OLLAMA_BASE_URL": url,
+            "EUDAI_LISTEN": self.address,
+            "EUDAI_LAME_DUCK": "0",
+            **env,
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> float:
         """Return once it is SERVING; the seconds that took."""
         begin_s = time.monotonic()
         self._process = spawn(BIN / "eudai-server", env=self._env, stderr=subprocess.DEVNULL)
-        async with channel_to(self.address, [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 50)]) as channel:
+        async with channel_to(
+            self.address,
+            [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 50)],
+        ) as channel:
             await until_health(channel, serving=True, name="eudai.v1.GenerationService")
         return time.monotonic() - begin_s
 
@@ -68,11 +77,23 @@ async def envoy(folder: Path, first: Replica, second: Replica) -> AsyncIterator[
         pytest.skip("there is no Envoy; make reliability installs it")
     port = free_port()
     text = Path(__file__).with_name("envoy.yml").read_text()
-    for name, value in (("LISTEN", port), ("FIRST", first.address.split(":")[1]), ("SECOND", second.address.split(":")[1])):
+    for name, value in (
+        ("LISTEN", port),
+        ("FIRST", first.address.split(":")[1]),
+        ("SECOND", second.address.split(":")[1]),
+    ):
         text = text.replace(name, str(value))
     config = folder / "envoy.yml"
     config.write_text(text)
-    arguments = ["--config-path", str(config), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    arguments = [
+        "--config-path",
+        str(config),
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "error",
+    ]
     process = spawn(ENVOY, *arguments)
     try:
         yield f"127.0.0.1:{port}"

@@ -35,7 +35,10 @@ async def own(real_url: str) -> AsyncIterator[OwnOllama]:
 
 
 @pytest.mark.timeout(500)
-@pytest.mark.row("R5", "the real Ollama is killed mid-stream: UNAVAILABLE at once, never OK without its last line")
+@pytest.mark.row(
+    "R5",
+    "the real Ollama is killed mid-stream: UNAVAILABLE at once, never OK without its last line",
+)
 async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> None:
     rng, took_ms, whole = random.Random(5), [], 0
     async with observing(own.url) as server, channel_to(server.address) as channel:
@@ -49,7 +52,10 @@ async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> 
             if outcome.finished:
                 whole += 1
             else:
-                assert (outcome.code, outcome.reason) == (grpc.StatusCode.UNAVAILABLE, "BACKEND_STREAM_INTERRUPTED"), outcome
+                assert (outcome.code, outcome.reason) == (
+                    grpc.StatusCode.UNAVAILABLE,
+                    "BACKEND_STREAM_INTERRUPTED",
+                ), outcome
                 assert outcome.pushback_ms == -1
                 took_ms.append((outcome.ended_s - killed_s) * 1000)
             await own.start()
@@ -59,12 +65,20 @@ async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> 
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.row("R6", "the real Ollama, or what generates in it, freezes (SIGSTOP): BACKEND_STALLED, NOT_SERVING, back after SIGCONT")
+@pytest.mark.row(
+    "R6",
+    "the real Ollama, or what generates in it, freezes (SIGSTOP): BACKEND_STALLED, NOT_SERVING, back after SIGCONT",
+)
 @pytest.mark.parametrize("part", ["server", "runner"])
 async def test_a_frozen_ollama_is_told_in_time(own: OwnOllama, figures: Row, part: str) -> None:
     limit_s = 1.0
     async with (
-        observing(own.url, EUDAI_EVENT_TIMEOUT=str(limit_s), EUDAI_FIRST_EVENT_TIMEOUT="3", EUDAI_MAX_RUNNING="3") as server,
+        observing(
+            own.url,
+            EUDAI_EVENT_TIMEOUT=str(limit_s),
+            EUDAI_FIRST_EVENT_TIMEOUT="3",
+            EUDAI_MAX_RUNNING="3",
+        ) as server,
         channel_to(server.address) as channel,
     ):
         await until_health(channel, serving=True)
@@ -74,22 +88,34 @@ async def test_a_frozen_ollama_is_told_in_time(own: OwnOllama, figures: Row, par
         frozen_s = time.monotonic()
         for process in frozen:
             process.send_signal(signal.SIGSTOP)
-        tasks += [asyncio.create_task(generate(channel, "hi")) for _ in range(2 if part == "runner" else 0)]
+        tasks += [
+            asyncio.create_task(generate(channel, "hi"))
+            for _ in range(2 if part == "runner" else 0)
+        ]
         first, *others = await asyncio.gather(*tasks)
         assert first.reason == "BACKEND_STALLED", first
-        assert all(outcome.reason in ("BACKEND_STALLED", "BACKEND_UNREACHABLE") for outcome in others), others
+        assert all(
+            outcome.reason in ("BACKEND_STALLED", "BACKEND_UNREACHABLE") for outcome in others
+        ), others
         down_s = await until_health(channel, serving=False, timeout_s=5)
         for process in frozen:
             process.send_signal(signal.SIGCONT)
         up_s = await until_health(channel, serving=True)
         assert (await generate(channel, "hi", stop={"max_output_tokens": 2})).finished
-    figures.time(f"{part}: frozen to status, s, limit {limit_s:g}", first.ended_s - frozen_s, "<=", limit_s + 0.25)
+    figures.time(
+        f"{part}: frozen to status, s, limit {limit_s:g}",
+        first.ended_s - frozen_s,
+        "<=",
+        limit_s + 0.25,
+    )
     figures.time(f"{part}: after the last status NOT_SERVING in, s", down_s, "<=", 2)
     figures.time(f"{part}: SIGCONT to SERVING, s", up_s, "<=", 3)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.row("R7", "Ollama's port closes and opens: refused at once, readiness follows, liveness does not")
+@pytest.mark.row(
+    "R7", "Ollama's port closes and opens: refused at once, readiness follows, liveness does not"
+)
 async def test_a_port_that_comes_and_goes(ollama: ScriptedOllama, figures: Row) -> None:
     refused_ms, downs, ups, alive = [], [], [], True
     async with observing(ollama.url) as server, channel_to(server.address) as channel:
@@ -101,7 +127,10 @@ async def test_a_port_that_comes_and_goes(ollama: ScriptedOllama, figures: Row) 
             downs.append(time.monotonic() - closed_s)
             for _ in range(5):
                 outcome = await generate(channel)
-                assert (outcome.code, outcome.reason) == (grpc.StatusCode.UNAVAILABLE, "BACKEND_UNREACHABLE"), outcome
+                assert (outcome.code, outcome.reason) == (
+                    grpc.StatusCode.UNAVAILABLE,
+                    "BACKEND_UNREACHABLE",
+                ), outcome
                 refused_ms.append(outcome.took_s * 1000)
             alive = alive and await health(channel, "liveness")
             await ollama.start()
@@ -120,13 +149,25 @@ HOSTILE: dict[str, tuple[Script, str]] = {
     "no last line": ([HEADERS_STREAM, chunk(GOOD), END], "BACKEND_STREAM_INTERRUPTED"),
     "reset": ([HEADERS_STREAM, chunk(GOOD), RESET], "BACKEND_STREAM_INTERRUPTED"),
     "cut in a chunk": ([HEADERS_STREAM, b"ff\r\n{"], "BACKEND_STREAM_INTERRUPTED"),
-    "CRLF and blank lines": ([HEADERS_STREAM, chunk(b"\r\n\n" + GOOD[:-1] + b"\r\n\n"), chunk(done()), END], ""),
+    "CRLF and blank lines": (
+        [HEADERS_STREAM, chunk(b"\r\n\n" + GOOD[:-1] + b"\r\n\n"), chunk(done()), END],
+        "",
+    ),
     "byte by byte": ([HEADERS_STREAM, *(chunk(bytes([byte])) for byte in GOOD + done()), END], ""),
-    "a line of 20 MiB": ([HEADERS_STREAM, *[chunk(b"x" * (1 << 20)) for _ in range(20)], END], "BACKEND_FAILURE"),
-    "invalid UTF-8": ([HEADERS_STREAM, chunk(b'{"response":"\xff","done":false}\n'), END], "BACKEND_FAILURE"),
+    "a line of 20 MiB": (
+        [HEADERS_STREAM, *[chunk(b"x" * (1 << 20)) for _ in range(20)], END],
+        "BACKEND_FAILURE",
+    ),
+    "invalid UTF-8": (
+        [HEADERS_STREAM, chunk(b'{"response":"\xff","done":false}\n'), END],
+        "BACKEND_FAILURE",
+    ),
     "invalid JSON": ([HEADERS_STREAM, chunk(b'{"response":\n'), END], "BACKEND_FAILURE"),
     "NaN": ([HEADERS_STREAM, chunk(b'{"response":NaN,"done":false}\n'), END], "BACKEND_FAILURE"),
-    "an error line": ([HEADERS_STREAM, chunk(GOOD), chunk(line(error="boom")), END], "BACKEND_FAILURE"),
+    "an error line": (
+        [HEADERS_STREAM, chunk(GOOD), chunk(line(error="boom")), END],
+        "BACKEND_FAILURE",
+    ),
     "done twice": ([HEADERS_STREAM, chunk(GOOD), chunk(done() + done()), END], ""),
     "data after done": ([HEADERS_STREAM, chunk(GOOD), chunk(done() + GOOD), END], ""),
     "an array": ([HEADERS_STREAM, chunk(b"[1]\n"), END], "BACKEND_FAILURE"),
@@ -151,23 +192,38 @@ async def test_hostile_streams_end_with_the_truth(ollama: ScriptedOllama, figure
 
 _TEXTS = st.lists(st.text(min_size=1), max_size=6)
 _NOISE = st.one_of(
-    st.binary(max_size=40), st.just(b"\n"), st.just(b"\r\n"), _TEXTS.map(lambda texts: line(response="".join(texts), done=False))
+    st.binary(max_size=40),
+    st.just(b"\n"),
+    st.just(b"\r\n"),
+    _TEXTS.map(lambda texts: line(response="".join(texts), done=False)),
 )
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.row("R8b", "hostile bytes, to the decoder, cut anywhere: right text, or a typed failure, and always an end")
+@pytest.mark.row(
+    "R8b",
+    "hostile bytes, to the decoder, cut anywhere: right text, or a typed failure, and always an end",
+)
 def test_hostile_bytes_end_with_the_truth(figures: Row) -> None:
     examples = figures.some(2000, 200)
     ends = {"whole": 0, "failed": 0}
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(texts=_TEXTS, noise=st.lists(_NOISE, max_size=3), at=st.integers(0, 10), cuts=st.lists(st.integers(0, 400), max_size=8))
+    @settings(
+        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(
+        texts=_TEXTS,
+        noise=st.lists(_NOISE, max_size=3),
+        at=st.integers(0, 10),
+        cuts=st.lists(st.integers(0, 400), max_size=8),
+    )
     def check(texts: list[str], noise: list[bytes], at: int, cuts: list[int]) -> None:
         lines = [line(response=text, done=False) for text in texts]
         data = b"".join([*lines[:at], *noise, *lines[at:], done()])
         edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-        decoder = StreamDecoder("m", generation_id="g", context_length=0, max_output_tokens=None, hide_reasoning=False)
+        decoder = StreamDecoder(
+            "m", generation_id="g", context_length=0, max_output_tokens=None, hide_reasoning=False
+        )
         events: list[Any] = []
         for begin, end in pairwise(edges):
             if not decoder.finished and not decoder.failure:

@@ -14,14 +14,27 @@ from buggy import buggy_ollama
 from calls import MODEL, channel_to, generate, leave, until_health
 from observed import Observed, observing
 from processes import spawn
-from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, X, chunk, done, line, words
+from scripted_ollama import (
+    END,
+    HEADERS_STREAM,
+    Exchange,
+    Script,
+    ScriptedOllama,
+    X,
+    chunk,
+    done,
+    line,
+    words,
+)
 from table import Row, percentile
 
 ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (X, 0.005)]]
 MIB = 1 << 20
 
 
-async def _cancel_many(server: Observed, count: int, concurrently: int, rng: random.Random, after_s: float) -> dict[str, float]:
+async def _cancel_many(
+    server: Observed, count: int, concurrently: int, rng: random.Random, after_s: float
+) -> dict[str, float]:
     """By prompt, when each was left."""
     left: dict[str, float] = {}
     numbers = iter(range(count))
@@ -36,7 +49,9 @@ async def _cancel_many(server: Observed, count: int, concurrently: int, rng: ran
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.row("R1", "10,000 clients cancel at random moments: streams closed at once, nothing left")
+@pytest.mark.row(
+    "R1", "10,000 clients cancel at random moments: streams closed at once, nothing left"
+)
 async def test_cancels_leave_nothing(ollama: ScriptedOllama, figures: Row) -> None:
     rng = random.Random(1)
     ollama.scripts["/api/generate"] = ENDLESS
@@ -53,14 +68,21 @@ async def test_cancels_leave_nothing(ollama: ScriptedOllama, figures: Row) -> No
     late_ms = _late_ms(ollama, left)
     for what in ("running", "queued", "tasks", "sockets", "fds"):
         figures.count(f"{what}: {before[what]} before, after", after[what], "<=", before[what])
-    figures.time(f"memory: {before['rss'] / MIB:.1f} MiB before, after", after["rss"] / MIB, "<=", before["rss"] / MIB + 5)
+    figures.time(
+        f"memory: {before['rss'] / MIB:.1f} MiB before, after",
+        after["rss"] / MIB,
+        "<=",
+        before["rss"] / MIB + 5,
+    )
     figures.time("cancel to closed stream, p99 ms", percentile(late_ms, 0.99), "<=", 50)
     assert ollama.exchanges
 
 
 def _late_ms(ollama: ScriptedOllama, left: dict[str, float]) -> list[float]:
     """How long after each call its stream was closed."""
-    sent = [exchange for exchange in ollama.sent_to("/api/generate") if exchange.body["prompt"] in left]
+    sent = [
+        exchange for exchange in ollama.sent_to("/api/generate") if exchange.body["prompt"] in left
+    ]
     return [(exchange.closed_s - left[exchange.body["prompt"]]) * 1000 for exchange in sent]
 
 
@@ -98,26 +120,39 @@ async def test_a_storm_of_cancels_breaks_nothing(figures: Row) -> None:
         await server.until_idle()
         outcomes = [await generate(channel) for _ in range(100)]
     figures.count("calls left", cancelled, ">=", 100)
-    figures.count("succeeded afterwards, of 100", sum(outcome.finished for outcome in outcomes), "==", 100)
+    figures.count(
+        "succeeded afterwards, of 100", sum(outcome.finished for outcome in outcomes), "==", 100
+    )
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.row("R3", "a deadline passes queued, before the first token, or mid-stream: DEADLINE_EXCEEDED, stream closed")
+@pytest.mark.row(
+    "R3",
+    "a deadline passes queued, before the first token, or mid-stream: DEADLINE_EXCEEDED, stream closed",
+)
 async def test_deadlines_end_calls_in_every_phase(ollama: ScriptedOllama, figures: Row) -> None:
     count = figures.some(1000, 40)
     for phase, script in (("before the first token", [60.0]), ("mid-stream", ENDLESS)):
         ollama.exchanges.clear()
         ollama.scripts["/api/generate"] = _unless_canary(script)
-        async with observing(ollama.url, EUDAI_MAX_RUNNING="32", EUDAI_MAX_QUEUED="64") as server, channel_to(server.address) as channel:
+        async with (
+            observing(ollama.url, EUDAI_MAX_RUNNING="32", EUDAI_MAX_QUEUED="64") as server,
+            channel_to(server.address) as channel,
+        ):
             await until_health(channel, serving=True)
             ended = await _hurry(channel, count, 20)
             await server.until_idle()
         late_ms = _late_ms(ollama, ended)
         figures.count(f"{phase}: calls sent to Ollama", len(late_ms), ">=", count // 2)
-        figures.time(f"{phase}: deadline to closed stream, p99 ms", percentile(late_ms, 0.99), "<=", 50)
+        figures.time(
+            f"{phase}: deadline to closed stream, p99 ms", percentile(late_ms, 0.99), "<=", 50
+        )
     ollama.exchanges.clear()
     ollama.scripts["/api/generate"] = ENDLESS
-    async with observing(ollama.url, EUDAI_MAX_RUNNING="1", EUDAI_MAX_QUEUED="64") as server, channel_to(server.address) as channel:
+    async with (
+        observing(ollama.url, EUDAI_MAX_RUNNING="1", EUDAI_MAX_QUEUED="64") as server,
+        channel_to(server.address) as channel,
+    ):
         await until_health(channel, serving=True)
         holding = asyncio.create_task(leave(channel, "holds", 1 + count * 0.01))
         while not ollama.sent_to("/api/generate"):
@@ -162,17 +197,24 @@ asyncio.run(main())
 
 async def _frozen_client(address: str, calls: int) -> "subprocess.Popen[bytes]":
     """A client that has begun its calls, and then stopped."""
-    process = spawn(sys.executable, "-c", _FROZEN_CLIENT, address, MODEL, str(calls), stdout=subprocess.PIPE)
+    process = spawn(
+        sys.executable, "-c", _FROZEN_CLIENT, address, MODEL, str(calls), stdout=subprocess.PIPE
+    )
     assert process.stdout
     assert await asyncio.to_thread(process.stdout.readline) == b"reading\n"
     process.send_signal(signal.SIGSTOP)
     return process
 
 
-@pytest.mark.row("R4", "a client freezes (SIGSTOP): its call ends within keepalive and timeout, 2 s and 1 s here")
+@pytest.mark.row(
+    "R4", "a client freezes (SIGSTOP): its call ends within keepalive and timeout, 2 s and 1 s here"
+)
 async def test_a_frozen_client_is_given_up(ollama: ScriptedOllama, figures: Row) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, 600.0]
-    async with observing(ollama.url, keepalive_s=2, keepalive_timeout_s=1) as server, channel_to(server.address) as channel:
+    async with (
+        observing(ollama.url, keepalive_s=2, keepalive_timeout_s=1) as server,
+        channel_to(server.address) as channel,
+    ):
         await until_health(channel, serving=True)
         process = await _frozen_client(server.address, 1)
         try:
@@ -189,13 +231,22 @@ async def test_a_frozen_client_is_given_up(ollama: ScriptedOllama, figures: Row)
 @pytest.mark.row("R15", "200 readers stall: little memory each, others are not slowed")
 async def test_stalled_readers_cost_little(ollama: ScriptedOllama, figures: Row) -> None:
     readers = figures.some(200, 20)
-    steps = [step for _ in range(1000) for step in (chunk(line(response="x" * 4000, done=False)), 0.1)]
+    steps = [
+        step for _ in range(1000) for step in (chunk(line(response="x" * 4000, done=False)), 0.1)
+    ]
 
     def script(exchange: Exchange) -> Script:
-        return words("a", "b") if exchange.body["prompt"] == "quick" else [HEADERS_STREAM, *steps, chunk(done()), END]
+        return (
+            words("a", "b")
+            if exchange.body["prompt"] == "quick"
+            else [HEADERS_STREAM, *steps, chunk(done()), END]
+        )
 
     ollama.scripts["/api/generate"] = script
-    async with observing(ollama.url, EUDAI_MAX_RUNNING="300", EUDAI_MAX_QUEUED="300") as server, channel_to(server.address) as channel:
+    async with (
+        observing(ollama.url, EUDAI_MAX_RUNNING="300", EUDAI_MAX_QUEUED="300") as server,
+        channel_to(server.address) as channel,
+    ):
         await until_health(channel, serving=True)
         process = await _frozen_client(server.address, readers)
         process.send_signal(signal.SIGCONT)  # it does not read now, but takes what comes
@@ -212,7 +263,12 @@ async def test_stalled_readers_cost_little(ollama: ScriptedOllama, figures: Row)
         await server.until_idle()
     figures.count("readers that held their stream", still, "==", readers)
     figures.time("memory a reader, KiB", grown_kib, "<=", 256)
-    figures.time("others' p99 beside stalled readers, as share of beside running ones", stalled / flowing, "<=", 1.2)
+    figures.time(
+        "others' p99 beside stalled readers, as share of beside running ones",
+        stalled / flowing,
+        "<=",
+        1.2,
+    )
 
 
 async def _quick_p99(channel: Any, figures: Row) -> float:

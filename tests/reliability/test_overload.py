@@ -23,7 +23,9 @@ RUNNING = 4
 TOKENS, TOKEN_MS = 10, 10
 
 
-async def _open_loop(rate: float, span_s: float, start: Callable[[], Awaitable[Outcome]]) -> list[Outcome]:
+async def _open_loop(
+    rate: float, span_s: float, start: Callable[[], Awaitable[Outcome]]
+) -> list[Outcome]:
     """Begin calls at a rate, whatever becomes of them."""
     tasks: list[asyncio.Future[Outcome]] = []
     begin_s = time.monotonic()
@@ -34,7 +36,9 @@ async def _open_loop(rate: float, span_s: float, start: Callable[[], Awaitable[O
     return await asyncio.gather(*tasks)
 
 
-async def _closed_loop(workers: int, span_s: float, start: Callable[[], Awaitable[Outcome]], rest_s: float = 0.0) -> list[Outcome]:
+async def _closed_loop(
+    workers: int, span_s: float, start: Callable[[], Awaitable[Outcome]], rest_s: float = 0.0
+) -> list[Outcome]:
     """So many at once, each again as soon as it ended."""
     outcomes: list[Outcome] = []
     end_s = time.monotonic() + span_s
@@ -69,7 +73,10 @@ class Look:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.row("R9", "ten times what can be served, for a minute: nothing lost, refusals at once, health answers")
+@pytest.mark.row(
+    "R9",
+    "ten times what can be served, for a minute: nothing lost, refusals at once, health answers",
+)
 async def test_ten_times_too_much(figures: Row) -> None:
     async with (
         buggy_ollama(tokens=TOKENS, token_ms=TOKEN_MS) as (url, _),
@@ -99,20 +106,36 @@ async def test_ten_times_too_much(figures: Row) -> None:
 
 def _span_s(outcomes: list[Outcome]) -> float:
     """From the first beginning to the last end."""
-    return max(outcome.ended_s for outcome in outcomes) - min(outcome.ended_s - outcome.took_s for outcome in outcomes)
+    return max(outcome.ended_s for outcome in outcomes) - min(
+        outcome.ended_s - outcome.took_s for outcome in outcomes
+    )
 
 
 def _judge_refusals(figures: Row, outcomes: list[Outcome]) -> None:
     refused = [outcome for outcome in outcomes if not outcome.finished]
-    told = [outcome for outcome in refused if outcome.reason == "QUEUE_FULL" and outcome.retry_info and (outcome.pushback_ms or 0) > 0]
+    told = [
+        outcome
+        for outcome in refused
+        if outcome.reason == "QUEUE_FULL" and outcome.retry_info and (outcome.pushback_ms or 0) > 0
+    ]
     figures.count("offered", len(outcomes))
     figures.count("refused", len(refused))
-    figures.count("with RetryInfo and pushback, % of refused", 100 * len(told) / len(refused), "==", 100)
-    figures.time("refusals, p99 ms", percentile([outcome.took_s * 1000 for outcome in refused], 0.99), "<=", 20)
+    figures.count(
+        "with RetryInfo and pushback, % of refused", 100 * len(told) / len(refused), "==", 100
+    )
+    figures.time(
+        "refusals, p99 ms",
+        percentile([outcome.took_s * 1000 for outcome in refused], 0.99),
+        "<=",
+        20,
+    )
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R10", "an outage with 100 retrying clients: hardly a call more than asked for, and all is well soon after")
+@pytest.mark.row(
+    "R10",
+    "an outage with 100 retrying clients: hardly a call more than asked for, and all is well soon after",
+)
 async def test_retries_make_no_outage_worse(ollama: ScriptedOllama, figures: Row) -> None:
     span_s = figures.some(10, 2)
     async with (
@@ -122,7 +145,12 @@ async def test_retries_make_no_outage_worse(ollama: ScriptedOllama, figures: Row
         AsyncExitStack() as clients,
     ):
         await until_health(direct, serving=True)
-        channels = cycle([await clients.enter_async_context(channel_to(relay.address, CHANNEL_OPTIONS)) for _ in range(100)])
+        channels = cycle(
+            [
+                await clients.enter_async_context(channel_to(relay.address, CHANNEL_OPTIONS))
+                for _ in range(100)
+            ]
+        )
 
         async def ask() -> Outcome:
             outcome = await generate(next(channels))
@@ -145,7 +173,12 @@ async def test_retries_make_no_outage_worse(ollama: ScriptedOllama, figures: Row
     figures.count("asked for in the second half of the outage", len(outage), ">=", 100)
     figures.time("calls made a call asked for", made / len(outage), "<=", 1.2)
     figures.time("recovered in, s", recovered_s, "<=", 5)
-    figures.count("succeed afterwards, %", 100 * sum(outcome.finished for outcome in after) / len(after), "==", 100)
+    figures.count(
+        "succeed afterwards, %",
+        100 * sum(outcome.finished for outcome in after) / len(after),
+        "==",
+        100,
+    )
 
 
 @pytest.mark.timeout(120)
@@ -168,8 +201,16 @@ async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
     flood, share = _served(both[0]), _served(both[1])
     refused = [outcome for outcome in both[1] if not outcome.finished]
     assert all(outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED for outcome in refused), refused
-    figures.count("of what the two got together, the polite one, % of its half", 200 * share / (share + flood), ">=", 90)
-    figures.time("served, % of what one gets alone", 100 * (share + flood) / span_s / (alone / figures.some(5, 1)))
+    figures.count(
+        "of what the two got together, the polite one, % of its half",
+        200 * share / (share + flood),
+        ">=",
+        90,
+    )
+    figures.time(
+        "served, % of what one gets alone",
+        100 * (share + flood) / span_s / (alone / figures.some(5, 1)),
+    )
 
 
 def _served(outcomes: list[Outcome]) -> int:

@@ -24,12 +24,20 @@ EXIT_CONFIG = 78
 
 
 def _by_prompt(exchange: Exchange) -> Script:
-    return [HEADERS_STREAM, X, QUICK_S if exchange.body["prompt"] == "quick" else 60.0, chunk(done()), END]
+    return [
+        HEADERS_STREAM,
+        X,
+        QUICK_S if exchange.body["prompt"] == "quick" else 60.0,
+        chunk(done()),
+        END,
+    ]
 
 
 async def _watch(channel: Any) -> float:
     """When health first says NOT_SERVING."""
-    async for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="")):
+    async for answer in health_pb2_grpc.HealthStub(channel).Watch(
+        health_pb2.HealthCheckRequest(service="")
+    ):
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             return time.monotonic()
     raise AssertionError("the watch ended without a word")
@@ -37,7 +45,9 @@ async def _watch(channel: Any) -> float:
 
 async def _drain_once(url: str, downs_ms: list[float], exits_s: list[float]) -> None:
     async with (
-        replica(url, EUDAI_DRAIN_GRACE=str(GRACE_S), EUDAI_MAX_RUNNING="4", EUDAI_MAX_QUEUED="4") as server,
+        replica(
+            url, EUDAI_DRAIN_GRACE=str(GRACE_S), EUDAI_MAX_RUNNING="4", EUDAI_MAX_QUEUED="4"
+        ) as server,
         channel_to(server.address) as channel,
     ):
         watching = asyncio.create_task(_watch(channel))
@@ -51,12 +61,21 @@ async def _drain_once(url: str, downs_ms: list[float], exits_s: list[float]) -> 
         exits_s.append(time.monotonic() - told_s)
         downs_ms.append((await watching - told_s) * 1000)
     assert code == 0
-    assert [outcome.finished for outcome in outcomes] == [False, False, True, True, False, False], outcomes
-    assert all((outcome.code, outcome.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING") for outcome in outcomes if not outcome.finished)
+    assert [outcome.finished for outcome in outcomes] == [False, False, True, True, False, False], (
+        outcomes
+    )
+    assert all(
+        (outcome.code, outcome.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        for outcome in outcomes
+        if not outcome.finished
+    )
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.row("R12", "SIGTERM at full load: NOT_SERVING at once, what can end ends, the rest gets a status, exit 0")
+@pytest.mark.row(
+    "R12",
+    "SIGTERM at full load: NOT_SERVING at once, what can end ends, the rest gets a status, exit 0",
+)
 async def test_drains_lose_nothing(ollama: ScriptedOllama, figures: Row) -> None:
     ollama.scripts["/api/generate"] = _by_prompt
     downs_ms: list[float] = []
@@ -68,14 +87,22 @@ async def test_drains_lose_nothing(ollama: ScriptedOllama, figures: Row) -> None
             await _drain_once(ollama.url, downs_ms, exits_s)
 
     await asyncio.gather(work(), work())
-    figures.count("drains, two at a time, each with exit code 0 and every status right", len(exits_s), ">=", figures.some(100, 4))
+    figures.count(
+        "drains, two at a time, each with exit code 0 and every status right",
+        len(exits_s),
+        ">=",
+        figures.some(100, 4),
+    )
     figures.time("SIGTERM to NOT_SERVING, p99 ms", percentile(downs_ms, 0.99), "<=", 50)
     figures.time(f"SIGTERM to exit, worst s, grace {GRACE_S:g}", max(exits_s), "<=", GRACE_S + 2)
 
 
 @pytest.mark.row("R12b", "SIGTERM with nothing but an open health watch: it ends too")
 async def test_an_open_watch_does_not_hold_a_drain(ollama: ScriptedOllama, figures: Row) -> None:
-    async with replica(ollama.url, EUDAI_DRAIN_GRACE="10") as server, channel_to(server.address) as channel:
+    async with (
+        replica(ollama.url, EUDAI_DRAIN_GRACE="10") as server,
+        channel_to(server.address) as channel,
+    ):
         watching = asyncio.create_task(_watch(channel))
         await asyncio.sleep(0.2)
         begin_s = time.monotonic()
@@ -88,7 +115,9 @@ async def test_an_open_watch_does_not_hold_a_drain(ollama: ScriptedOllama, figur
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.row("R13", "two replicas behind a real Envoy are restarted in turn at 20 calls a second: none fails")
+@pytest.mark.row(
+    "R13", "two replicas behind a real Envoy are restarted in turn at 20 calls a second: none fails"
+)
 async def test_rolling_restarts_fail_no_call(figures: Row, tmp_path: Path) -> None:
     settings = {"EUDAI_LAME_DUCK": "1", "EUDAI_MAX_RUNNING": "32", "EUDAI_DRAIN_GRACE": "5"}
     async with (
@@ -125,7 +154,10 @@ async def _restart_in_turn(servers: tuple[Replica, ...], count: int) -> list[int
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.row("R14", "eudai is killed mid-stream: clients know at once, the real Ollama goes idle, a new one serves soon")
+@pytest.mark.row(
+    "R14",
+    "eudai is killed mid-stream: clients know at once, the real Ollama goes idle, a new one serves soon",
+)
 async def test_a_killed_server_leaves_no_work(real_url: str, figures: Row) -> None:
     told_ms, idle_s, ups_s = [], [], []
     for _ in range(figures.some(50, 3)):
@@ -166,7 +198,10 @@ BAD = [
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R18", "a configuration that does not hold: exit 78 within a second, naming variable and reason; nothing listens")
+@pytest.mark.row(
+    "R18",
+    "a configuration that does not hold: exit 78 within a second, naming variable and reason; nothing listens",
+)
 def test_bad_configurations_end_at_once(figures: Row) -> None:
     took_s = []
     for variable, text in BAD:
@@ -181,8 +216,13 @@ def test_bad_configurations_end_at_once(figures: Row) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.row("R20", "a first byte that takes two minutes: nothing cuts the call on the way, Envoy and keepalive included")
-async def test_a_long_silence_is_no_end(ollama: ScriptedOllama, figures: Row, tmp_path: Path) -> None:
+@pytest.mark.row(
+    "R20",
+    "a first byte that takes two minutes: nothing cuts the call on the way, Envoy and keepalive included",
+)
+async def test_a_long_silence_is_no_end(
+    ollama: ScriptedOllama, figures: Row, tmp_path: Path
+) -> None:
     silence_s = figures.some(120, 3)
     ollama.scripts["/api/generate"] = [float(silence_s), HEADERS_STREAM, X, chunk(done()), END]
     async with (
@@ -193,6 +233,13 @@ async def test_a_long_silence_is_no_end(ollama: ScriptedOllama, figures: Row, tm
         channel_to(first.address, CHANNEL_OPTIONS) as direct,
     ):
         await until_health(through, serving=True)
-        outcomes = await asyncio.gather(*(generate(channel, timeout_s=None) for channel in (through, direct)))
+        outcomes = await asyncio.gather(
+            *(generate(channel, timeout_s=None) for channel in (through, direct))
+        )
     assert all(outcome.finished and outcome.text == "x" for outcome in outcomes), outcomes
-    figures.count("shortest wait that was answered, s", min(outcome.first_s for outcome in outcomes), ">=", silence_s)
+    figures.count(
+        "shortest wait that was answered, s",
+        min(outcome.first_s for outcome in outcomes),
+        ">=",
+        silence_s,
+    )

@@ -49,7 +49,11 @@ class Traffic:
         """One caller, with a new connection now and then."""
         while time.monotonic() < self._end_s:
             async with channel_to(self._relay.address) as channel:
-                kinds: list[Callable[[Any], Awaitable[str]]] = [self._ask] * 6 + [self._leave, self._hurry, self._check]
+                kinds: list[Callable[[Any], Awaitable[str]]] = [self._ask] * 6 + [
+                    self._leave,
+                    self._hurry,
+                    self._check,
+                ]
                 for _ in range(50):
                     if time.monotonic() > self._end_s:
                         return
@@ -86,23 +90,38 @@ class Traffic:
         whole = "".join(numbered(TOKENS))
         right = outcome.text == whole if outcome.finished else whole.startswith(outcome.text)
         cut = outcome.code is grpc.StatusCode.UNAVAILABLE and abs(outcome.ended_s - self._cut_s) < 5
-        known = outcome.finished or outcome.reason in EXPLAINED or outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED or cut
+        known = (
+            outcome.finished
+            or outcome.reason in EXPLAINED
+            or outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            or cut
+        )
         if not right or not known:
             self.unexplained.append(outcome)
         return f"{outcome.code.name} {outcome.reason}".strip()
 
 
-async def _sample(server: Observed, begin_s: float, seen: list[tuple[float, dict[str, Any]]]) -> None:
+async def _sample(
+    server: Observed, begin_s: float, seen: list[tuple[float, dict[str, Any]]]
+) -> None:
     while True:
         await asyncio.sleep(SAMPLE_S)
         seen.append(((time.monotonic() - begin_s) / 3600, await server.inside()))
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.row("R17", "a soak of faults, leavers and cuts: memory and descriptors flat, the loop on time, no error unexplained")
+@pytest.mark.row(
+    "R17",
+    "a soak of faults, leavers and cuts: memory and descriptors flat, the loop on time, no error unexplained",
+)
 async def test_a_soak_wears_nothing_out(figures: Row, pytestconfig: pytest.Config) -> None:
     span_s = 60 * (pytestconfig.getoption("--minutes") or figures.some(30, 6) / 60)
-    limits: Any = {"EUDAI_EVENT_TIMEOUT": "2", "EUDAI_FIRST_EVENT_TIMEOUT": "3", "EUDAI_MAX_RUNNING": "16", "EUDAI_MAX_QUEUED": "16"}
+    limits: Any = {
+        "EUDAI_EVENT_TIMEOUT": "2",
+        "EUDAI_FIRST_EVENT_TIMEOUT": "3",
+        "EUDAI_MAX_RUNNING": "16",
+        "EUDAI_MAX_QUEUED": "16",
+    }
     seen: list[tuple[float, dict[str, Any]]] = []
     async with (
         buggy_ollama(seed=17, fault_share=0.05, tokens=TOKENS, token_ms=5) as (url, ollama_pid),
@@ -114,7 +133,10 @@ async def test_a_soak_wears_nothing_out(figures: Row, pytestconfig: pytest.Confi
         before = await server.inside()
         begin_s = time.monotonic()
         traffic = Traffic(server, relay, begin_s + span_s)
-        around = [asyncio.create_task(step) for step in (traffic.disturb(ollama_pid), _sample(server, begin_s, seen))]
+        around = [
+            asyncio.create_task(step)
+            for step in (traffic.disturb(ollama_pid), _sample(server, begin_s, seen))
+        ]
         await asyncio.gather(*(traffic.work() for _ in range(WORKERS)))
         for task in around:
             task.cancel()
@@ -132,11 +154,16 @@ async def test_a_soak_wears_nothing_out(figures: Row, pytestconfig: pytest.Confi
         figures.count(f"{what}: {before[what]} before, after", after[what], "<=", before[what] + 4)
     steady = [(hour, inside["rss"] / MIB) for hour, inside in seen[len(seen) // 3 :]]
     figures.time(
-        "loop lag, p99 of each 2 s, the median of these, ms", percentile([inside["lag_p99_ms"] for _, inside in seen], 0.5), "<=", 20
+        "loop lag, p99 of each 2 s, the median of these, ms",
+        percentile([inside["lag_p99_ms"] for _, inside in seen], 0.5),
+        "<=",
+        20,
     )
     figures.time("loop lag, worst ms", max(inside["lag_max_ms"] for _, inside in seen))
     for part in (1, 2, 3):
-        figures.time(f"memory after {part} of 3 parts, MiB", seen[len(seen) * part // 3 - 1][1]["rss"] / MIB)
+        figures.time(
+            f"memory after {part} of 3 parts, MiB", seen[len(seen) * part // 3 - 1][1]["rss"] / MIB
+        )
     if span_s >= 600:  # a shorter run says nothing of an hour
         figures.time("memory, MiB an hour, after the first third", _slope(steady), "<=", 1)
 
@@ -144,4 +171,7 @@ async def test_a_soak_wears_nothing_out(figures: Row, pytestconfig: pytest.Confi
 def _slope(points: list[tuple[float, float]]) -> float:
     """Of the straight line through them, by least squares."""
     mean_x, mean_y = (sum(each) / len(points) for each in zip(*points, strict=True))
-    return float(sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points))
+    return float(
+        sum((x - mean_x) * (y - mean_y) for x, y in points)
+        / sum((x - mean_x) ** 2 for x, _ in points)
+    )

@@ -36,7 +36,10 @@ def plans_from(rng: random.Random, count: int, span_s: float) -> list[Plan]:
     """That many calls within a span."""
     callers = [f"ipv4:10.0.0.{number}" for number in range(rng.randint(1, 4))]
     models = MODELS[: rng.randint(1, 2)]
-    return [_plan(rng, number, rng.uniform(0, span_s), rng.choice(callers), rng.choice(models)) for number in range(count)]
+    return [
+        _plan(rng, number, rng.uniform(0, span_s), rng.choice(callers), rng.choice(models))
+        for number in range(count)
+    ]
 
 
 def _plan(rng: random.Random, number: int, arrives_s: float, caller: str, model: str) -> Plan:
@@ -87,7 +90,9 @@ class Context:
     async def write(self, message: bytes) -> None:
         """Takes as long as the client reads."""
         if self.status:
-            raise Violation(f"call {self._plan.number} was written to after its status {self.status}")
+            raise Violation(
+                f"call {self._plan.number} was written to after its status {self.status}"
+            )
         if self._plan.reads_s:
             await asyncio.sleep(self._plan.reads_s)
         self.messages.append(pb.GenerateResponse.FromString(message))
@@ -95,7 +100,9 @@ class Context:
     async def abort(self, code: grpc.StatusCode, _message: str, trailers: Any = ()) -> None:
         """End the call."""
         if self.status:
-            raise Violation(f"call {self._plan.number} ended twice: {self.status}, then {code.name}")
+            raise Violation(
+                f"call {self._plan.number} ended twice: {self.status}, then {code.name}"
+            )
         self.status = code.name
         details = dict(trailers).get("grpc-status-details-bin")
         if details:
@@ -126,15 +133,21 @@ async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Conte
     if not context.status:
         context.status = LEFT if error else OK
     if error and not left and context.status == LEFT:
-        raise Violation(f"call {plan.number} was cancelled by nobody, and its client waits for a status")
+        raise Violation(
+            f"call {plan.number} was cancelled by nobody, and its client waits for a status"
+        )
     if answer is not None:
         whole = pb.GenerateOnceResponse.FromString(answer).generation
         context.messages = [
-            pb.GenerateResponse(delta=pb.Delta(text="".join(part.text for part in whole.message.parts))),
+            pb.GenerateResponse(
+                delta=pb.Delta(text="".join(part.text for part in whole.message.parts))
+            ),
             pb.GenerateResponse(finished=whole.finished),
         ]
     _judge(plan, context)
-    trace.append(f"{asyncio.get_running_loop().time():.4f} {plan.number} {context.status} {context.reason} {len(context.messages)}")
+    trace.append(
+        f"{asyncio.get_running_loop().time():.4f} {plan.number} {context.status} {context.reason} {len(context.messages)}"
+    )
     return context
 
 
@@ -148,8 +161,16 @@ def _judge(plan: Plan, context: Context) -> None:
         raise Violation(f"call {plan.number} met a defect")
     if (context.status == OK) != (kinds[-1:] == ["finished"]):
         raise Violation(f"call {plan.number} ended {context.status} after {kinds}")
-    if context.status == OK and text != whole and context.messages[-1].finished.reason != pb.FINISH_REASON_TIME_BUDGET:
+    if (
+        context.status == OK
+        and text != whole
+        and context.messages[-1].finished.reason != pb.FINISH_REASON_TIME_BUDGET
+    ):
         raise Violation(f"call {plan.number} ended OK with {text!r}, and the whole is {whole!r}")
     order = [kind for kind in kinds if kind not in ("progress", "warning")]
-    if not plan.once and order[1:] and (order[0] != "started" or "started" in order[1:] or "finished" in order[:-1]):
+    if (
+        not plan.once
+        and order[1:]
+        and (order[0] != "started" or "started" in order[1:] or "finished" in order[:-1])
+    ):
         raise Violation(f"call {plan.number} saw events in the order {kinds}")

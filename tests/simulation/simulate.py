@@ -57,7 +57,9 @@ class Watched(Line):
         if turn is None and self.queued:
             raise Violation("somebody passed a queue")
         if turn:
-            if any(self._numbers[other] < self._numbers[turn] for other in self._waiting[turn.caller]):
+            if any(
+                self._numbers[other] < self._numbers[turn] for other in self._waiting[turn.caller]
+            ):
                 raise Violation("a caller's calls changed their order")
             for caller in self._waiting.keys() - {turn.caller}:
                 self._passed[caller][turn.caller] += 1
@@ -77,7 +79,10 @@ class Simulation:
         self.span_s = span_s
         self.plans = plans_from(self.rng, calls, span_s)
         self.config = Config(
-            max_running=self.rng.randint(1, 3), max_queued=self.rng.randint(0, 8), first_event_timeout_s=30.0, event_timeout_s=10.0
+            max_running=self.rng.randint(1, 3),
+            max_queued=self.rng.randint(0, 8),
+            first_event_timeout_s=30.0,
+            event_timeout_s=10.0,
         )
         self.drains_s = self.rng.choice((None, None, None, self.rng.uniform(0, span_s)))
         self.world = World(self.rng, self.config.max_running)
@@ -103,7 +108,13 @@ class Simulation:
         before = asyncio.all_tasks()
         around = [
             asyncio.create_task(step)
-            for step in (self._flap(), self._freeze(), self._evict(), self._watch_health(), self._drain(self.parts))
+            for step in (
+                self._flap(),
+                self._freeze(),
+                self._evict(),
+                self._watch_health(),
+                self._drain(self.parts),
+            )
         ]
         contexts = await self._calls(handlers)
         for task in around:
@@ -183,10 +194,14 @@ class Simulation:
     async def _nothing_is_left(self, parts: Assembly, before: set["asyncio.Task[Any]"]) -> None:
         await asyncio.sleep(EVERYTHING_ENDS_S)
         if parts.admission.running or parts.admission.queued:
-            raise Violation(f"{parts.admission.running} run and {parts.admission.queued} wait after every call has ended")
+            raise Violation(
+                f"{parts.admission.running} run and {parts.admission.queued} wait after every call has ended"
+            )
         # A load is nobody's, and may go on; but not for ever.
         end_s = time.monotonic() + NOBODYS_S
-        while left := [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]:
+        while left := [
+            task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()
+        ]:
             if time.monotonic() > end_s:
                 raise Violation(f"tasks are left: {left}")
             await asyncio.sleep(0.1)
@@ -199,18 +214,31 @@ def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Counter[str], str
     random.seed(seed)  # the server's own jitter
     simulation = Simulation(seed, calls=calls, span_s=span_s)
     loop = VirtualLoop(simulation.check)
-    with mock.patch("eudai_server.admission.Line", Watched), virtual_time(loop), asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with (
+        mock.patch("eudai_server.admission.Line", Watched),
+        virtual_time(loop),
+        asyncio.Runner(loop_factory=lambda: loop) as runner,
+    ):
         outcomes = runner.run(simulation.run())
     return outcomes, hashlib.sha256("\n".join(simulation.trace).encode()).hexdigest()[:12]
 
 
 def main() -> int:
     """Exit code 1 where an invariant broke."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, help="one seed, with what happened")
-    parser.add_argument("--seeds", type=int, default=1000, help="how many, from 0 on (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, default=1000, help="how many, from 0 on (default: %(default)s)"
+    )
     parser.add_argument("--calls", type=int, default=40, help="calls a seed (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long they keep coming, in virtual minutes (default: %(default)s)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=1.0,
+        help="how long they keep coming, in virtual minutes (default: %(default)s)",
+    )
     options = parser.parse_args()
     logging.disable(logging.CRITICAL if options.seed is None else logging.NOTSET)
     seeds = range(options.seeds) if options.seed is None else (options.seed,)

@@ -14,7 +14,18 @@ from scripted_ollama import done, line, numbered
 from simulation.clock import Violation
 
 MODELS = ("one:latest", "two:latest")
-FAULTS = ("cut", "end early", "stall", "garbage", "error line", "status 500", "status 503", "silence", "slow", "late refusal")
+FAULTS = (
+    "cut",
+    "end early",
+    "stall",
+    "garbage",
+    "error line",
+    "status 500",
+    "status 503",
+    "silence",
+    "slow",
+    "late refusal",
+)
 FACTS = ("/api/tags", "/api/ps", "/api/version")
 CANARY = "."
 
@@ -65,7 +76,9 @@ class World:
     async def _counted(self, model: str) -> AsyncIterator[None]:
         self.generating[model] += 1
         if self.generating[model] > self.max_running:
-            raise Violation(f"{self.generating[model]} generations of {model} were sent to Ollama, which runs {self.max_running}")
+            raise Violation(
+                f"{self.generating[model]} generations of {model} were sent to Ollama, which runs {self.max_running}"
+            )
         try:
             yield
         finally:
@@ -78,9 +91,15 @@ class World:
         await asyncio.sleep(self.rng.choice((0.02, 0.3, 3.0)))
         match fault:
             case "status 500":
-                raise error_from_response(500, b'{"error":"llama runner process has terminated"}', model)
+                raise error_from_response(
+                    500, b'{"error":"llama runner process has terminated"}', model
+                )
             case "status 503":
-                raise error_from_response(503, b'{"error":"server busy, please try again.  maximum pending requests exceeded"}', model)
+                raise error_from_response(
+                    503,
+                    b'{"error":"server busy, please try again.  maximum pending requests exceeded"}',
+                    model,
+                )
             case "silence":
                 await asyncio.get_running_loop().create_future()
             case "late refusal":
@@ -90,7 +109,9 @@ class World:
         self.loads += 1
         if self.rng.random() < self.fault_share:
             await asyncio.sleep(self.rng.uniform(0, 5))
-            raise error_from_response(500, b'{"error":"model requires more system memory than is available"}', model)
+            raise error_from_response(
+                500, b'{"error":"model requires more system memory than is available"}', model
+            )
         await asyncio.sleep(self.rng.uniform(0.5, 5))
         self.resident.add(model)
         return self._answer([(0.0, line(model=model, done=True, done_reason="load")), (0.0, b"")])
@@ -102,7 +123,12 @@ class World:
         for number, piece in enumerate(numbered(words)):
             if number == at and fault in ("cut", "stall", "garbage", "error line", "end early"):
                 break
-            steps.append((rng.uniform(0.001, 0.4) * (20 if fault == "slow" else 1), line(response=piece, done=False)))
+            steps.append(
+                (
+                    rng.uniform(0.001, 0.4) * (20 if fault == "slow" else 1),
+                    line(response=piece, done=False),
+                )
+            )
         match fault:
             case "cut" | "stall":
                 steps.append((0.1, fault))
@@ -121,7 +147,12 @@ class World:
             {
                 "/api/version": {"version": "0.32.15"},
                 "/api/tags": {"models": [{"name": name, "digest": name} for name in MODELS]},
-                "/api/ps": {"models": [{"name": name, "digest": name, "context_length": 4096} for name in sorted(self.resident)]},
+                "/api/ps": {
+                    "models": [
+                        {"name": name, "digest": name, "context_length": 4096}
+                        for name in sorted(self.resident)
+                    ]
+                },
             }[route]
         ).encode()
 
@@ -212,11 +243,15 @@ class WorldClient:
     def on_refused(self, hook: Callable[[], None]) -> None:
         self._world.on_refused = hook
 
-    async def open(self, _method: str, route: str, body: bytes | None = None, *, model: str = "") -> Answer:
+    async def open(
+        self, _method: str, route: str, body: bytes | None = None, *, model: str = ""
+    ) -> Answer:
         """As the client's."""
         return await self._world.open_answer(route, json.loads(body) if body else {}, model)
 
-    async def fetch(self, method: str, route: str, body: bytes | None = None, *, model: str = "") -> bytes:
+    async def fetch(
+        self, method: str, route: str, body: bytes | None = None, *, model: str = ""
+    ) -> bytes:
         """As the client's."""
         whole = b""
         async with await self.open(method, route, body, model=model) as answer:
@@ -228,7 +263,9 @@ class WorldClient:
         """Nothing is open."""
 
 
-def _recut(steps: list[tuple[float, bytes | str]], rng: random.Random) -> Iterator[tuple[float, bytes | str]]:
+def _recut(
+    steps: list[tuple[float, bytes | str]], rng: random.Random
+) -> Iterator[tuple[float, bytes | str]]:
     """The same bytes, cut elsewhere: lines come in halves, or several at once."""
     held = b""
     for delay_s, data in steps:

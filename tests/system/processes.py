@@ -41,7 +41,9 @@ def eudai_server(**env: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """The installed server as a process of its own; its address and the process."""
     address = f"127.0.0.1:{free_port()}"
     variables = {**os.environ, "EUDAI_LISTEN": address, "EUDAI_LAME_DUCK": "0", **env}
-    process = subprocess.Popen([BIN / "eudai-server"], env=variables, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [BIN / "eudai-server"], env=variables, stderr=subprocess.PIPE, text=True
+    )
     try:
         wait_until_ready(address, process)
         yield address, process
@@ -55,7 +57,14 @@ def eudai_server(**env: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
 
 def ended_server(**env: str) -> "subprocess.CompletedProcess[str]":
     """The installed server, run to its end, which a configuration that does not hold brings at once."""
-    return subprocess.run([BIN / "eudai-server"], env={**os.environ, **env}, capture_output=True, text=True, timeout=10, check=False)
+    return subprocess.run(
+        [BIN / "eudai-server"],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
 
 
 def wait_until_ready(address: str, process: "subprocess.Popen[str]", service: str = "") -> None:
@@ -70,12 +79,20 @@ def wait_until_ready(address: str, process: "subprocess.Popen[str]", service: st
 def eudai(address: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     """The command line client, run to its end."""
     command = [str(BIN / "eudai"), "--address", address, *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
 
 
 def grpcurl(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """The real grpcurl, run to its end."""
-    return subprocess.run([str(BIN / "grpcurl"), "-plaintext", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    return subprocess.run(
+        [str(BIN / "grpcurl"), "-plaintext", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
 
 
 async def last_work_s(process: psutil.Process, quiet_s: float, timeout_s: float) -> float:
@@ -95,5 +112,9 @@ def runners() -> Iterator[psutil.Process]:
     """The processes in which Ollama runs models that generate."""
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if any(part.endswith("llama-server") for part in command) and "--model" in command and "--embedding" not in command:
+        if (
+            any(part.endswith("llama-server") for part in command)
+            and "--model" in command
+            and "--embedding" not in command
+        ):
             yield process

@@ -3,17 +3,28 @@
 import asyncio
 
 import pytest
-from eudai.v1 import generation_service_pb2 as pb, model_service_pb2, model_service_pb2_grpc, options_pb2
+from eudai.v1 import (
+    generation_service_pb2 as pb,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    options_pb2,
+)
 from processes import runners
 from serving import config_for, serving, text_of
 
-REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="The capital of France is", stop=options_pb2.StopOptions(max_output_tokens=4))
+REQUEST = pb.GenerateRequest(
+    model="gemma3:270m",
+    prompt="The capital of France is",
+    stop=options_pb2.StopOptions(max_output_tokens=4),
+)
 
 
 async def test_nine_of_ten_leave_and_the_load_goes_on(real_url: str) -> None:
     async with serving(config_for(real_url, admin=True)) as server:
         await server.until("", "SERVING")
-        await model_service_pb2_grpc.ModelServiceStub(server.channel).UnloadModel(model_service_pb2.UnloadModelRequest(model="gemma3:270m"))
+        await model_service_pb2_grpc.ModelServiceStub(server.channel).UnloadModel(
+            model_service_pb2.UnloadModelRequest(model="gemma3:270m")
+        )
         others = {process.pid for process in runners()}
         seen: set[int] = set()
         watching = asyncio.create_task(_watch(seen, others))
@@ -38,7 +49,9 @@ async def test_nine_of_ten_leave_and_the_load_goes_on(real_url: str) -> None:
 async def _watch(seen: set[int], others: set[int]) -> None:
     """Every process that runs a model, by id, but for those of another Ollama on this machine."""
     while True:
-        seen |= {process.pid for process in await asyncio.to_thread(lambda: list(runners()))} - others
+        seen |= {
+            process.pid for process in await asyncio.to_thread(lambda: list(runners()))
+        } - others
         await asyncio.sleep(0.02)
 
 

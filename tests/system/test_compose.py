@@ -13,15 +13,27 @@ COMPOSE = BIN / "docker-compose"
 DEVICES = ["cpu", "nvidia", "amd", "vulkan"]
 
 pytestmark = pytest.mark.skipif(
-    not COMPOSE.exists(), reason="Docker Compose is not built; `make compose` builds it, which takes two minutes"
+    not COMPOSE.exists(),
+    reason="Docker Compose is not built; `make compose` builds it, which takes two minutes",
 )
 
 
 def config(**env: str) -> dict[str, Any]:
     """What `docker compose config` resolves."""
-    command = [str(COMPOSE), "--file", str(ROOT / "docker-compose.yml"), "config", "--format", "json"]
-    variables = {key: value for key, value in os.environ.items() if not key.startswith(("OLLAMA", "EUDAI"))}
-    resolved = subprocess.run(command, env={**variables, **env}, capture_output=True, text=True, timeout=30, check=True)
+    command = [
+        str(COMPOSE),
+        "--file",
+        str(ROOT / "docker-compose.yml"),
+        "config",
+        "--format",
+        "json",
+    ]
+    variables = {
+        key: value for key, value in os.environ.items() if not key.startswith(("OLLAMA", "EUDAI"))
+    }
+    resolved = subprocess.run(
+        command, env={**variables, **env}, capture_output=True, text=True, timeout=30, check=True
+    )
     answer: dict[str, Any] = json.loads(resolved.stdout)
     return answer
 
@@ -31,7 +43,9 @@ def test_ollama_is_always_a_service_of_its_own(device: str) -> None:
     services = config(OLLAMA_DEVICE=device)["services"]
 
     assert set(services) == {"ollama", "server", "model"}
-    assert services["ollama"]["image"] == f"ollama/ollama:0.32.15{'-rocm' if device == 'amd' else ''}"
+    assert (
+        services["ollama"]["image"] == f"ollama/ollama:0.32.15{'-rocm' if device == 'amd' else ''}"
+    )
     assert services["server"]["environment"]["OLLAMA_BASE_URL"] == "http://ollama:11434"
     assert services["server"]["build"]["dockerfile"] == "services/server/Dockerfile"
 
@@ -44,7 +58,10 @@ def test_nothing_but_the_server_reaches_ollama(device: str) -> None:
     assert list(services["ollama"]["networks"]) == ["backend"]
     assert "ports" not in services["ollama"]
     assert resolved["networks"]["backend"]["internal"] is True
-    assert [name for name, service in services.items() if "backend" in service["networks"]] == ["ollama", "server"]
+    assert [name for name, service in services.items() if "backend" in service["networks"]] == [
+        "ollama",
+        "server",
+    ]
     assert services["server"]["ports"][0]["host_ip"] == "127.0.0.1"
 
 
@@ -59,10 +76,18 @@ def test_memory_and_privacy_are_explicit(device: str) -> None:
 
 def test_the_device_is_the_whole_difference() -> None:
     ollama = {device: config(OLLAMA_DEVICE=device)["services"]["ollama"] for device in DEVICES}
-    changed = {device: {key for key in ollama[device] if ollama[device][key] != ollama["cpu"].get(key)} for device in DEVICES}
+    changed = {
+        device: {key for key in ollama[device] if ollama[device][key] != ollama["cpu"].get(key)}
+        for device in DEVICES
+    }
     device = ollama["nvidia"]["deploy"]["resources"]["reservations"]["devices"][0]
 
-    assert changed == {"cpu": set(), "nvidia": {"deploy"}, "amd": {"devices", "image"}, "vulkan": {"devices", "environment"}}
+    assert changed == {
+        "cpu": set(),
+        "nvidia": {"deploy"},
+        "amd": {"devices", "image"},
+        "vulkan": {"devices", "environment"},
+    }
     assert (device["driver"], device["capabilities"], device["count"]) == ("nvidia", ["gpu"], -1)
     assert [entry["source"] for entry in ollama["amd"]["devices"]] == ["/dev/kfd", "/dev/dri"]
     assert [entry["source"] for entry in ollama["vulkan"]["devices"]] == ["/dev/dri"]
@@ -93,4 +118,6 @@ def test_the_server_holds_nothing_it_does_not_need() -> None:
     assert server["cap_drop"] == ["ALL"]
     assert server["security_opt"] == ["no-new-privileges:true"]
     assert "USER 65532" in image
-    assert "ollama" not in image.lower().replace("no ollama", "").replace("because ollama is away", "")
+    assert "ollama" not in image.lower().replace("no ollama", "").replace(
+        "because ollama is away", ""
+    )

@@ -15,7 +15,11 @@ SHORT = options_pb2.StopOptions(max_output_tokens=4)
 # Four tokens are too few for it, so the answer is cut off, and the caller is warned.
 CITY = '{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}},"required":["name","country"]}'
 WORD = line(response=" the", done=False)
-TOKEN = line(response=" the", done=False, logprobs=[{"token": " the", "logprob": -1.0, "bytes": [32, 116, 104, 101]}])
+TOKEN = line(
+    response=" the",
+    done=False,
+    logprobs=[{"token": " the", "logprob": -1.0, "bytes": [32, 116, 104, 101]}],
+)
 CHAT_WORD = line(message={"role": "assistant", "content": " the"}, done=False)
 TOO_LONG = '{"error":{"code":400,"message":"request (6002 tokens) exceeds the available context size (4096 tokens), try increasing it"}}'
 NO_THINKING = '"gemma3:270m" does not support thinking'
@@ -24,14 +28,21 @@ NO_THINKING = '"gemma3:270m" does not support thinking'
 def conversation(*texts: str) -> pb.Conversation:
     """Turns of a user and an assistant."""
     roles = (content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT)
-    turns = (content_pb2.Message(role=roles[index % 2], parts=[content_pb2.Part(text=text)]) for index, text in enumerate(texts))
+    turns = (
+        content_pb2.Message(role=roles[index % 2], parts=[content_pb2.Part(text=text)])
+        for index, text in enumerate(texts)
+    )
     return pb.Conversation(messages=turns)
 
 
 # What is asked for, what the double answers, and what must come of it: the kinds of events, or the reason of a refusal.
 SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] = {
     "a prompt": ({"prompt": "The capital of France is"}, {}, ["started", "delta", "finished"]),
-    "a raw prompt": ({"raw_prompt": "The capital of France is"}, {}, ["started", "delta", "finished"]),
+    "a raw prompt": (
+        {"raw_prompt": "The capital of France is"},
+        {},
+        ["started", "delta", "finished"],
+    ),
     "a conversation": (
         {"conversation": conversation("Hi", "Hello", "How are you?"), "system": "Be kind."},
         {"/api/chat": stream(CHAT_WORD, CHAT_WORD, done("length"))},
@@ -47,13 +58,21 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] 
         {"/api/generate": stream(TOKEN, TOKEN, done("length"))},
         ["started", "delta", "finished"],
     ),
-    "load options": ({"prompt": "x", "load": options_pb2.LoadOptions(context_length=2048)}, {}, ["started", "delta", "finished"]),
+    "load options": (
+        {"prompt": "x", "load": options_pb2.LoadOptions(context_length=2048)},
+        {},
+        ["started", "delta", "finished"],
+    ),
     "dropping the oldest messages": (
         {
             "conversation": conversation("hello " * 2000, "hi " * 1500, "tell me " * 500),
             "context_overflow": pb.CONTEXT_OVERFLOW_DROP_OLDEST,
         },
-        {"/api/chat": lambda exchange: stream(CHAT_WORD, done()) if exchange.body["truncate"] else error(400, TOO_LONG)},
+        {
+            "/api/chat": lambda exchange: (
+                stream(CHAT_WORD, done()) if exchange.body["truncate"] else error(400, TOO_LONG)
+            )
+        },
         ["warning", "started", "delta", "finished"],
     ),
     "too long a conversation": (
@@ -61,10 +80,22 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] 
         {"/api/chat": error(400, TOO_LONG)},
         "CONTEXT_LENGTH_EXCEEDED",
     ),
-    "too long a prompt": ({"prompt": "word " * 6000}, {"/api/generate": error(400, TOO_LONG)}, "CONTEXT_LENGTH_EXCEEDED"),
-    "too long a raw prompt": ({"raw_prompt": "word " * 6000}, {"/api/generate": error(400, TOO_LONG)}, "CONTEXT_LENGTH_EXCEEDED"),
+    "too long a prompt": (
+        {"prompt": "word " * 6000},
+        {"/api/generate": error(400, TOO_LONG)},
+        "CONTEXT_LENGTH_EXCEEDED",
+    ),
+    "too long a raw prompt": (
+        {"raw_prompt": "word " * 6000},
+        {"/api/generate": error(400, TOO_LONG)},
+        "CONTEXT_LENGTH_EXCEEDED",
+    ),
     "an unknown model": ({"model": "nope", "prompt": "x"}, {}, "MODEL_NOT_FOUND"),
-    "an unknown model and a conversation": ({"model": "nope", "conversation": conversation("x")}, {}, "MODEL_NOT_FOUND"),
+    "an unknown model and a conversation": (
+        {"model": "nope", "conversation": conversation("x")},
+        {},
+        "MODEL_NOT_FOUND",
+    ),
     "a model in the cloud": (
         {"model": "nope:cloud", "prompt": "x"},
         {"load": error(403, "ollama cloud is disabled: remote model is unavailable")},
@@ -77,7 +108,11 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] 
     ),
     "an infill by a model that cannot": (
         {"infill": pb.Infill(prefix="a", suffix="b")},
-        {"/api/generate": error(400, "registry.ollama.ai/library/gemma3:270m does not support insert")},
+        {
+            "/api/generate": error(
+                400, "registry.ollama.ai/library/gemma3:270m does not support insert"
+            )
+        },
         "CAPABILITY_UNSUPPORTED",
     ),
     "reasoning by a model that cannot": (
@@ -85,7 +120,11 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] 
         {"/api/generate": error(400, NO_THINKING)},
         "CAPABILITY_UNSUPPORTED",
     ),
-    "another digest": ({"prompt": "x", "expected_digest": "sha256:" + "0" * 64}, {}, "DIGEST_MISMATCH"),
+    "another digest": (
+        {"prompt": "x", "expected_digest": "sha256:" + "0" * 64},
+        {},
+        "DIGEST_MISMATCH",
+    ),
 }
 
 
@@ -101,7 +140,9 @@ async def either(
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_the_double_and_the_real_one_agree(either: tuple[Server, ScriptedOllama | None], scenario: str) -> None:
+async def test_the_double_and_the_real_one_agree(
+    either: tuple[Server, ScriptedOllama | None], scenario: str
+) -> None:
     server, scripted = either
     request, answers, expected = SCENARIOS[scenario]
     if scripted:
@@ -115,6 +156,8 @@ async def test_the_double_and_the_real_one_agree(either: tuple[Server, ScriptedO
         assert Refusal(failure.value).reason == expected
     else:
         events = await collect(server, stop=SHORT, **request)
-        assert [kind for index, kind in enumerate(kinds(events)) if kind not in kinds(events)[:index]] == expected
+        assert [
+            kind for index, kind in enumerate(kinds(events)) if kind not in kinds(events)[:index]
+        ] == expected
         assert events[-1].finished.usage.output_tokens > 0
         assert events[-1].finished.reason in (pb.FINISH_REASON_LENGTH, pb.FINISH_REASON_STOP)

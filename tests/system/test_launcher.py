@@ -16,7 +16,12 @@ LAUNCHER = ROOT / "services" / "ollama" / "launcher"
 def launch(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """The launcher, run to its end."""
     return subprocess.run(
-        [sys.executable, LAUNCHER, *arguments], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, LAUNCHER, *arguments],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -45,14 +50,20 @@ def test_no_compiler() -> None:
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ended = launch("start", OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}", EUDAI_CACHE=str(tmp_path / "file" / "cache"))
+    ended = launch(
+        "start",
+        OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}",
+        EUDAI_CACHE=str(tmp_path / "file" / "cache"),
+    )
 
     assert ended.returncode == 1
     assert "set EUDAI_CACHE to a folder you may write" in ended.stderr
 
 
 def test_nothing_to_stop(tmp_path: Path) -> None:
-    ended = launch("stop", OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}", EUDAI_CACHE=str(tmp_path))
+    ended = launch(
+        "stop", OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}", EUDAI_CACHE=str(tmp_path)
+    )
 
     assert ended.returncode == 0
     assert "no Ollama of ours runs" in ended.stderr
@@ -67,7 +78,12 @@ def test_a_wrong_call_shows_how() -> None:
 
 def test_a_command_is_lent_an_ollama_and_gives_its_exit_code(real_url: str) -> None:
     ended = launch(
-        "run", "--", sys.executable, "-c", "import os, sys; print(os.environ['OLLAMA_BASE_URL']); sys.exit(7)", OLLAMA_BASE_URL=real_url
+        "run",
+        "--",
+        sys.executable,
+        "-c",
+        "import os, sys; print(os.environ['OLLAMA_BASE_URL']); sys.exit(7)",
+        OLLAMA_BASE_URL=real_url,
     )
 
     assert ended.returncode == 7
@@ -76,7 +92,13 @@ def test_a_command_is_lent_an_ollama_and_gives_its_exit_code(real_url: str) -> N
 
 @pytest.mark.parametrize("arguments", [("--no-such-flag",), ("--mmproj", "x")])
 def test_the_runner_refuses_a_flag_it_does_not_know(arguments: tuple[str, ...]) -> None:
-    ended = subprocess.run([sys.executable, LAUNCHER / "runner.py", *arguments], capture_output=True, text=True, timeout=10, check=False)
+    ended = subprocess.run(
+        [sys.executable, LAUNCHER / "runner.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
 
     assert ended.returncode == 2
     assert "unrecognized arguments" in ended.stderr
@@ -85,8 +107,15 @@ def test_the_runner_refuses_a_flag_it_does_not_know(arguments: tuple[str, ...]) 
 def test_the_quantizer_copies_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("gguf")
     quantizer = [sys.executable, str(LAUNCHER / "quantizer.py")]
-    copied = subprocess.run([*quantizer, "--flag", tmp_path / "in", tmp_path / "out", "COPY"], check=False)
-    refused = subprocess.run([*quantizer, tmp_path / "in", tmp_path / "out2", "q4_K_M"], capture_output=True, text=True, check=False)
+    copied = subprocess.run(
+        [*quantizer, "--flag", tmp_path / "in", tmp_path / "out", "COPY"], check=False
+    )
+    refused = subprocess.run(
+        [*quantizer, tmp_path / "in", tmp_path / "out2", "q4_K_M"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert copied.returncode == 0
     assert (tmp_path / "out").read_text() == "gguf"
@@ -99,4 +128,11 @@ def _require_compilers(**env: str) -> "subprocess.CompletedProcess[str]":
         "from progress import LaunchError\nfrom go import require_compilers\n"
         "try:\n    require_compilers()\nexcept LaunchError as error:\n    sys.exit(str(error))"
     )
-    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -10,7 +10,12 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from eudai.v1 import generation_service_pb2 as generation, model_service_pb2 as pb, model_service_pb2_grpc as rpc, options_pb2
+from eudai.v1 import (
+    generation_service_pb2 as generation,
+    model_service_pb2 as pb,
+    model_service_pb2_grpc as rpc,
+    options_pb2,
+)
 from processes import eudai_server
 from refusal import Refusal
 from serving import Server, config_for, serving
@@ -34,7 +39,11 @@ async def test_the_models_are_told_as_they_are(admin: tuple[Server, Any]) -> Non
 
     assert list(models["all-minilm:latest"].capabilities) == [pb.CAPABILITY_EMBEDDING]
     assert list(models["gemma3:270m"].capabilities) == [pb.CAPABILITY_COMPLETION]
-    assert (gemma.model.family, gemma.model.max_context_length, gemma.embedding_length) == ("gemma3", 32768, 640)
+    assert (gemma.model.family, gemma.model.max_context_length, gemma.embedding_length) == (
+        "gemma3",
+        32768,
+        640,
+    )
     assert '"gemma3.context_length":32768' in gemma.metadata_json
     assert gemma.model.update_time.seconds > 0
     assert (minilm.model.max_context_length, minilm.metadata_json) == (512, "")
@@ -44,7 +53,10 @@ async def test_a_model_is_loaded_and_unloaded(admin: tuple[Server, Any]) -> None
     _, stub = admin
     for name in ("gemma3:270m", "all-minilm:latest"):
         loaded = await stub.LoadModel(pb.LoadModelRequest(model=name))
-        in_memory = [model.name for model in (await stub.ListModels(pb.ListModelsRequest(loaded_only=True))).models]
+        in_memory = [
+            model.name
+            for model in (await stub.ListModels(pb.ListModelsRequest(loaded_only=True))).models
+        ]
         await stub.UnloadModel(pb.UnloadModelRequest(model=name))
         after = (await stub.GetModel(pb.GetModelRequest(model=name))).model
 
@@ -55,8 +67,12 @@ async def test_a_model_is_loaded_and_unloaded(admin: tuple[Server, Any]) -> None
 
 async def test_a_copy_answers_and_is_deleted(admin: tuple[Server, Any]) -> None:
     server, stub = admin
-    copied = (await stub.CopyModel(pb.CopyModelRequest(source="gemma3:270m", destination="eudai-copy"))).model
-    request = generation.GenerateRequest(model="eudai-copy", prompt="x", stop=options_pb2.StopOptions(max_output_tokens=1))
+    copied = (
+        await stub.CopyModel(pb.CopyModelRequest(source="gemma3:270m", destination="eudai-copy"))
+    ).model
+    request = generation.GenerateRequest(
+        model="eudai-copy", prompt="x", stop=options_pb2.StopOptions(max_output_tokens=1)
+    )
     events = [event async for event in server.generation.Generate(request, timeout=60)]
     health = await server.health("model/eudai-copy")
     await stub.DeleteModel(pb.DeleteModelRequest(model="eudai-copy"))
@@ -75,7 +91,9 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
 ) -> None:
     _, stub = admin
     # The file that gemma3:270m was made of, one bit of one weight changed, so that Ollama does not have it yet.
-    data = bytearray(_gguf((await stub.GetModel(pb.GetModelRequest(model="gemma3:270m"))).modelfile).read_bytes())
+    data = bytearray(
+        _gguf((await stub.GetModel(pb.GetModelRequest(model="gemma3:270m"))).modelfile).read_bytes()
+    )
     data[-1] ^= 1
     path = tmp_path / "model.gguf"
     path.write_bytes(data)
@@ -86,13 +104,17 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
             idle = psutil.Process(process.pid).memory_info().rss
             peak = asyncio.create_task(_peak(process.pid))
             uploaded = await stub.UploadBlob(_pieces(digest, path))
-            request = pb.CreateModelRequest(model="eudai-made", files={"model.gguf": digest}, system="Be kind.")
+            request = pb.CreateModelRequest(
+                model="eudai-made", files={"model.gguf": digest}, system="Be kind."
+            )
             events = [event async for event in stub.CreateModel(request)]
             described = await stub.GetModel(pb.GetModelRequest(model="eudai-made"))
             await stub.DeleteModel(pb.DeleteModelRequest(model="eudai-made"))
             peak.cancel()
             grown = await peak - idle
-    print(f"uploaded {uploaded.size_bytes} bytes; the server grew by {grown >> 20} MiB from {idle >> 20}")  # noqa: T201 - the figure
+    print(  # noqa: T201 - the figure is what the test is run for
+        f"uploaded {uploaded.size_bytes} bytes; the server grew by {grown >> 20} MiB from {idle >> 20}"
+    )
 
     assert (uploaded.existed, uploaded.size_bytes) == (False, len(data))
     assert events[-1].completed.name == "eudai-made:latest"
@@ -112,7 +134,9 @@ async def _peak(pid: int) -> int:
         return peak
 
 
-async def test_an_upload_is_checked_by_the_real_one_too(admin: tuple[Server, Any], tmp_path: Path) -> None:
+async def test_an_upload_is_checked_by_the_real_one_too(
+    admin: tuple[Server, Any], tmp_path: Path
+) -> None:
     _, stub = admin
     path = tmp_path / "file"
     path.write_bytes(os.urandom(3 * PIECE_BYTES + 7))
@@ -136,10 +160,16 @@ async def test_an_upload_is_checked_by_the_real_one_too(admin: tuple[Server, Any
 
 
 def _gguf(modelfile: str) -> Path:
-    return Path(next(line for line in modelfile.splitlines() if line.startswith("FROM /")).removeprefix("FROM "))
+    return Path(
+        next(line for line in modelfile.splitlines() if line.startswith("FROM /")).removeprefix(
+            "FROM "
+        )
+    )
 
 
-async def _pieces(digest: str, path: Path, pause_s: float = 0.0) -> AsyncIterator[pb.UploadBlobRequest]:
+async def _pieces(
+    digest: str, path: Path, pause_s: float = 0.0
+) -> AsyncIterator[pb.UploadBlobRequest]:
     with path.open("rb") as file:
         yield pb.UploadBlobRequest(digest=digest, data=file.read(PIECE_BYTES))
         await asyncio.sleep(pause_s)

@@ -36,7 +36,10 @@ def test_the_first_call_of_the_readme_streams_real_tokens(real_url: str) -> None
         "grpc.reflection.v1alpha.ServerReflection",
     ]
     assert described.returncode == 0
-    assert "rpc Generate ( .eudai.v1.GenerateRequest ) returns ( stream .eudai.v1.GenerateResponse );" in described.stdout
+    assert (
+        "rpc Generate ( .eudai.v1.GenerateRequest ) returns ( stream .eudai.v1.GenerateResponse );"
+        in described.stdout
+    )
     assert called.returncode == 0
     assert '"finished"' in called.stdout
 
@@ -48,8 +51,18 @@ def test_reflection_can_be_switched_off(real_url: str) -> None:
 
 def test_the_command_line_client_streams_and_explains(real_url: str) -> None:
     with eudai_server(OLLAMA_BASE_URL=real_url) as (address, _):
-        answered = eudai(address, "generate", "--max-output-tokens", "5", "--temperature", "0", "The capital of France is")
-        piped = eudai(address, "generate", "--max-output-tokens", "5", "-", stdin="Once upon a time")
+        answered = eudai(
+            address,
+            "generate",
+            "--max-output-tokens",
+            "5",
+            "--temperature",
+            "0",
+            "The capital of France is",
+        )
+        piped = eudai(
+            address, "generate", "--max-output-tokens", "5", "-", stdin="Once upon a time"
+        )
         refused = eudai(address, "generate", "--max-output-tokens", "-1", "hi")
         unready = eudai(address, "healthcheck", "--service", "model/nope")
 
@@ -72,7 +85,9 @@ def test_sigterm_drains_and_exits_0_with_one_json_line_a_call(real_url: str) -> 
     calls = [line for line in lines if line["message"] == "call"]
 
     assert process.returncode == 0
-    assert [(call["outcome"], call["model"], call["finish_reason"]) for call in calls] == [("OK", "gemma3:270m", "LENGTH")]
+    assert [(call["outcome"], call["model"], call["finish_reason"]) for call in calls] == [
+        ("OK", "gemma3:270m", "LENGTH")
+    ]
     assert "SECRET" not in log
 
 
@@ -90,7 +105,12 @@ def test_a_second_signal_cuts(real_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "text"),
-    [("EUDAI_LISTEN", "nonsense"), ("OLLAMA_BASE_URL", "ftp://x"), ("EUDAI_LAME_DUCK", "soon"), ("EUDAI_TLS_CERT", "/x")],
+    [
+        ("EUDAI_LISTEN", "nonsense"),
+        ("OLLAMA_BASE_URL", "ftp://x"),
+        ("EUDAI_LAME_DUCK", "soon"),
+        ("EUDAI_TLS_CERT", "/x"),
+    ],
 )
 def test_a_bad_configuration_exits_78_and_names_it(variable: str, text: str) -> None:
     ended = ended_server(**{variable: text})
@@ -120,7 +140,9 @@ def test_the_demo_streams_and_stops_everything_where_nobody_watches(real_url: st
     assert eudai(env["EUDAI_LISTEN"], "healthcheck").returncode == 1
 
 
-async def test_a_cancelled_generation_leaves_the_model_idle(real_server: Server, real_url: str) -> None:
+async def test_a_cancelled_generation_leaves_the_model_idle(
+    real_server: Server, real_url: str
+) -> None:
     request = pb.GenerateRequest(model="gemma3:270m", prompt="Once upon a time")
     request.stop.max_output_tokens = 4000
     call = real_server.generation.Generate(request)
@@ -137,7 +159,9 @@ async def test_a_cancelled_generation_leaves_the_model_idle(real_server: Server,
     closed_ms = (time.monotonic() - begin_s) * 1000
     await asyncio.sleep(0.2)
     idle = await asyncio.to_thread(_cpu_share, next(runners()))
-    print(f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after")  # noqa: T201 - the figure
+    print(  # noqa: T201 - the figure is what the test is run for
+        f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after"
+    )
 
     assert busy > 0.3
     assert idle < 0.1
@@ -153,5 +177,9 @@ def _cpu_share(process: psutil.Process) -> float:
 
 def _streams_to(port: int) -> int:
     """Connections of this process to the Ollama that are open, the probe's short ones aside."""
-    connections = [each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
+    connections = [
+        each
+        for each in psutil.Process().net_connections("tcp")
+        if each.raddr and each.raddr.port == port
+    ]
     return sum(each.status == psutil.CONN_ESTABLISHED for each in connections)

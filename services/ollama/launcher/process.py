@@ -32,7 +32,9 @@ def answers(base_url: str) -> str | None:
     try:
         return str(Api(base_url).json("GET", "/api/version")["version"])
     except (LaunchError, OSError, http.client.HTTPException, KeyError) as error:
-        raise LaunchError(f"something that is not Ollama listens at {base_url}; stop it, or set OLLAMA_BASE_URL to another port") from error
+        raise LaunchError(
+            f"something that is not Ollama listens at {base_url}; stop it, or set OLLAMA_BASE_URL to another port"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,25 @@ class Process:
         log.parent.mkdir(parents=True, exist_ok=True)
         with step(f"start Ollama at {self.base_url}"), log.open("wb") as output:
             child = subprocess.Popen(
-                [ollama, "serve"], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                [ollama, "serve"],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
             self._pid_file.write_text(f"{child.pid} {started_at(child.pid)}")
             deadline_s = time.monotonic() + START_TIMEOUT_S
             while answers_yet(self.base_url) is None:
                 if child.poll() is not None:
-                    raise LaunchError(f"Ollama ended with exit code {child.returncode}:\n{tail(log)}")
+                    raise LaunchError(
+                        f"Ollama ended with exit code {child.returncode}:\n{tail(log)}"
+                    )
                 if time.monotonic() > deadline_s:
                     self.stop()
-                    raise LaunchError(f"Ollama did not answer within {START_TIMEOUT_S:.0f} s:\n{tail(log)}")
+                    raise LaunchError(
+                        f"Ollama did not answer within {START_TIMEOUT_S:.0f} s:\n{tail(log)}"
+                    )
                 time.sleep(POLL_S)
 
     def stop(self) -> bool:
@@ -126,5 +137,7 @@ def started_at(pid: int) -> str:
         except OSError:
             return ""
         return "" if fields[0] == "Z" else fields[19]
-    answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return "_".join(answer.stdout.split())

@@ -40,7 +40,9 @@ def step(label: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise LaunchError(f"the disk is full: {error.filename}; free some space and repeat") from error
+            raise LaunchError(
+                f"the disk is full: {error.filename}; free some space and repeat"
+            ) from error
         raise
     finally:
         done.set()
@@ -48,13 +50,19 @@ def step(label: str) -> Iterator[None]:
     say(f"  done in {time.monotonic() - begin_s:.1f} s")
 
 
-def run_step(label: str, command: Sequence[str | Path], log: Path, *, cwd: Path, env: Mapping[str, str]) -> None:
+def run_step(
+    label: str, command: Sequence[str | Path], log: Path, *, cwd: Path, env: Mapping[str, str]
+) -> None:
     """Run a command as a step, its output in `log`. Raises LaunchError with the log's tail."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with step(label), log.open("wb") as output:
-        code = subprocess.call(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        code = subprocess.call(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
         if code:
-            raise LaunchError(f"{label}: failed with exit code {code}\n{tail(log)}\nThe whole log: {log}")
+            raise LaunchError(
+                f"{label}: failed with exit code {code}\n{tail(log)}\nThe whole log: {log}"
+            )
 
 
 def tail(log: Path) -> str:

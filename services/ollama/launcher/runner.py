@@ -29,7 +29,14 @@ def parser() -> argparse.ArgumentParser:
     for switch in ("--embedding", "--no-jinja", "--context-shift", "--list-devices"):
         flags.add_argument(switch, action="store_true")
     # Without effect on a CPU, or already so in this server.
-    for switch in ("--no-webui", "--offline", "--verbose", "--no-log-prefix", "--no-log-timestamps", "--no-mmap"):
+    for switch in (
+        "--no-webui",
+        "--offline",
+        "--verbose",
+        "--no-log-prefix",
+        "--no-log-timestamps",
+        "--no-mmap",
+    ):
         flags.add_argument(switch, action="store_true")
     for option in ("--flash-attn", "--load-mode", "--split-mode", "--main-gpu"):
         flags.add_argument(option)

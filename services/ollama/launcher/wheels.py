@@ -26,9 +26,17 @@ def install_wheels(cache: Cache, folder: Path, requirements: Path, label: str) -
     env = dict(os.environ)
     log = cache.log(f"wheels-{folder.name}")
     try:
-        run_step(f"{label}: virtual environment", [sys.executable, "-m", "venv", "--clear", folder], log, cwd=HERE, env=env)
+        run_step(
+            f"{label}: virtual environment",
+            [sys.executable, "-m", "venv", "--clear", folder],
+            log,
+            cwd=HERE,
+            env=env,
+        )
     except LaunchError as error:
-        raise LaunchError(f"{error}\nPython's venv module may be missing; on Debian: apt-get install python3-venv") from error
+        raise LaunchError(
+            f"{error}\nPython's venv module may be missing; on Debian: apt-get install python3-venv"
+        ) from error
     pip = [
         python,
         "-m",

@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def generate(channel: grpc.Channel, options: argparse.Namespace) -> int:
     """Stream one generation: the answer to standard output, reasoning and warnings to standard error."""
-    request = pb.GenerateRequest(model=options.model, prompt=options.prompt if options.prompt != "-" else sys.stdin.read())
+    request = pb.GenerateRequest(
+        model=options.model, prompt=options.prompt if options.prompt != "-" else sys.stdin.read()
+    )
     if options.system:
         request.system = options.system
     if options.max_output_tokens is not None:
@@ -62,9 +64,14 @@ def generate(channel: grpc.Channel, options: argparse.Namespace) -> int:
                     print(f"eudai: {event.warning.message}", file=sys.stderr)
                 case "finished":
                     usage = event.finished.usage
-                    reason = pb.FinishReason.Name(event.finished.reason).removeprefix("FINISH_REASON_")
+                    reason = pb.FinishReason.Name(event.finished.reason).removeprefix(
+                        "FINISH_REASON_"
+                    )
                     print()
-                    print(f"eudai: {reason}, {usage.input_tokens} tokens in, {usage.output_tokens} out", file=sys.stderr)
+                    print(
+                        f"eudai: {reason}, {usage.input_tokens} tokens in, {usage.output_tokens} out",
+                        file=sys.stderr,
+                    )
     finally:
         call.cancel()
     return 0
@@ -80,22 +87,38 @@ def healthcheck(channel: grpc.Channel, options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="eudai", description="Talk to an eudai server.")
-    parser.add_argument("--address", default=_default_address(), help="host:port of the server (default: %(default)s)")
+    parser.add_argument(
+        "--address",
+        default=_default_address(),
+        help="host:port of the server (default: %(default)s)",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("generate", help="stream an answer to a prompt")
     command.set_defaults(run=generate)
     command.add_argument("prompt", help='the prompt, or "-" to read it from standard input')
-    command.add_argument("--model", default=os.environ.get("EUDAI_MODEL") or DEFAULT_MODEL, help="model reference (default: %(default)s)")
+    command.add_argument(
+        "--model",
+        default=os.environ.get("EUDAI_MODEL") or DEFAULT_MODEL,
+        help="model reference (default: %(default)s)",
+    )
     command.add_argument("--system", help="replaces the model's own system message")
-    command.add_argument("--max-output-tokens", type=int, metavar="N", help="stop after this many tokens")
+    command.add_argument(
+        "--max-output-tokens", type=int, metavar="N", help="stop after this many tokens"
+    )
     command.add_argument("--temperature", type=float, metavar="T", help="randomness, 0 to 5")
     command.add_argument(
-        "--timeout", type=float, default=GENERATE_TIMEOUT_S, metavar="SECONDS", help="deadline of the call (default: %(default)s)"
+        "--timeout",
+        type=float,
+        default=GENERATE_TIMEOUT_S,
+        metavar="SECONDS",
+        help="deadline of the call (default: %(default)s)",
     )
     command = commands.add_parser("healthcheck", help="ask whether the server can answer")
     command.set_defaults(run=healthcheck)
     command.add_argument(
-        "--service", default="", help='health name: "" for readiness (the default), liveness, a full service name, model/<reference>'
+        "--service",
+        default="",
+        help='health name: "" for readiness (the default), liveness, a full service name, model/<reference>',
     )
     return parser
 
@@ -116,7 +139,10 @@ def _explain(error: grpc.RpcError) -> str:
             for detail in status_pb2.Status.FromString(value).details:
                 bad_request = error_details_pb2.BadRequest()
                 if detail.Unpack(bad_request):
-                    lines += [f"  {violation.field}: {violation.description}" for violation in bad_request.field_violations]
+                    lines += [
+                        f"  {violation.field}: {violation.description}"
+                        for violation in bad_request.field_violations
+                    ]
     return "\n".join(lines)
 
 

@@ -12,7 +12,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from eudai_server.errors import Reason, ServiceError
-from eudai_server.events import Delta, Event, Finished, FinishReason, Phase, Progress, Started, ToolCall
+from eudai_server.events import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Phase,
+    Progress,
+    Started,
+    ToolCall,
+)
 from eudai_server.generation import Backend, Generation, LoadOptions
 from eudai_server.line import Line, Turn
 from eudai_server.reference import key_of, listed_name
@@ -86,11 +95,14 @@ class Admission:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _wait(self, line: Line, turn: Turn | None, generation: Generation) -> AsyncGenerator[Progress, None]:
+    async def _wait(
+        self, line: Line, turn: Turn | None, generation: Generation
+    ) -> AsyncGenerator[Progress, None]:
         """Until it is that one's turn, or the caller's time budget is spent."""
         if turn is None:
             raise _refused(
-                Reason.QUEUE_FULL, f"{self.max_queued} requests wait for this model already, which is all that may (EUDAI_MAX_QUEUED)"
+                Reason.QUEUE_FULL,
+                f"{self.max_queued} requests wait for this model already, which is all that may (EUDAI_MAX_QUEUED)",
             )
         _check_deadline(generation, line.expected_s(turn))
         told = None
@@ -102,7 +114,10 @@ class Admission:
             if not await _moves(turn, generation):
                 return
             if turn.evicted:
-                raise _refused(Reason.QUOTA_EXCEEDED, "others wait for this model too, and this caller had the largest part of the queue")
+                raise _refused(
+                    Reason.QUOTA_EXCEEDED,
+                    "others wait for this model too, and this caller had the largest part of the queue",
+                )
         if line.queued > 1:
             # Only where somebody else can use the turn; else a guess that is wrong would never be corrected.
             _check_deadline(generation, line.first_output_s.value)
@@ -125,7 +140,9 @@ class Admission:
     def _settle_leftovers(self, line: Line, generation: Generation) -> None:
         key = key_of(generation.model)
         if line.leftovers > line.max_running and key not in self._settling:
-            task = self._settling[key] = asyncio.create_task(self._settle(line, generation.model, generation.load), name=f"settle {key}")
+            task = self._settling[key] = asyncio.create_task(
+                self._settle(line, generation.model, generation.load), name=f"settle {key}"
+            )
             task.add_done_callback(lambda _: self._settling.pop(key))
 
     async def _settle(self, line: Line, model: str, load: LoadOptions) -> None:
@@ -165,7 +182,11 @@ class _Run:
 
 async def _moves(turn: Turn, generation: Generation) -> bool:
     """Wait until somebody ahead has left; False if the caller's time budget ends before."""
-    budget_s = None if generation.budget_end_s is None else max(generation.budget_end_s - time.monotonic(), 0)
+    budget_s = (
+        None
+        if generation.budget_end_s is None
+        else max(generation.budget_end_s - time.monotonic(), 0)
+    )
     try:
         async with asyncio.timeout(budget_s):
             await turn.moved.wait()

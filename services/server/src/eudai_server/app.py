@@ -33,7 +33,10 @@ class Patience:
 def options_for(patience: Patience) -> tuple[tuple[str, int], ...]:
     """The settings of gRPC."""
     return (
-        ("grpc.so_reuseport", 0),  # by default a second server takes half the connections of a port in silence
+        (
+            "grpc.so_reuseport",
+            0,
+        ),  # by default a second server takes half the connections of a port in silence
         ("grpc.keepalive_time_ms", int(patience.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", int(patience.keepalive_timeout_s * 1000)),
         # Without it a frozen client is held for a minute more.
@@ -43,7 +46,10 @@ def options_for(patience: Patience) -> tuple[tuple[str, int], ...]:
         ("grpc.max_connection_idle_ms", 15 * 60_000),
         ("grpc.max_concurrent_streams", 1024),
         ("grpc.max_allowed_incoming_connections", 4096),
-        ("grpc.server_handshake_timeout_ms", 5_000),  # two minutes by default: an open door for slow clients
+        (
+            "grpc.server_handshake_timeout_ms",
+            5_000,
+        ),  # two minutes by default: an open door for slow clients
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
         ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ("grpc.max_metadata_size", METADATA_BYTES_MAX),
@@ -62,7 +68,9 @@ class App:
     def __init__(self, config: Config, patience: Patience = Patience()) -> None:
         """Opens nothing yet. Wants a running event loop."""
         self._config = config
-        self.parts = Assembly(config, Client(config.ollama_base_url), write_timeout_s=patience.write_timeout_s)
+        self.parts = Assembly(
+            config, Client(config.ollama_base_url), write_timeout_s=patience.write_timeout_s
+        )
         self._server = grpc.aio.server(options=options_for(patience))
         register(self._server, self.parts.calls, self.parts.registrations)
         self._hurried = asyncio.Event()
@@ -73,10 +81,22 @@ class App:
             port = self._server.add_insecure_port(self._config.listen)
         except RuntimeError as error:
             await self.parts.close()
-            raise ConfigError("EUDAI_LISTEN", f"{self._config.listen} cannot be listened on; another program may have the port") from error
+            raise ConfigError(
+                "EUDAI_LISTEN",
+                f"{self._config.listen} cannot be listened on; another program may have the port",
+            ) from error
         self.parts.start()
         await self._server.start()
-        log.info("listening", extra={"fields": {"listen": self._config.listen, "port": port, "ollama": self._config.ollama_base_url}})
+        log.info(
+            "listening",
+            extra={
+                "fields": {
+                    "listen": self._config.listen,
+                    "port": port,
+                    "ollama": self._config.ollama_base_url,
+                }
+            },
+        )
         return port
 
     async def drain(self) -> None:
@@ -84,12 +104,22 @@ class App:
         if self.parts.readiness.draining:
             return
         self.parts.readiness.drain()
-        log.info("draining", extra={"fields": {"lame_duck_s": self._config.lame_duck_s, "grace_s": self._config.drain_grace_s}})
+        log.info(
+            "draining",
+            extra={
+                "fields": {
+                    "lame_duck_s": self._config.lame_duck_s,
+                    "grace_s": self._config.drain_grace_s,
+                }
+            },
+        )
         await self._unless_hurried(asyncio.sleep(self._config.lame_duck_s))
         calls = self.parts.calls
         calls.end(*DRAINING, idle_only=True)
         # One stop, never a second beside it: two at once crashed grpcio 1.85.1 on Python 3.13.
-        stopping = asyncio.create_task(self._server.stop(self._config.drain_grace_s + CUT_TIMEOUT_S))
+        stopping = asyncio.create_task(
+            self._server.stop(self._config.drain_grace_s + CUT_TIMEOUT_S)
+        )
         await self._unless_hurried(calls.wait(self._config.drain_grace_s))
         calls.end(*DRAINING)
         await stopping

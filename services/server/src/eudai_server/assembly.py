@@ -30,7 +30,10 @@ class Assembly:
         gpu = Gpu(catalog, self.readiness, expected=config.expect_gpu)
         self._probe = Probe(client, catalog, self.readiness, gpu)
         self._loader = Loader(client, catalog, self._probe, config.first_event_timeout_s)
-        timeouts = {"first_event_timeout_s": config.first_event_timeout_s, "event_timeout_s": config.event_timeout_s}
+        timeouts = {
+            "first_event_timeout_s": config.first_event_timeout_s,
+            "event_timeout_s": config.event_timeout_s,
+        }
         backend = OllamaBackend(client, catalog, self._probe, self._loader, gpu, **timeouts)
         self.admission = Admission(backend, config.max_running, config.max_queued)
         self._store = OllamaStore(
@@ -41,7 +44,9 @@ class Assembly:
             event_timeout_s=config.first_event_timeout_s,
         )
         parts = Parts(
-            embedder=OllamaEmbedder(client, catalog, self._probe, self._loader, timeout_s=config.first_event_timeout_s),
+            embedder=OllamaEmbedder(
+                client, catalog, self._probe, self._loader, timeout_s=config.first_event_timeout_s
+            ),
             store=self._store,
             registries=config.registries,
             readiness=self.readiness,
@@ -54,7 +59,10 @@ class Assembly:
 
     def start(self) -> None:
         """Begin to look at Ollama, and at clients that do not read."""
-        self._watching = [asyncio.create_task(self._probe.run(), name="probe"), asyncio.create_task(self.calls.watch(), name="watch")]
+        self._watching = [
+            asyncio.create_task(self._probe.run(), name="probe"),
+            asyncio.create_task(self.calls.watch(), name="watch"),
+        ]
 
     async def close(self) -> None:
         """Give up what is under way, in reverse order."""

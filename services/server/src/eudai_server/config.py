@@ -99,7 +99,9 @@ def _registries(text: str) -> tuple[str, ...]:
     for registry in registries:
         host = registry.removeprefix("http://").removeprefix("https://")
         if not host or not host.isascii() or any(character in host for character in " /@"):
-            raise ValueError("must be hosts, such as registry.ollama.ai,hf.co,http://localhost:5000, separated by commas")
+            raise ValueError(
+                "must be hosts, such as registry.ollama.ai,hf.co,http://localhost:5000, separated by commas"
+            )
     return registries
 
 
@@ -136,9 +138,13 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 
 # Refused rather than passed over: an operator who sets one of these believes in a protection or a limit that is not there.
 UNSUPPORTED: Mapping[str, str] = {
-    **dict.fromkeys(("EUDAI_TLS_CERT", "EUDAI_TLS_KEY", "EUDAI_TLS_CLIENT_CA"), "connections are not encrypted yet"),
     **dict.fromkeys(
-        ("EUDAI_TOKENS_FILE", "EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"), "callers are not authenticated yet"
+        ("EUDAI_TLS_CERT", "EUDAI_TLS_KEY", "EUDAI_TLS_CLIENT_CA"),
+        "connections are not encrypted yet",
+    ),
+    **dict.fromkeys(
+        ("EUDAI_TOKENS_FILE", "EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"),
+        "callers are not authenticated yet",
     ),
     "EUDAI_METRICS_LISTEN": "there are no metrics yet",
     "EUDAI_WORKERS": "there is one process yet",

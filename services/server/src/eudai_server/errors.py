@@ -79,7 +79,11 @@ class InvalidRequestError(ServiceError):
         """At least one violation."""
         first = violations[0]
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-        super().__init__(Reason.INVALID_REQUEST, f"{first.field}: {first.description}{more}", violations=violations)
+        super().__init__(
+            Reason.INVALID_REQUEST,
+            f"{first.field}: {first.description}{more}",
+            violations=violations,
+        )
 
 
 class ModelNotFoundError(ServiceError):
@@ -87,7 +91,10 @@ class ModelNotFoundError(ServiceError):
 
     def __init__(self, model: str) -> None:
         """`model` as the caller wrote it."""
-        super().__init__(Reason.MODEL_NOT_FOUND, f"model {model!r} is not here; pull it first: ollama pull {model}")
+        super().__init__(
+            Reason.MODEL_NOT_FOUND,
+            f"model {model!r} is not here; pull it first: ollama pull {model}",
+        )
         self.model = model
 
 

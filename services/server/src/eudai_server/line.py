@@ -21,7 +21,9 @@ class Mean:
 
     def add(self, sample: float) -> None:
         """One more sample."""
-        self.value = sample if self.value is None else self.value + NEWEST_SHARE * (sample - self.value)
+        self.value = (
+            sample if self.value is None else self.value + NEWEST_SHARE * (sample - self.value)
+        )
 
 
 class Turn:
@@ -65,7 +67,10 @@ class Line:
     @property
     def is_blank(self) -> bool:
         """Whether there is nothing to remember."""
-        return not (self.running or self._waiting or self.leftovers) and self.first_output_s.value is None
+        return (
+            not (self.running or self._waiting or self.leftovers)
+            and self.first_output_s.value is None
+        )
 
     def enter(self, caller: str) -> Turn | None:
         """Take the last place; None where there is none to be had."""

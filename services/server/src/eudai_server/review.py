@@ -3,14 +3,27 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from eudai_server.events import Channel, Delta, Event, Finished, GenerationWarning, GenerationWarningCode, ToolCall
+from eudai_server.events import (
+    Channel,
+    Delta,
+    Event,
+    Finished,
+    GenerationWarning,
+    GenerationWarningCode,
+    ToolCall,
+)
 from eudai_server.generation import AnyJson, Generation, JsonSchema
 from eudai_server.schema import Schema, is_json
 
 
-async def reviewed(generation: Generation, batches: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[Sequence[Event], None]:
+async def reviewed(
+    generation: Generation, batches: AsyncGenerator[Sequence[Event], None]
+) -> AsyncGenerator[Sequence[Event], None]:
     """Warn of what the request asked for in vain, of calls that fit no tool, and of an answer that is not of its format."""
-    schemas = {tool.name: Schema(tool.parameters_schema) if tool.parameters_schema else None for tool in generation.tools}
+    schemas = {
+        tool.name: Schema(tool.parameters_schema) if tool.parameters_schema else None
+        for tool in generation.tools
+    }
     texts: list[str] = []
     if generation.warnings:
         yield generation.warnings
@@ -18,18 +31,26 @@ async def reviewed(generation: Generation, batches: AsyncGenerator[Sequence[Even
         async for batch in batches:
             seen: list[Event] = []
             for event in batch:
-                if isinstance(event, Finished) and generation.format and not _satisfied(generation.format, "".join(texts)):
+                if (
+                    isinstance(event, Finished)
+                    and generation.format
+                    and not _satisfied(generation.format, "".join(texts))
+                ):
                     seen.append(_NOT_SATISFIED)
                 seen.append(event)
                 if isinstance(event, ToolCall):
                     seen += _complaints(event, schemas)
-                elif isinstance(event, Delta) and event.channel is Channel.TEXT and generation.format:
+                elif (
+                    isinstance(event, Delta) and event.channel is Channel.TEXT and generation.format
+                ):
                     texts.append(event.text)
             yield seen
 
 
 _NOT_SATISFIED = GenerationWarning(
-    GenerationWarningCode.FORMAT_NOT_SATISFIED, "the answer does not satisfy the format; it may have been cut off", "format"
+    GenerationWarningCode.FORMAT_NOT_SATISFIED,
+    "the answer does not satisfy the format; it may have been cut off",
+    "format",
 )
 
 

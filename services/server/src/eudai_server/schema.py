@@ -11,7 +11,19 @@ SCHEMA_CHARS_MAX = 256 << 10
 
 # Keywords whose values hold subschemas: one, a list of them, or a map of them by name.
 _NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_NESTED = _NAMED | {"items", "additionalProperties", "anyOf", "oneOf", "allOf", "prefixItems", "contains", "not", "if", "then", "else"}
+_NESTED = _NAMED | {
+    "items",
+    "additionalProperties",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "prefixItems",
+    "contains",
+    "not",
+    "if",
+    "then",
+    "else",
+}
 
 
 class Schema:
@@ -29,7 +41,9 @@ class Schema:
             raise ValueError("must be a JSON object")  # noqa: TRY004 - one kind of error for whatever is wrong with the text
         self.value = schema
         try:
-            self._validator = jsonschema_rs.validator_for(schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True)
+            self._validator = jsonschema_rs.validator_for(
+                schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True
+            )
         except (ValueError, jsonschema_rs.ReferencingError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"is no JSON Schema: {reason}") from None
@@ -53,7 +67,9 @@ def _keywords(schema: object, within: Collection[str]) -> Iterator[str]:
         yield keyword
         if keyword in within:
             named = isinstance(value, dict) and keyword in _NAMED
-            for subschema in value.values() if named else value if isinstance(value, list) else [value]:
+            for subschema in (
+                value.values() if named else value if isinstance(value, list) else [value]
+            ):
                 yield from _keywords(subschema, within)
 
 

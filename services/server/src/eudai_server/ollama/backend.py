@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from eudai_server.errors import Reason, ServiceError
-from eudai_server.events import Event, Finished, FinishReason, GenerationWarning, GenerationWarningCode, Phase, Progress, Started
+from eudai_server.events import (
+    Event,
+    Finished,
+    FinishReason,
+    GenerationWarning,
+    GenerationWarningCode,
+    Phase,
+    Progress,
+    Started,
+)
 from eudai_server.generation import Generation, LoadOptions
 from eudai_server.ollama.canary import answers
 from eudai_server.ollama.catalog import Catalog, Facts
@@ -64,7 +73,11 @@ class OllamaBackend:
                     yield batch
         except _BudgetSpentError:
             finished = Finished(FinishReason.TIME_BUDGET)
-            yield [finished] if started else [_started(self._catalog.facts(generation.model), datetime.now(UTC)), finished]
+            yield (
+                [finished]
+                if started
+                else [_started(self._catalog.facts(generation.model), datetime.now(UTC)), finished]
+            )
         finally:
             if generation.load.keep_alive_s == 0:
                 self._loader.forget(generation.model)
@@ -104,7 +117,11 @@ class OllamaBackend:
         load_begin_ns = time.monotonic_ns()
         if not self._loader.is_loaded(generation.model, generation.load):
             yield [Progress(Phase.LOADING_MODEL)]
-            await _within(generation, self._first_event_timeout_s, self._loader.load(generation.model, generation.load))
+            await _within(
+                generation,
+                self._first_event_timeout_s,
+                self._loader.load(generation.model, generation.load),
+            )
             self._catalog.check_digest(generation.model, generation.expected_digest)
         yield [Progress(Phase.EVALUATING_PROMPT)]
         load_ns = time.monotonic_ns() - load_begin_ns
@@ -130,10 +147,18 @@ class OllamaBackend:
         return await self._send(generation, facts, truncate=True), True
 
     async def _send(self, generation: Generation, facts: Facts, *, truncate: bool) -> Answer:
-        route, body = request_from(generation, can_think="thinking" in facts.capabilities, truncate=truncate)
-        return await _within(generation, self._first_event_timeout_s, self._client.open("POST", route, body, model=generation.model))
+        route, body = request_from(
+            generation, can_think="thinking" in facts.capabilities, truncate=truncate
+        )
+        return await _within(
+            generation,
+            self._first_event_timeout_s,
+            self._client.open("POST", route, body, model=generation.model),
+        )
 
-    async def _events(self, generation: Generation, facts: Facts, answer: Answer) -> AsyncGenerator[Sequence[Output], None]:
+    async def _events(
+        self, generation: Generation, facts: Facts, answer: Answer
+    ) -> AsyncGenerator[Sequence[Output], None]:
         decoder = StreamDecoder(
             generation.model,
             generation_id=generation.id,
@@ -152,14 +177,20 @@ class OllamaBackend:
 
 async def _within(generation: Generation, limit_s: float, step: Coroutine[None, None, T]) -> T:
     """Await a step for no longer than a limit of ours, which is a failure, and than the caller's budget, which is an end."""
-    budget_s = float("inf") if generation.budget_end_s is None else generation.budget_end_s - time.monotonic()
+    budget_s = (
+        float("inf")
+        if generation.budget_end_s is None
+        else generation.budget_end_s - time.monotonic()
+    )
     try:
         async with asyncio.timeout(min(limit_s, max(budget_s, 0))):
             return await step
     except TimeoutError:
         if budget_s <= limit_s:
             raise _BudgetSpentError from None
-        raise ServiceError(Reason.BACKEND_STALLED, f"Ollama sent nothing for {limit_s:g} s") from None
+        raise ServiceError(
+            Reason.BACKEND_STALLED, f"Ollama sent nothing for {limit_s:g} s"
+        ) from None
 
 
 _TRUNCATED = GenerationWarning(

@@ -15,7 +15,9 @@ async def answers(client: Client, model: str, load: LoadOptions, limit_s: float)
 
     `load` as the model is loaded, since other options would load it anew.
     """
-    generation = Generation(id="", model=model, input=PROMPT, max_output_tokens=1, load=replace(load, keep_alive_s=None))
+    generation = Generation(
+        id="", model=model, input=PROMPT, max_output_tokens=1, load=replace(load, keep_alive_s=None)
+    )
     route, body = request_from(generation, can_think=False)
     try:
         async with asyncio.timeout(limit_s):

@@ -53,7 +53,9 @@ class Catalog:
         try:
             present, resident = _decoder.decode(tags).models, _decoder.decode(ps).models
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ServiceError(Reason.BACKEND_FAILURE, "what answers at OLLAMA_BASE_URL is not Ollama") from error
+            raise ServiceError(
+                Reason.BACKEND_FAILURE, "what answers at OLLAMA_BASE_URL is not Ollama"
+            ) from error
         self._present = {model.name.lower(): model for model in present or ()}
         self._resident = {model.name.lower(): model for model in resident or ()}
 
@@ -100,7 +102,9 @@ class Catalog:
     def _resident_of(self, key: str) -> _WireModel | None:
         """The copy in memory. Of two names of one model, Ollama lists the one that was loaded first: the digest tells."""
         present = self._present.get(key)
-        same = (wire for wire in self._resident.values() if present and wire.digest == present.digest)
+        same = (
+            wire for wire in self._resident.values() if present and wire.digest == present.digest
+        )
         return self._resident.get(key) or next(same, None)
 
     def check_digest(self, model: str, expected: str) -> None:
@@ -108,4 +112,8 @@ class Catalog:
         actual = self.facts(model).digest
         if expected and actual and actual != expected:
             metadata = {"expected": expected, "actual": actual}
-            raise ServiceError(Reason.DIGEST_MISMATCH, f"model {model!r} is not the one expected", metadata=metadata)
+            raise ServiceError(
+                Reason.DIGEST_MISMATCH,
+                f"model {model!r} is not the one expected",
+                metadata=metadata,
+            )

@@ -43,7 +43,8 @@ class Answer:
             return await anext(self._chunks, b"")
         except _BROKEN as error:
             raise ServiceError(
-                Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke before its answer was whole; what was sent is incomplete"
+                Reason.BACKEND_STREAM_INTERRUPTED,
+                "the connection to Ollama broke before its answer was whole; what was sent is incomplete",
             ) from error
 
     async def read_all(self, bytes_max: int) -> bytes:
@@ -62,7 +63,12 @@ class Answer:
         """Close it at the end of the block."""
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Whatever happened in it."""
         await self.close()
 
@@ -87,7 +93,14 @@ class Client:
         # Called whenever a connection is refused, whoever wanted it.
         self.on_refused: Callable[[], None] = _ignore
 
-    async def open(self, method: str, route: str, body: bytes | AsyncIterable[bytes] | None = None, *, model: str = "") -> Answer:
+    async def open(
+        self,
+        method: str,
+        route: str,
+        body: bytes | AsyncIterable[bytes] | None = None,
+        *,
+        model: str = "",
+    ) -> Answer:
         """Send a request and return its answer once Ollama has begun it.
 
         Raises UnreachableError where nothing was sent, and the ServiceError that any status but success means.
@@ -99,7 +112,10 @@ class Client:
             if isinstance(error.__cause__, _NEVER_SENT):
                 self.on_refused()
                 raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
-            raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke before it answered") from error
+            raise ServiceError(
+                Reason.BACKEND_STREAM_INTERRUPTED,
+                "the connection to Ollama broke before it answered",
+            ) from error
         answer = Answer(response)
         if response.is_success:
             return answer
@@ -107,7 +123,14 @@ class Client:
             text = await answer.read_all(ERROR_BODY_BYTES_MAX)
         raise error_from_response(response.status_code, text, model)
 
-    async def fetch(self, method: str, route: str, body: bytes | AsyncIterable[bytes] | None = None, *, model: str = "") -> bytes:
+    async def fetch(
+        self,
+        method: str,
+        route: str,
+        body: bytes | AsyncIterable[bytes] | None = None,
+        *,
+        model: str = "",
+    ) -> bytes:
         """The whole answer. Raises as `open` does."""
         async with await self.open(method, route, body, model=model) as answer:
             return await answer.read_all(BODY_BYTES_MAX)
@@ -123,4 +146,9 @@ def _ignore() -> None:
 
 def _session() -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, read_bufsize=READ_BUFFER_BYTES)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        read_bufsize=READ_BUFFER_BYTES,
+    )

@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from eudai_server.errors import Reason, ServiceError
-from eudai_server.events import Channel, Delta, Finished, FinishReason, Logprob, Timings, TokenLogprob, ToolCall, Usage
+from eudai_server.events import (
+    Channel,
+    Delta,
+    Finished,
+    FinishReason,
+    Logprob,
+    Timings,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 from eudai_server.ollama.failure import error_from_line
 
 # Ollama's own bound; the longest real line is the last of /api/generate, which holds the whole context as numbers.
@@ -113,7 +123,8 @@ class StreamDecoder:
         events = self.feed(b"\n")
         if not self.finished and not self.failure:
             self.failure = ServiceError(
-                Reason.BACKEND_STREAM_INTERRUPTED, "Ollama's answer broke off before its end; what was sent is incomplete"
+                Reason.BACKEND_STREAM_INTERRUPTED,
+                "Ollama's answer broke off before its end; what was sent is incomplete",
             )
         return events
 
@@ -162,7 +173,9 @@ class StreamDecoder:
             try:
                 line = _decoder.decode(data)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-                raise ServiceError(Reason.BACKEND_FAILURE, "Ollama sent a line that is no answer") from error
+                raise ServiceError(
+                    Reason.BACKEND_FAILURE, "Ollama sent a line that is no answer"
+                ) from error
             if bytes(line.error) not in (b"", b"null"):
                 raise error_from_line(bytes(line.error), self._model)
             yield line
@@ -174,16 +187,25 @@ class StreamDecoder:
     def _pieces_of(self, line: _WireLine) -> list[tuple[Channel, str]]:
         reasoning = "" if self._hide_reasoning else self._thinking_of(line)
         text = line.message.content if line.message else line.response
-        return [(channel, piece) for channel, piece in ((Channel.REASONING, reasoning), (Channel.TEXT, text)) if piece]
+        return [
+            (channel, piece)
+            for channel, piece in ((Channel.REASONING, reasoning), (Channel.TEXT, text))
+            if piece
+        ]
 
     def _tool_call_from(self, wire: _WireToolCall) -> ToolCall:
         self._tool_calls += 1
         made_up = f"call_{self._generation_id}_{self._tool_calls}"
-        return ToolCall(wire.id or made_up, wire.function.name, bytes(wire.function.arguments).decode())
+        return ToolCall(
+            wire.id or made_up, wire.function.name, bytes(wire.function.arguments).decode()
+        )
 
     def _finished_from(self, line: _WireLine) -> Finished:
         if line.done_reason in ("load", "unload"):
-            raise ServiceError(Reason.BACKEND_FAILURE, "Ollama took the request for one to load or unload the model, and generated nothing")
+            raise ServiceError(
+                Reason.BACKEND_FAILURE,
+                "Ollama took the request for one to load or unload the model, and generated nothing",
+            )
         return Finished(
             reason=self._reason_from(line),
             usage=Usage(line.prompt_eval_count, line.eval_count),
@@ -201,13 +223,18 @@ class StreamDecoder:
         if self._max_output_tokens is not None and generated >= self._max_output_tokens:
             return FinishReason.LENGTH
         # Ollama says "length" for both limits; the count tells which it was.
-        if self._context_length and (line.prompt_eval_count or 0) + generated >= self._context_length:
+        if (
+            self._context_length
+            and (line.prompt_eval_count or 0) + generated >= self._context_length
+        ):
             return FinishReason.CONTEXT_LENGTH
         return FinishReason.LENGTH
 
 
 def _too_long_line() -> ServiceError:
-    return ServiceError(Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes")
+    return ServiceError(
+        Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes"
+    )
 
 
 def _token_logprob(wire: _WireLogprob) -> TokenLogprob:
@@ -216,4 +243,6 @@ def _token_logprob(wire: _WireLogprob) -> TokenLogprob:
 
 def _logprob(wire: _WireLogprob) -> Logprob:
     # A token without its bytes is one whose text is its bytes.
-    return Logprob(wire.token, wire.token.encode() if wire.bytes is None else bytes(wire.bytes), wire.logprob)
+    return Logprob(
+        wire.token, wire.token.encode() if wire.bytes is None else bytes(wire.bytes), wire.logprob
+    )

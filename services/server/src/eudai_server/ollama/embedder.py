@@ -31,7 +31,9 @@ _decoder = msgspec.json.Decoder(_WireEmbeddings)
 class OllamaEmbedder:
     """Embeds with one Ollama."""
 
-    def __init__(self, client: Client, catalog: Catalog, probe: Probe, loader: Loader, *, timeout_s: float) -> None:
+    def __init__(
+        self, client: Client, catalog: Catalog, probe: Probe, loader: Loader, *, timeout_s: float
+    ) -> None:
         """`timeout_s` bounds a load, and each part."""
         self._client = client
         self._catalog = catalog
@@ -60,7 +62,9 @@ class OllamaEmbedder:
                 raise
         # Ollama fails a part as a whole and does not say why; one at a time tells which input it was.
         alone = [await self._single(batch, begin + index) for index in range(len(inputs))]
-        return _WireEmbeddings([wire.embeddings[0] for wire in alone], sum(wire.prompt_eval_count for wire in alone))
+        return _WireEmbeddings(
+            [wire.embeddings[0] for wire in alone], sum(wire.prompt_eval_count for wire in alone)
+        )
 
     async def _single(self, batch: Batch, index: int) -> _WireEmbeddings:
         try:
@@ -70,7 +74,10 @@ class OllamaEmbedder:
                 raise
             violation = Violation(f"inputs[{index}]", error.message)
             raise ServiceError(
-                error.reason, f"inputs[{index}]: {error.message}", metadata=error.metadata, violations=[violation]
+                error.reason,
+                f"inputs[{index}]: {error.message}",
+                metadata=error.metadata,
+                violations=[violation],
             ) from error
 
     async def _send(self, batch: Batch, inputs: Sequence[str]) -> _WireEmbeddings:
@@ -79,18 +86,31 @@ class OllamaEmbedder:
             async with asyncio.timeout(self._timeout_s):
                 data = await self._client.fetch("POST", route, body, model=batch.model)
         except TimeoutError:
-            raise ServiceError(Reason.BACKEND_STALLED, f"Ollama did not embed within {self._timeout_s:g} s") from None
+            raise ServiceError(
+                Reason.BACKEND_STALLED, f"Ollama did not embed within {self._timeout_s:g} s"
+            ) from None
         try:
             wire = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ServiceError(Reason.BACKEND_FAILURE, "Ollama sent vectors that are none") from error
+            raise ServiceError(
+                Reason.BACKEND_FAILURE, "Ollama sent vectors that are none"
+            ) from error
         _check_shape(batch, inputs, wire)
         return wire
 
 
 def _check_shape(batch: Batch, inputs: Sequence[str], wire: _WireEmbeddings) -> None:
     if len(wire.embeddings) != len(inputs):
-        raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "Ollama sent fewer vectors than there were inputs")
+        raise ServiceError(
+            Reason.BACKEND_STREAM_INTERRUPTED, "Ollama sent fewer vectors than there were inputs"
+        )
     shortest = min(map(len, wire.embeddings))
     if batch.dimensions is not None and shortest < batch.dimensions:
-        raise InvalidRequestError([Violation("dimensions", f"must not be more than {shortest}, which is all that the model has")])
+        raise InvalidRequestError(
+            [
+                Violation(
+                    "dimensions",
+                    f"must not be more than {shortest}, which is all that the model has",
+                )
+            ]
+        )

@@ -49,7 +49,9 @@ _LOAD_OPTIONS: Mapping[str, str] = {
 _encoder = msgspec.json.Encoder()
 
 
-def request_from(generation: Generation, *, can_think: bool, truncate: bool = False) -> tuple[str, bytes]:
+def request_from(
+    generation: Generation, *, can_think: bool, truncate: bool = False
+) -> tuple[str, bytes]:
     """The route that fulfils a generation, and the body to post there."""
     body: dict[str, Any] = {
         "model": generation.model,
@@ -75,7 +77,12 @@ def request_from(generation: Generation, *, can_think: bool, truncate: bool = Fa
 
 def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]:
     """The route and body that embed some of a batch's inputs."""
-    body = {"model": batch.model, "input": inputs, "truncate": batch.truncate, "options": _load_options(batch.load)}
+    body = {
+        "model": batch.model,
+        "input": inputs,
+        "truncate": batch.truncate,
+        "options": _load_options(batch.load),
+    }
     if batch.dimensions is not None:
         body["dimensions"] = batch.dimensions
     if batch.load.keep_alive_s is not None:
@@ -87,7 +94,9 @@ def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[s
     """The route and body that load a model and do nothing else: a generation without a prompt, an embedding without inputs."""
     if embeds:
         return embed_request_from(Batch(model=model, inputs=(), load=load), ())
-    return "/api/generate", _encoder.encode({"model": model, "stream": True, "options": _load_options(load), **_load_fields(load)})
+    return "/api/generate", _encoder.encode(
+        {"model": model, "stream": True, "options": _load_options(load), **_load_fields(load)}
+    )
 
 
 def unload_request_from(model: str) -> tuple[str, bytes]:
@@ -110,7 +119,9 @@ def create_request_from(creation: Creation) -> tuple[str, bytes]:
         "renderer": creation.renderer,
         "parser": creation.parser,
     }
-    return "/api/create", _encoder.encode({"model": creation.model, **{name: value for name, value in fields.items() if value}})
+    return "/api/create", _encoder.encode(
+        {"model": creation.model, **{name: value for name, value in fields.items() if value}}
+    )
 
 
 def _load_options(load: LoadOptions) -> dict[str, Any]:
@@ -138,7 +149,11 @@ def _load_fields(load: LoadOptions) -> dict[str, Any]:
 def _think(generation: Generation, *, can_think: bool) -> bool | str:
     """Always said: Ollama's default is to think whenever the model can, and under a format that costs a second prefill."""
     if generation.effort is ReasoningEffort.UNSPECIFIED:
-        return can_think and generation.format is None and isinstance(generation.input, Prompt | Conversation)
+        return (
+            can_think
+            and generation.format is None
+            and isinstance(generation.input, Prompt | Conversation)
+        )
     return _EFFORTS[generation.effort]
 
 
@@ -168,16 +183,32 @@ def _message(message: Message) -> dict[str, Any]:
         # Sounds go here too: Ollama tells them by their first bytes.
         turn["images"] = [base64.b64encode(data).decode() for data in message.media]
     if message.tool_calls:
-        turn["tool_calls"] = [_tool_call(index, call) for index, call in enumerate(message.tool_calls)]
+        turn["tool_calls"] = [
+            _tool_call(index, call) for index, call in enumerate(message.tool_calls)
+        ]
     if message.role is Role.TOOL:
         turn |= {"tool_call_id": message.tool_call_id, "tool_name": message.tool_name}
     return turn
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    parameters = msgspec.Raw(tool.parameters_schema.encode()) if tool.parameters_schema else {"type": "object", "properties": {}}
-    return {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": parameters}}
+    parameters = (
+        msgspec.Raw(tool.parameters_schema.encode())
+        if tool.parameters_schema
+        else {"type": "object", "properties": {}}
+    )
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }
 
 
 def _tool_call(index: int, call: ToolCall) -> dict[str, Any]:
-    return {"id": call.id, "function": {"index": index, "name": call.name, "arguments": msgspec.Raw(call.arguments_json.encode())}}
+    return {
+        "id": call.id,
+        "function": {
+            "index": index,
+            "name": call.name,
+            "arguments": msgspec.Raw(call.arguments_json.encode()),
+        },
+    }

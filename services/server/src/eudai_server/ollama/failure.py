@@ -23,9 +23,15 @@ def _too_long(_model: str, nested: dict[str, Any], match: re.Match[str]) -> Serv
     if match.lastindex:
         counts = {"input_tokens": match[1], "context_length": match[2]}
     known = {name: str(count) for name, count in counts.items() if count is not None}
-    numbers = f" ({known['input_tokens']} tokens, and {known['context_length']} fit)" if len(known) == len(counts) else ""
+    numbers = (
+        f" ({known['input_tokens']} tokens, and {known['context_length']} fit)"
+        if len(known) == len(counts)
+        else ""
+    )
     return ServiceError(
-        Reason.CONTEXT_LENGTH_EXCEEDED, f"the input does not fit the model's context window{numbers}; shorten it", metadata=known
+        Reason.CONTEXT_LENGTH_EXCEEDED,
+        f"the input does not fit the model's context window{numbers}; shorten it",
+        metadata=known,
     )
 
 
@@ -40,12 +46,16 @@ def _unsupported(model: str, _nested: dict[str, Any], match: re.Match[str]) -> S
 
 def _without_embeddings(model: str, *_: object) -> ServiceError:
     return ServiceError(
-        Reason.CAPABILITY_UNSUPPORTED, f"model {model!r} does not embed", metadata={"model": model, "capability": "embedding"}
+        Reason.CAPABILITY_UNSUPPORTED,
+        f"model {model!r} does not embed",
+        metadata={"model": model, "capability": "embedding"},
     )
 
 
 def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> Make:
-    return lambda _model, _nested, _match: ServiceError(reason, message, retry_after_s=retry_after_s)
+    return lambda _model, _nested, _match: ServiceError(
+        reason, message, retry_after_s=retry_after_s
+    )
 
 
 # Ollama's verbs for what `eudai.v1.Capability` calls otherwise.
@@ -60,38 +70,81 @@ _PROCESS_ENDED = r"unexpectedly stopped|process has terminated|process no longer
 _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), make)
     for pattern, make in (
-        (r"request \((\d+) tokens\) exceeds the available context size \((\d+) tokens\)", _too_long),
+        (
+            r"request \((\d+) tokens\) exceeds the available context size \((\d+) tokens\)",
+            _too_long,
+        ),
         (_TOO_LONG, _too_long),
         (r"does not support embeddings", _without_embeddings),
-        (r"input is not supported", _plain(Reason.CAPABILITY_UNSUPPORTED, "the model takes no such media")),
-        (r"does not support (generate|chat|insert|tools|thinking|vision|completion|embeddings?)\b", _unsupported),
-        (r"think value .* is not supported", _plain(Reason.CAPABILITY_UNSUPPORTED, "the model does not know this reasoning effort")),
-        (r"model ['\"].*['\"] not found|file does not exist|invalid model name", lambda model, *_: ModelNotFoundError(model)),
-        (r"maximum pending requests exceeded|server busy", _plain(Reason.QUEUE_FULL, "Ollama's own queue is full", BUSY_RETRY_AFTER_S)),
+        (
+            r"input is not supported",
+            _plain(Reason.CAPABILITY_UNSUPPORTED, "the model takes no such media"),
+        ),
+        (
+            r"does not support (generate|chat|insert|tools|thinking|vision|completion|embeddings?)\b",
+            _unsupported,
+        ),
+        (
+            r"think value .* is not supported",
+            _plain(Reason.CAPABILITY_UNSUPPORTED, "the model does not know this reasoning effort"),
+        ),
+        (
+            r"model ['\"].*['\"] not found|file does not exist|invalid model name",
+            lambda model, *_: ModelNotFoundError(model),
+        ),
+        (
+            r"maximum pending requests exceeded|server busy",
+            _plain(Reason.QUEUE_FULL, "Ollama's own queue is full", BUSY_RETRY_AFTER_S),
+        ),
         (
             r"cloud is disabled|cannot run this remote model",
             _plain(Reason.CLOUD_DISABLED, "the model runs in Ollama's cloud, which is off here"),
         ),
-        (_NO_MEMORY, _plain(Reason.INSUFFICIENT_MEMORY, "the model does not fit in memory; use a smaller one or a shorter context")),
-        (_NO_GRAMMAR, _plain(Reason.BACKEND_FAILURE, "Ollama cannot hold the model to this format; use a simpler schema")),
-        (_PROCESS_ENDED, _plain(Reason.BACKEND_FAILURE, "the model's process ended; Ollama's log says why")),
+        (
+            _NO_MEMORY,
+            _plain(
+                Reason.INSUFFICIENT_MEMORY,
+                "the model does not fit in memory; use a smaller one or a shorter context",
+            ),
+        ),
+        (
+            _NO_GRAMMAR,
+            _plain(
+                Reason.BACKEND_FAILURE,
+                "Ollama cannot hold the model to this format; use a simpler schema",
+            ),
+        ),
+        (
+            _PROCESS_ENDED,
+            _plain(Reason.BACKEND_FAILURE, "the model's process ended; Ollama's log says why"),
+        ),
     )
 )
 
 
 _REGISTRY_DENIED = r"unauthorized|access denied|denied: |not authorized|forbidden|you are not"
 _REGISTRY_FAILED = (
-    r"dial tcp|no such host|connection (?:refused|reset)|i/o timeout|tls|x509|EOF|max retries|registry|status code 5|insecure protocol"
+    r"dial tcp|no such host|connection (?:refused|reset)|i/o timeout|tls|x509|EOF"
+    r"|max retries|registry|status code 5|insecure protocol"
 )
 
 # What a pull, a push or a creation says beside the rest.
 _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), make)
     for pattern, make in (
-        (r"blobs.sha256-([0-9a-f]{64}).*no such file", lambda _model, _nested, match: _no_blob(match[1])),
+        (
+            r"blobs.sha256-([0-9a-f]{64}).*no such file",
+            lambda _model, _nested, match: _no_blob(match[1]),
+        ),
         (r"no such file or directory", lambda model, *_: ModelNotFoundError(model)),
-        (_REGISTRY_DENIED, _plain(Reason.REGISTRY_DENIED, "the model registry refuses this server's access")),
-        (_REGISTRY_FAILED, _plain(Reason.REGISTRY_FAILURE, "the model registry failed or cannot be reached")),
+        (
+            _REGISTRY_DENIED,
+            _plain(Reason.REGISTRY_DENIED, "the model registry refuses this server's access"),
+        ),
+        (
+            _REGISTRY_FAILED,
+            _plain(Reason.REGISTRY_FAILURE, "the model registry failed or cannot be reached"),
+        ),
         (r"quantiz", _plain(Reason.BACKEND_FAILURE, "Ollama cannot quantize the model so")),
     )
 )
@@ -99,7 +152,9 @@ _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
 
 def _no_blob(digest: str) -> ServiceError:
     name = f"sha256:{digest}"
-    return ServiceError(Reason.BLOB_NOT_FOUND, f"file {name} was not uploaded before", metadata={"digest": name})
+    return ServiceError(
+        Reason.BLOB_NOT_FOUND, f"file {name} was not uploaded before", metadata={"digest": name}
+    )
 
 
 def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
@@ -107,7 +162,9 @@ def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
     text = _error_text(body)
     if text is None and status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         # Ollama's own 404 is JSON; a plain one means that the route is not there.
-        return ServiceError(Reason.BACKEND_UNSUPPORTED, "this version of Ollama lacks the route; use a newer one")
+        return ServiceError(
+            Reason.BACKEND_UNSUPPORTED, "this version of Ollama lacks the route; use a newer one"
+        )
     if text is not None:
         known = _known_error(text, model)
         if known:
@@ -117,8 +174,12 @@ def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         return ServiceError(Reason.QUEUE_FULL, "Ollama is busy", retry_after_s=BUSY_RETRY_AFTER_S)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return ServiceError(Reason.CLOUD_DISABLED, "Ollama refuses this model; use one that runs locally")
-    return ServiceError(Reason.BACKEND_FAILURE, f"Ollama failed with HTTP status {status}; its log says why")
+        return ServiceError(
+            Reason.CLOUD_DISABLED, "Ollama refuses this model; use one that runs locally"
+        )
+    return ServiceError(
+        Reason.BACKEND_FAILURE, f"Ollama failed with HTTP status {status}; its log says why"
+    )
 
 
 def error_from_line(error: bytes, model: str) -> ServiceError:
@@ -127,7 +188,9 @@ def error_from_line(error: bytes, model: str) -> ServiceError:
     if known:
         known.retry_after_s = None
         return known
-    return ServiceError(Reason.BACKEND_FAILURE, "Ollama failed while it generated; its log says why")
+    return ServiceError(
+        Reason.BACKEND_FAILURE, "Ollama failed while it generated; its log says why"
+    )
 
 
 def error_from_transfer(error: bytes, model: str) -> ServiceError:
@@ -136,7 +199,9 @@ def error_from_transfer(error: bytes, model: str) -> ServiceError:
     return known or ServiceError(Reason.BACKEND_FAILURE, "Ollama failed; its log says why")
 
 
-def _known_error(text: str, model: str, texts: Sequence[tuple[re.Pattern[str], Make]] = _TEXTS) -> ServiceError | None:
+def _known_error(
+    text: str, model: str, texts: Sequence[tuple[re.Pattern[str], Make]] = _TEXTS
+) -> ServiceError | None:
     nested = _nested(text)
     for pattern, make in texts:
         match = pattern.search(text)

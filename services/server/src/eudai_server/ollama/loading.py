@@ -43,7 +43,9 @@ class Loader:
         key = (key_of(model), load.options, embeds)
         task = self._loads.get(key)
         if task is None:
-            task = self._loads[key] = asyncio.create_task(self._load(model, load, embeds=embeds), name=f"load {key[0]}")
+            task = self._loads[key] = asyncio.create_task(
+                self._load(model, load, embeds=embeds), name=f"load {key[0]}"
+            )
             task.add_done_callback(lambda done: self._end(key, done))
         await asyncio.shield(task)
 
@@ -64,7 +66,10 @@ class Loader:
             async with asyncio.timeout(self._timeout_s):
                 await self._client.fetch("POST", route, body, model=model)
         except TimeoutError:
-            raise ServiceError(Reason.BACKEND_STALLED, f"Ollama did not load the model within {self._timeout_s:g} s") from None
+            raise ServiceError(
+                Reason.BACKEND_STALLED,
+                f"Ollama did not load the model within {self._timeout_s:g} s",
+            ) from None
         try:
             await self._probe.refresh()
         except (ServiceError, TimeoutError):

@@ -59,7 +59,9 @@ class Probe:
     async def refresh(self) -> None:
         """Ask now. Raises ServiceError, or TimeoutError."""
         async with asyncio.timeout(TIMEOUT_S):
-            tags, ps = await asyncio.gather(self._client.fetch("GET", "/api/tags"), self._client.fetch("GET", "/api/ps"))
+            tags, ps = await asyncio.gather(
+                self._client.fetch("GET", "/api/tags"), self._client.fetch("GET", "/api/ps")
+            )
             if not self._readiness.backend_up:
                 self._catalog.take_version(await self._client.fetch("GET", "/api/version"))
         self._catalog.refresh(tags, ps)
@@ -95,7 +97,9 @@ class Probe:
         self._tries += 1
         limit_s = CANARY_TIMEOUT_S if self._tries % PATIENT_EVERY else PATIENT_TIMEOUT_S
         with suppress(ServiceError):
-            if not self._catalog.resident_digest(model) or await answers(self._client, model, load, limit_s):
+            if not self._catalog.resident_digest(model) or await answers(
+                self._client, model, load, limit_s
+            ):
                 self.answered()
 
     async def _probe(self) -> bool:

@@ -32,7 +32,9 @@ class Sharing:
         """None yet."""
         self._under_way: dict[str, _Shared] = {}
 
-    async def follow(self, key: str, begin: Begin, *, detach: bool) -> AsyncGenerator[Transfer, None]:
+    async def follow(
+        self, key: str, begin: Begin, *, detach: bool
+    ) -> AsyncGenerator[Transfer, None]:
         """Yield progress to the end; raises what the transfer raises. It ends with its last follower, unless one detached it."""
         shared = self._under_way.get(key)
         if shared is None:

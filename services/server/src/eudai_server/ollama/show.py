@@ -62,7 +62,9 @@ def models_from(tags: bytes, ps: bytes) -> list[Model]:
     # By digest: of two names of one model, Ollama lists the one that was loaded first.
     resident = {wire.digest: wire for wire in _decode(ps, _WireList).models or ()}
     present = _decode(tags, _WireList).models or ()
-    return sorted((_model(wire, resident.get(wire.digest)) for wire in present), key=lambda model: model.name)
+    return sorted(
+        (_model(wire, resident.get(wire.digest)) for wire in present), key=lambda model: model.name
+    )
 
 
 def description_from(show: bytes, model: Model, verbose_show: bytes = b"") -> Description:
@@ -98,7 +100,9 @@ def _decode(body: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ServiceError(Reason.BACKEND_FAILURE, "Ollama described its models in a way that is not known here") from error
+        raise ServiceError(
+            Reason.BACKEND_FAILURE, "Ollama described its models in a way that is not known here"
+        ) from error
 
 
 def _model(wire: _WireModel, resident: _WireModel | None) -> Model:
@@ -111,7 +115,11 @@ def _model(wire: _WireModel, resident: _WireModel | None) -> Model:
         parameter_size=wire.details.parameter_size,
         quantization=wire.details.quantization_level,
         max_context_length=wire.details.context_length,
-        loaded=Loaded(resident.context_length, resident.size, resident.size_vram, _time(resident.expires_at)) if resident else None,
+        loaded=Loaded(
+            resident.context_length, resident.size, resident.size_vram, _time(resident.expires_at)
+        )
+        if resident
+        else None,
     )
 
 
@@ -137,4 +145,6 @@ def _message(wire: _WireMessage) -> Message:
 
 
 def _capabilities(names: Sequence[str]) -> frozenset[Capability]:
-    return frozenset(Capability[name.upper()] for name in names if name.upper() in Capability.__members__)
+    return frozenset(
+        Capability[name.upper()] for name in names if name.upper() in Capability.__members__
+    )

@@ -8,7 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
-from eudai_server.errors import InvalidRequestError, ModelNotFoundError, Reason, ServiceError, Violation
+from eudai_server.errors import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    Reason,
+    ServiceError,
+    Violation,
+)
 from eudai_server.generation import LoadOptions
 from eudai_server.models import Capability, Creation, Description, Model, Transfer
 from eudai_server.ollama.client import Client
@@ -34,7 +40,15 @@ T = TypeVar("T")
 class OllamaStore:
     """Keeps models in one Ollama."""
 
-    def __init__(self, client: Client, probe: Probe, loader: Loader, *, load_timeout_s: float, event_timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        probe: Probe,
+        loader: Loader,
+        *,
+        load_timeout_s: float,
+        event_timeout_s: float,
+    ) -> None:
         """`load_timeout_s` bounds an unload too; `event_timeout_s` is the longest silence of a transfer."""
         self._client = client
         self._probe = probe
@@ -63,7 +77,9 @@ class OllamaStore:
 
     async def copy(self, source: str, destination: str) -> None:
         """As `Store.copy` says."""
-        await self._fetch("POST", "/api/copy", {"source": source, "destination": destination}, model=source)
+        await self._fetch(
+            "POST", "/api/copy", {"source": source, "destination": destination}, model=source
+        )
         await self._refresh()
 
     async def delete(self, model: str) -> None:
@@ -88,12 +104,19 @@ class OllamaStore:
                 while (await self._row(model)).loaded:  # noqa: ASYNC110 - it happens in another process
                     await asyncio.sleep(UNLOAD_POLL_S)
         except TimeoutError:
-            raise ServiceError(Reason.BACKEND_STALLED, f"the model was in use for {self._load_timeout_s:g} s and is still loaded") from None
+            raise ServiceError(
+                Reason.BACKEND_STALLED,
+                f"the model was in use for {self._load_timeout_s:g} s and is still loaded",
+            ) from None
 
-    async def pull(self, model: str, *, insecure: bool, detach: bool) -> AsyncGenerator[Transfer, None]:
+    async def pull(
+        self, model: str, *, insecure: bool, detach: bool
+    ) -> AsyncGenerator[Transfer, None]:
         """As `Store.pull` says."""
         body = {"model": model, "insecure": insecure}
-        following = self._pulls.follow(key_of(model), lambda: self._transfer("/api/pull", body, model), detach=detach)
+        following = self._pulls.follow(
+            key_of(model), lambda: self._transfer("/api/pull", body, model), detach=detach
+        )
         async with aclosing(following) as transfers:
             async for transfer in transfers:
                 yield transfer
@@ -102,7 +125,9 @@ class OllamaStore:
     async def push(self, model: str, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
         """As `Store.push` says."""
         await self._row(model)
-        async with aclosing(self._transfer("/api/push", {"model": model, "insecure": insecure}, model)) as transfers:
+        async with aclosing(
+            self._transfer("/api/push", {"model": model, "insecure": insecure}, model)
+        ) as transfers:
             async for transfer in transfers:
                 yield transfer
 
@@ -113,7 +138,11 @@ class OllamaStore:
             await self._row(creation.base_model)
         for digest in (*creation.files.values(), *creation.adapters.values()):
             if not await self.has_blob(digest):
-                raise ServiceError(Reason.BLOB_NOT_FOUND, f"file {digest} was not uploaded before", metadata={"digest": digest})
+                raise ServiceError(
+                    Reason.BLOB_NOT_FOUND,
+                    f"file {digest} was not uploaded before",
+                    metadata={"digest": digest},
+                )
         route, body = create_request_from(creation)
         async with aclosing(self._transfer(route, body, creation.model)) as transfers:
             async for transfer in transfers:
@@ -138,7 +167,9 @@ class OllamaStore:
             await self._client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
         except ServiceError as error:
             if upload.mismatched:
-                raise InvalidRequestError([Violation("digest", "is not that of the bytes, of which nothing is kept")]) from error
+                raise InvalidRequestError(
+                    [Violation("digest", "is not that of the bytes, of which nothing is kept")]
+                ) from error
             raise
         return upload.size_bytes
 
@@ -158,17 +189,27 @@ class OllamaStore:
 
     async def _describe(self, row: Model, *, verbose: bool) -> Description:
         plain = await self._fetch("POST", "/api/show", {"model": row.name}, model=row.name)
-        full = await self._fetch("POST", "/api/show", {"model": row.name, "verbose": True}, model=row.name) if verbose else b""
+        full = (
+            await self._fetch(
+                "POST", "/api/show", {"model": row.name, "verbose": True}, model=row.name
+            )
+            if verbose
+            else b""
+        )
         description = description_from(plain, row, full)
         if len(self._capabilities) >= DESCRIBED_MAX:
             self._capabilities.clear()
         self._capabilities[row.digest] = description.model.capabilities
         return description
 
-    async def _transfer(self, route: str, body: dict[str, object] | bytes, model: str) -> AsyncGenerator[Transfer, None]:
+    async def _transfer(
+        self, route: str, body: dict[str, object] | bytes, model: str
+    ) -> AsyncGenerator[Transfer, None]:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         decoder = TransferDecoder(model)
-        async with await self._within(self._client.open("POST", route, data, model=model)) as answer:
+        async with await self._within(
+            self._client.open("POST", route, data, model=model)
+        ) as answer:
             while chunk := await self._within(answer.read()):
                 transfer = decoder.feed(chunk)
                 if transfer:
@@ -180,18 +221,26 @@ class OllamaStore:
             async with asyncio.timeout(self._event_timeout_s):
                 return await step
         except TimeoutError:
-            raise ServiceError(Reason.BACKEND_STALLED, f"Ollama sent nothing for {self._event_timeout_s:g} s") from None
+            raise ServiceError(
+                Reason.BACKEND_STALLED, f"Ollama sent nothing for {self._event_timeout_s:g} s"
+            ) from None
 
-    async def _fetch(self, method: str, route: str, body: dict[str, object], *, model: str) -> bytes:
+    async def _fetch(
+        self, method: str, route: str, body: dict[str, object], *, model: str
+    ) -> bytes:
         return await self._call(method, route, msgspec.json.encode(body), model=model)
 
-    async def _call(self, method: str, route: str, body: bytes | None = None, *, model: str = "") -> bytes:
+    async def _call(
+        self, method: str, route: str, body: bytes | None = None, *, model: str = ""
+    ) -> bytes:
         self._probe.require_up()
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._client.fetch(method, route, body, model=model)
         except TimeoutError:
-            raise ServiceError(Reason.BACKEND_STALLED, f"Ollama did not answer within {TIMEOUT_S:g} s") from None
+            raise ServiceError(
+                Reason.BACKEND_STALLED, f"Ollama did not answer within {TIMEOUT_S:g} s"
+            ) from None
 
     async def _refresh(self) -> None:
         """So that health and the next call know at once."""

@@ -52,7 +52,9 @@ class TransferDecoder:
         """Where it is now; None if no line is complete. Raises the ServiceError that an error line means."""
         *lines, self._partial = (self._partial + data).split(b"\n")
         if len(self._partial) > LINE_BYTES_MAX:
-            raise ServiceError(Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes")
+            raise ServiceError(
+                Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes"
+            )
         latest = None
         for line in filter(None, lines):
             latest = self._transfer_from(line)
@@ -62,18 +64,28 @@ class TransferDecoder:
         """The stream has ended. Raises ServiceError if it was not to its end."""
         self.feed(b"\n")
         if not self.finished:
-            raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "Ollama broke off before it was done; repeat the call to go on")
+            raise ServiceError(
+                Reason.BACKEND_STREAM_INTERRUPTED,
+                "Ollama broke off before it was done; repeat the call to go on",
+            )
 
     def _transfer_from(self, data: bytes) -> Transfer:
         try:
             line = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ServiceError(Reason.BACKEND_FAILURE, "Ollama sent a line that is no progress") from error
+            raise ServiceError(
+                Reason.BACKEND_FAILURE, "Ollama sent a line that is no progress"
+            ) from error
         if bytes(line.error) not in (b"", b"null"):
             raise error_from_transfer(bytes(line.error), self.model)
         self.finished = self.finished or line.status == "success"
         if line.digest and line.total:
             self._total[line.digest] = line.total
             self._completed[line.digest] = line.completed
-        phase = next((phase for begin, phase in _PHASES if line.status.startswith(begin)), TransferPhase.UNSPECIFIED)
-        return Transfer(line.status, phase, sum(self._completed.values()), sum(self._total.values()))
+        phase = next(
+            (phase for begin, phase in _PHASES if line.status.startswith(begin)),
+            TransferPhase.UNSPECIFIED,
+        )
+        return Transfer(
+            line.status, phase, sum(self._completed.values()), sum(self._total.values())
+        )

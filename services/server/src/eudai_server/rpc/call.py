@@ -26,7 +26,11 @@ LOOKS = 5
 
 GENERATION_ID = "eudai-generation-id"
 
-_BEFORE_THE_MODEL = (pb.GENERATION_PHASE_UNSPECIFIED, pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL)
+_BEFORE_THE_MODEL = (
+    pb.GENERATION_PHASE_UNSPECIFIED,
+    pb.GENERATION_PHASE_QUEUED,
+    pb.GENERATION_PHASE_LOADING_MODEL,
+)
 
 
 class FrozenReaderError(Exception):
@@ -68,7 +72,10 @@ class Call:
 
     def metadata(self, name: str) -> str | None:
         """The first value of that name that the client sent."""
-        return next((str(value) for key, value in self._context.invocation_metadata() or () if key == name), None)
+        return next(
+            (str(value) for key, value in self._context.invocation_metadata() or () if key == name),
+            None,
+        )
 
     async def write(self, message: bytes, *, generation: bool = False) -> None:
         """Send one message. The first commits the call, so nothing is sent, metadata included, before there is one."""
@@ -98,7 +105,11 @@ class Call:
 
     def end(self, reason: Reason, message: str) -> None:
         """End the call from outside, with that failure. One that had not reached the model may be repeated elsewhere at once."""
-        self._end(ServiceError(reason, message, retry_after_s=0.0 if self.phase in _BEFORE_THE_MODEL else None))
+        self._end(
+            ServiceError(
+                reason, message, retry_after_s=0.0 if self.phase in _BEFORE_THE_MODEL else None
+            )
+        )
 
     def give_up(self) -> None:
         """End a call whose client does not read."""
@@ -128,7 +139,9 @@ class Call:
         """Fail the call, with everything that helps to mend it."""
         failure = None
         if self.output_sent:
-            failure = error_pb2.GenerationFailure(generation_id=self.id, phase=self.phase, output_sent=True)
+            failure = error_pb2.GenerationFailure(
+                generation_id=self.id, phase=self.phase, output_sent=True
+            )
         status = status_from(error, failure)
         trailers = trailers_from(error, status)
         if self.phase and not self._answered:
@@ -161,7 +174,13 @@ class Calls:
         self._running: dict[Call, asyncio.Task[object]] = {}
 
     def handler(
-        self, method: str, handle: Handle, *, requests_stream: bool = False, responses_stream: bool = False, idle: bool = False
+        self,
+        method: str,
+        handle: Handle,
+        *,
+        requests_stream: bool = False,
+        responses_stream: bool = False,
+        idle: bool = False,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         """A handler to register. gRPC passes bytes through: what does not parse is ours to answer, before it would say UNKNOWN."""
 
@@ -213,14 +232,20 @@ class Calls:
             await call.abort(error)
         except FrozenReaderError:
             await call.refuse(
-                grpc.StatusCode.CANCELLED, f"the client read nothing for {self._write_timeout_s:g} s, so the call was given up"
+                grpc.StatusCode.CANCELLED,
+                f"the client read nothing for {self._write_timeout_s:g} s, so the call was given up",
             )
         else:
             return answer
         finally:
             del self._running[call]
             if not call.idle:
-                fields = {"method": call.method, "outcome": outcome, "milliseconds": call.elapsed_ns // 1_000_000, **call.fields}
+                fields = {
+                    "method": call.method,
+                    "outcome": outcome,
+                    "milliseconds": call.elapsed_ns // 1_000_000,
+                    **call.fields,
+                }
                 log.info("call", extra={"fields": fields})
 
     @staticmethod
@@ -252,7 +277,11 @@ def _says_left(error: Exception) -> bool:
 def _incident(call: Call, error: BaseException) -> ServiceError:
     """A failure of our own: the caller learns a number, the log learns the rest."""
     incident = uuid.uuid4().hex[:12]
-    log.error("a defect", exc_info=error, extra={"fields": {"method": call.method, "incident": incident}})
+    log.error(
+        "a defect", exc_info=error, extra={"fields": {"method": call.method, "incident": incident}}
+    )
     return ServiceError(
-        Reason.INTERNAL, f"a defect of this service; its log has it as incident {incident}", metadata={"incident": incident}
+        Reason.INTERNAL,
+        f"a defect of this service; its log has it as incident {incident}",
+        metadata={"incident": incident},
     )

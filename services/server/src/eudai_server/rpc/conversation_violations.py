@@ -9,7 +9,12 @@ from eudai_server.errors import Violation
 from eudai_server.schema import Schema, is_json
 
 TOOLS_MAX = 128
-ROLES = (content_pb2.ROLE_SYSTEM, content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT, content_pb2.ROLE_TOOL)
+ROLES = (
+    content_pb2.ROLE_SYSTEM,
+    content_pb2.ROLE_USER,
+    content_pb2.ROLE_ASSISTANT,
+    content_pb2.ROLE_TOOL,
+)
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -24,7 +29,10 @@ _MEDIA: Mapping[str, tuple[bytes, bytes]] = {
 
 
 def conversation_violations(
-    messages: Sequence[content_pb2.Message], *, has_system: bool, field: str = "conversation.messages"
+    messages: Sequence[content_pb2.Message],
+    *,
+    has_system: bool,
+    field: str = "conversation.messages",
 ) -> Iterator[Violation]:
     """What is wrong with the messages at `field`; `has_system` is whether the request has a system text of its own."""
     if not messages:
@@ -33,7 +41,9 @@ def conversation_violations(
     for index, message in enumerate(messages):
         at = f"{field}[{index}]"
         if message.role not in ROLES:
-            yield Violation(f"{at}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL")
+            yield Violation(
+                f"{at}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL"
+            )
         if message.role == content_pb2.ROLE_SYSTEM and has_system:
             yield Violation(f"{at}.role", "cannot be ROLE_SYSTEM beside the request's own system")
         yield from _part_violations(message, at)
@@ -52,12 +62,16 @@ def tool_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     names: set[str] = set()
     for index, tool in enumerate(request.tools):
         if not _TOOL_NAME.fullmatch(tool.name):
-            yield Violation(f"tools[{index}].name", "must be 1 to 64 letters, digits, underscores and hyphens")
+            yield Violation(
+                f"tools[{index}].name", "must be 1 to 64 letters, digits, underscores and hyphens"
+            )
         elif tool.name in names:
             yield Violation(f"tools[{index}].name", "must not be the name of two tools")
         names.add(tool.name)
         if tool.parameters_schema:
-            yield from _parameters_violations(tool.parameters_schema, f"tools[{index}].parameters_schema")
+            yield from _parameters_violations(
+                tool.parameters_schema, f"tools[{index}].parameters_schema"
+            )
 
 
 def _parameters_violations(text: str, field: str) -> Iterator[Violation]:
@@ -84,7 +98,9 @@ def _part_violations(message: content_pb2.Message, field: str) -> Iterator[Viola
             yield from _media_violations(message, part.media, f"{field}.parts[{index}].media")
 
 
-def _media_violations(message: content_pb2.Message, media: content_pb2.Media, field: str) -> Iterator[Violation]:
+def _media_violations(
+    message: content_pb2.Message, media: content_pb2.Media, field: str
+) -> Iterator[Violation]:
     if message.role not in (content_pb2.ROLE_USER, content_pb2.ROLE_TOOL):
         yield Violation(field, "is only for ROLE_USER and ROLE_TOOL")
     if media.mime_type not in _MEDIA:
@@ -102,17 +118,27 @@ def _call_violations(message: content_pb2.Message, field: str) -> Iterator[Viola
         if not call.id:
             yield Violation(f"{field}.tool_calls[{index}].id", "must not be empty")
         if not _TOOL_NAME.fullmatch(call.name):
-            yield Violation(f"{field}.tool_calls[{index}].name", "must be 1 to 64 letters, digits, underscores and hyphens")
+            yield Violation(
+                f"{field}.tool_calls[{index}].name",
+                "must be 1 to 64 letters, digits, underscores and hyphens",
+            )
         if not call.arguments_json.lstrip().startswith("{") or not is_json(call.arguments_json):
             yield Violation(f"{field}.tool_calls[{index}].arguments_json", "must be a JSON object")
 
 
-def _result_violations(message: content_pb2.Message, field: str, calls: set[str]) -> Iterator[Violation]:
+def _result_violations(
+    message: content_pb2.Message, field: str, calls: set[str]
+) -> Iterator[Violation]:
     if message.role != content_pb2.ROLE_TOOL:
         for name in ("tool_call_id", "tool_name"):
             if getattr(message, name):
                 yield Violation(f"{field}.{name}", "is only for ROLE_TOOL")
     elif not message.tool_call_id:
-        yield Violation(f"{field}.tool_call_id", "is required: the id of the call that this message answers")
+        yield Violation(
+            f"{field}.tool_call_id", "is required: the id of the call that this message answers"
+        )
     elif message.tool_call_id not in calls and not message.tool_name:
-        yield Violation(f"{field}.tool_call_id", "names no call of an earlier message; set tool_name where that message was dropped")
+        yield Violation(
+            f"{field}.tool_call_id",
+            "names no call of an earlier message; set tool_name where that message was dropped",
+        )

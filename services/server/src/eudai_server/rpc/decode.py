@@ -35,7 +35,9 @@ _ROLES: Mapping[int, Role] = {
 }
 
 # What Ollama keeps of a tool's schema (its `ToolFunctionParameters` and `ToolProperty`).
-_TOOL_KEYWORDS = frozenset({"type", "description", "enum", "items", "properties", "required", "anyOf", "$defs", "$schema"})
+_TOOL_KEYWORDS = frozenset(
+    {"type", "description", "enum", "items", "properties", "required", "anyOf", "$defs", "$schema"}
+)
 
 # What llama.cpp leaves out where it turns a schema into a grammar.
 _FORMAT_KEYWORDS_LOST = frozenset(
@@ -69,7 +71,13 @@ def parse(kind: type[P], data: bytes) -> P:
         return kind.FromString(data)
     except DecodeError:
         name = kind.DESCRIPTOR.full_name
-        raise InvalidRequestError([Violation("", f"the bytes are no {name}; generate the client's stubs from proto/eudai/v1")]) from None
+        raise InvalidRequestError(
+            [
+                Violation(
+                    "", f"the bytes are no {name}; generate the client's stubs from proto/eudai/v1"
+                )
+            ]
+        ) from None
 
 
 def generation_from(
@@ -92,19 +100,29 @@ def generation_from(
         model=request.model,
         input=_input(request),
         system=request.system,
-        tools=tuple(Tool(tool.name, tool.description, tool.parameters_schema) for tool in request.tools),
+        tools=tuple(
+            Tool(tool.name, tool.description, tool.parameters_schema) for tool in request.tools
+        ),
         sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
-        max_output_tokens=request.stop.max_output_tokens if request.stop.HasField("max_output_tokens") else None,
+        max_output_tokens=request.stop.max_output_tokens
+        if request.stop.HasField("max_output_tokens")
+        else None,
         stop_sequences=tuple(request.stop.sequences),
         format=_format(request.format),
-        effort=ReasoningEffort[pb.ReasoningEffort.Name(request.reasoning.effort).removeprefix("REASONING_EFFORT_")],
+        effort=ReasoningEffort[
+            pb.ReasoningEffort.Name(request.reasoning.effort).removeprefix("REASONING_EFFORT_")
+        ],
         hide_reasoning=request.reasoning.hide,
-        logprob_alternatives=request.logprobs.alternatives if request.HasField("logprobs") else None,
+        logprob_alternatives=request.logprobs.alternatives
+        if request.HasField("logprobs")
+        else None,
         drop_oldest=request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST,
         load=load_from(request.load, allowed=load_options),
         expected_digest=request.expected_digest,
         warnings=tuple(_warnings(request)),
-        budget_end_s=arrived_s + seconds_of(request.time_budget) if request.HasField("time_budget") else None,
+        budget_end_s=arrived_s + seconds_of(request.time_budget)
+        if request.HasField("time_budget")
+        else None,
         deadline_s=deadline_s,
     )
 
@@ -133,7 +151,9 @@ def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Mes
         text="".join(part.text for part in message.parts),
         reasoning="".join(part.reasoning for part in message.parts),
         media=tuple(part.media.data for part in message.parts if part.HasField("media")),
-        tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls),
+        tool_calls=tuple(
+            ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls
+        ),
         tool_call_id=message.tool_call_id,
         tool_name=message.tool_name or tool_names.get(message.tool_call_id, ""),
     )
@@ -143,10 +163,16 @@ def _warnings(request: pb.GenerateRequest) -> Iterator[GenerationWarning]:
     """What Ollama passes over in silence."""
     for index, tool in enumerate(request.tools):
         if tool.parameters_schema:
-            lost = Schema(tool.parameters_schema).keywords(within=("properties", "anyOf")) - _TOOL_KEYWORDS
+            lost = (
+                Schema(tool.parameters_schema).keywords(within=("properties", "anyOf"))
+                - _TOOL_KEYWORDS
+            )
             yield from _lost(lost, f"tools[{index}].parameters_schema")
     if request.format.json_schema:
-        yield from _lost(Schema(request.format.json_schema).keywords() & _FORMAT_KEYWORDS_LOST, "format.json_schema")
+        yield from _lost(
+            Schema(request.format.json_schema).keywords() & _FORMAT_KEYWORDS_LOST,
+            "format.json_schema",
+        )
 
 
 def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
@@ -174,5 +200,9 @@ def load_from(load: options_pb2.LoadOptions, *, allowed: bool) -> LoadOptions:
             Reason.LOAD_OPTIONS_FORBIDDEN,
             "load options change the model for everyone, and are off here (EUDAI_LOAD_OPTIONS); leave `load` out",
         )
-    options = tuple((field.name, value) for field, value in load.ListFields() if field.name != "keep_alive")
-    return LoadOptions(options, seconds_of(load.keep_alive) if load.HasField("keep_alive") else None)
+    options = tuple(
+        (field.name, value) for field, value in load.ListFields() if field.name != "keep_alive"
+    )
+    return LoadOptions(
+        options, seconds_of(load.keep_alive) if load.HasField("keep_alive") else None
+    )

@@ -9,7 +9,12 @@ from eudai_server.embedding import Batch, Embedder, Vectors
 from eudai_server.errors import Violation
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import load_from, parse
-from eudai_server.rpc.violations import digest_violations, load_violations, reference_violations, require
+from eudai_server.rpc.violations import (
+    digest_violations,
+    load_violations,
+    reference_violations,
+    require,
+)
 
 INPUTS_MAX = 4096
 

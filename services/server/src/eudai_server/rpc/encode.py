@@ -10,7 +10,13 @@ from eudai_server import events as heart
 NANOS = 1_000_000_000
 
 
-def response_from(event: heart.Event, *, id: str, elapsed_ns: int, first_output_ns: int | None) -> pb.GenerateResponse:  # noqa: A002 - the proto's word
+def response_from(
+    event: heart.Event,
+    *,
+    id: str,  # noqa: A002 - the proto's word
+    elapsed_ns: int,
+    first_output_ns: int | None,
+) -> pb.GenerateResponse:
     """One event. `elapsed_ns` is counted from the call's arrival, as is `first_output_ns`, None while there was no output."""
     match event:
         case heart.Delta():
@@ -21,11 +27,15 @@ def response_from(event: heart.Event, *, id: str, elapsed_ns: int, first_output_
             return pb.GenerateResponse(started=_started(event, id))
         case heart.Progress():
             phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
-            progress = pb.GenerationProgress(phase=phase, requests_ahead=event.requests_ahead, elapsed=duration_from(elapsed_ns))
+            progress = pb.GenerationProgress(
+                phase=phase, requests_ahead=event.requests_ahead, elapsed=duration_from(elapsed_ns)
+            )
             return pb.GenerateResponse(progress=progress)
         case heart.GenerationWarning():
             code = pb.GenerationWarningCode.Value(f"GENERATION_WARNING_CODE_{event.code}")
-            warning = pb.GenerationWarning(code=code, message=event.message, field=event.field, tool_call_id=event.tool_call_id)
+            warning = pb.GenerationWarning(
+                code=code, message=event.message, field=event.field, tool_call_id=event.tool_call_id
+            )
             return pb.GenerateResponse(warning=warning)
         case heart.Finished():
             return pb.GenerateResponse(finished=_finished(event, elapsed_ns, first_output_ns))
@@ -70,7 +80,11 @@ def duration_from(nanoseconds: int) -> Duration:
 
 
 def _delta(delta: heart.Delta) -> pb.Delta:
-    message = pb.Delta(reasoning=delta.text) if delta.channel is heart.Channel.REASONING else pb.Delta(text=delta.text)
+    message = (
+        pb.Delta(reasoning=delta.text)
+        if delta.channel is heart.Channel.REASONING
+        else pb.Delta(text=delta.text)
+    )
     message.logprobs.extend(map(_token_logprob, delta.logprobs))
     return message
 
@@ -84,13 +98,22 @@ def _logprob(logprob: heart.Logprob) -> pb.Logprob:
 
 
 def _started(started: heart.Started, id: str) -> pb.Started:  # noqa: A002 - the proto's word
-    message = pb.Started(generation_id=id, model=started.model, digest=started.digest, context_length=started.context_length)
+    message = pb.Started(
+        generation_id=id,
+        model=started.model,
+        digest=started.digest,
+        context_length=started.context_length,
+    )
     message.start_time.FromDatetime(started.start_time)
     return message
 
 
-def _finished(finished: heart.Finished, elapsed_ns: int, first_output_ns: int | None) -> pb.Finished:
-    timings = pb.Timings(queue=duration_from(finished.timings.queue_ns), total=duration_from(elapsed_ns))
+def _finished(
+    finished: heart.Finished, elapsed_ns: int, first_output_ns: int | None
+) -> pb.Finished:
+    timings = pb.Timings(
+        queue=duration_from(finished.timings.queue_ns), total=duration_from(elapsed_ns)
+    )
     for name, nanoseconds in (
         ("load", finished.timings.load_ns),
         ("prompt", finished.timings.prompt_ns),
@@ -101,7 +124,9 @@ def _finished(finished: heart.Finished, elapsed_ns: int, first_output_ns: int | 
             getattr(timings, name).CopyFrom(duration_from(nanoseconds))
     return pb.Finished(
         reason=pb.FinishReason.Value(f"FINISH_REASON_{finished.reason}"),
-        usage=pb.Usage(input_tokens=finished.usage.input_tokens, output_tokens=finished.usage.output_tokens),
+        usage=pb.Usage(
+            input_tokens=finished.usage.input_tokens, output_tokens=finished.usage.output_tokens
+        ),
         timings=timings,
         backend_reason=finished.backend_reason,
         logprobs=map(_token_logprob, finished.logprobs),

@@ -12,7 +12,12 @@ from eudai_server.generation import Backend
 from eudai_server.review import reviewed
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import generation_from, parse
-from eudai_server.rpc.encode import NANOS, duration_from, generation_from as whole_from, response_from
+from eudai_server.rpc.encode import (
+    NANOS,
+    duration_from,
+    generation_from as whole_from,
+    response_from,
+)
 from eudai_server.rpc.violations import seconds_of
 
 MODEL = "eudai-model"
@@ -40,7 +45,9 @@ class GenerationService:
                 if response.HasField("progress") and not progress:
                     continue
                 await call.write(response.SerializeToString(), generation=True)
-                call.output_sent = call.output_sent or response.HasField("delta") or response.HasField("tool_call")
+                call.output_sent = (
+                    call.output_sent or response.HasField("delta") or response.HasField("tool_call")
+                )
                 if flush_interval_s and response.HasField("delta"):
                     # What arrives meanwhile lies in the socket, and becomes one Delta.
                     await asyncio.sleep(flush_interval_s)
@@ -53,7 +60,9 @@ class GenerationService:
         await call.send_generation_id()
         return pb.GenerateOnceResponse(generation=whole).SerializeToString()
 
-    async def _responses(self, request: pb.GenerateRequest, call: Call) -> AsyncGenerator[pb.GenerateResponse, None]:
+    async def _responses(
+        self, request: pb.GenerateRequest, call: Call
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
         _check_model(request, call)
         generation = generation_from(
             request,
@@ -64,7 +73,11 @@ class GenerationService:
             deadline_s=call.deadline_s,
         )
         # Not before they were judged: a log takes nothing of any length.
-        call.fields |= {"generation_id": call.id, "model": request.model, "labels": dict(request.labels)}
+        call.fields |= {
+            "generation_id": call.id,
+            "model": request.model,
+            "labels": dict(request.labels),
+        }
         first_output_ns = None
         async with aclosing(reviewed(generation, self._backend.generate(generation))) as batches:
             async for batch in batches:
@@ -76,11 +89,18 @@ class GenerationService:
                         first_output_ns = first_output_ns or call.elapsed_ns
                     elif isinstance(event, Finished):
                         _finish(event, call)
-                    yield response_from(event, id=call.id, elapsed_ns=call.elapsed_ns, first_output_ns=first_output_ns)
+                    yield response_from(
+                        event,
+                        id=call.id,
+                        elapsed_ns=call.elapsed_ns,
+                        first_output_ns=first_output_ns,
+                    )
 
 
 async def beating(
-    responses: AsyncGenerator[pb.GenerateResponse, None], interval_s: float, beat: Callable[[], pb.GenerateResponse]
+    responses: AsyncGenerator[pb.GenerateResponse, None],
+    interval_s: float,
+    beat: Callable[[], pb.GenerateResponse],
 ) -> AsyncGenerator[pb.GenerateResponse, None]:
     """The same responses, with a beat wherever none came for that long."""
     async with aclosing(responses):
@@ -112,11 +132,16 @@ def _check_model(request: pb.GenerateRequest, call: Call) -> None:
     """A proxy may route by the metadata; then it must not say another model than the body."""
     routed = call.metadata(MODEL)
     if routed is not None and routed != request.model:
-        raise InvalidRequestError([Violation("model", f"must equal the metadata {MODEL}, or leave the metadata out")])
+        raise InvalidRequestError(
+            [Violation("model", f"must equal the metadata {MODEL}, or leave the metadata out")]
+        )
 
 
 def _finish(finished: Finished, call: Call) -> None:
-    tokens = {"eudai-input-tokens": finished.usage.input_tokens, "eudai-output-tokens": finished.usage.output_tokens}
+    tokens = {
+        "eudai-input-tokens": finished.usage.input_tokens,
+        "eudai-output-tokens": finished.usage.output_tokens,
+    }
     known = {name: str(count) for name, count in tokens.items() if count is not None}
     call.set_trailers(("eudai-finish-reason", str(finished.reason)), *known.items())
     call.fields |= {"finish_reason": finished.reason, **known}

@@ -44,7 +44,11 @@ class HealthService:
         """The status of a name now and at each change, until the client leaves or the server drains."""
         name = parse(pb.HealthCheckRequest, data).service
         if len(self._watchers) >= WATCHERS_MAX:
-            raise ServiceError(Reason.QUOTA_EXCEEDED, f"{WATCHERS_MAX} health watches are open already", retry_after_s=1.0)
+            raise ServiceError(
+                Reason.QUOTA_EXCEEDED,
+                f"{WATCHERS_MAX} health watches are open already",
+                retry_after_s=1.0,
+            )
         changed = asyncio.Event()
         self._watchers.add(changed)
         try:
@@ -76,9 +80,15 @@ class HealthService:
         elif name == WHOLE or name in self._services:
             serving = readiness.backend_up and bool(readiness.models) and not readiness.gpu_lost
         elif name.startswith(MODEL_PREFIX) and not violation_of(name.removeprefix(MODEL_PREFIX)):
-            serving = key_of(name.removeprefix(MODEL_PREFIX)) in readiness.models - readiness.gpu_lost
+            serving = (
+                key_of(name.removeprefix(MODEL_PREFIX)) in readiness.models - readiness.gpu_lost
+            )
         else:
             return None
         ready = name == LIVENESS or not readiness.draining
-        status: int = pb.HealthCheckResponse.SERVING if serving and ready else pb.HealthCheckResponse.NOT_SERVING
+        status: int = (
+            pb.HealthCheckResponse.SERVING
+            if serving and ready
+            else pb.HealthCheckResponse.NOT_SERVING
+        )
         return status

@@ -12,7 +12,14 @@ from eudai_server.models import Capability, Creation, Model
 from eudai_server.reference import registry_of
 from eudai_server.rpc.conversation_violations import conversation_violations
 from eudai_server.rpc.decode import load_from, messages_from
-from eudai_server.rpc.violations import DIGEST, load_violations, reference_violations, require, sampling_violations, stop_violations
+from eudai_server.rpc.violations import (
+    DIGEST,
+    load_violations,
+    reference_violations,
+    require,
+    sampling_violations,
+    stop_violations,
+)
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
@@ -23,7 +30,10 @@ _FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]*")
 def digest_violations(digest: str) -> Iterator[Violation]:
     """What is wrong with the digest of a file."""
     if not DIGEST.fullmatch(digest):
-        yield Violation("digest", 'must be "sha256:" and 64 hexadecimal digits, in lower case, in the first piece')
+        yield Violation(
+            "digest",
+            'must be "sha256:" and 64 hexadecimal digits, in lower case, in the first piece',
+        )
 
 
 def insecure_of(model: str, registries: Sequence[str]) -> bool:
@@ -40,22 +50,31 @@ def insecure_of(model: str, registries: Sequence[str]) -> bool:
     raise ServiceError(Reason.MODEL_FORBIDDEN, message, metadata={"model": model})
 
 
-def page_from(models: Sequence[Model], request: pb.ListModelsRequest) -> tuple[Sequence[Model], str]:
+def page_from(
+    models: Sequence[Model], request: pb.ListModelsRequest
+) -> tuple[Sequence[Model], str]:
     """The models of one page, in order of name, and the token of the next one. Raises InvalidRequestError."""
     if request.page_size < 0:
         raise InvalidRequestError([Violation("page_size", "must not be negative")])
     if not all(value in pb.Capability.values() and value for value in request.capabilities):
         raise InvalidRequestError([Violation("capabilities", "must be known ones")])
-    wanted = {Capability[pb.Capability.Name(value).removeprefix("CAPABILITY_")] for value in request.capabilities}
+    wanted = {
+        Capability[pb.Capability.Name(value).removeprefix("CAPABILITY_")]
+        for value in request.capabilities
+    }
     after = _name_from(request.page_token)
     matching = [
         model
         for model in models
-        if model.name > after and wanted <= model.capabilities and (model.loaded is not None or not request.loaded_only)
+        if model.name > after
+        and wanted <= model.capabilities
+        and (model.loaded is not None or not request.loaded_only)
     ]
     size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
     page = matching[:size]
-    return page, base64.urlsafe_b64encode(page[-1].name.encode()).decode() if len(matching) > size else ""
+    return page, base64.urlsafe_b64encode(page[-1].name.encode()).decode() if len(
+        matching
+    ) > size else ""
 
 
 def creation_from(request: pb.CreateModelRequest) -> Creation:
@@ -70,7 +89,9 @@ def creation_from(request: pb.CreateModelRequest) -> Creation:
         system=request.system,
         licenses=tuple(request.licenses),
         sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
-        max_output_tokens=request.stop.max_output_tokens if request.stop.HasField("max_output_tokens") else None,
+        max_output_tokens=request.stop.max_output_tokens
+        if request.stop.HasField("max_output_tokens")
+        else None,
         stop_sequences=tuple(request.stop.sequences),
         load=load_from(request.load, allowed=True),
         messages=messages_from(request.messages),
@@ -102,11 +123,16 @@ def _file_violations(field: str, files: Mapping[str, str]) -> Iterator[Violation
         if not _FILE_NAME.fullmatch(name) or ".." in name.split("/"):
             yield Violation(field, f"{name[:60]!r} is no name of a file within a model's folder")
         if not DIGEST.fullmatch(digest):
-            yield Violation(f"{field}[{name[:40]!r}]", 'must be "sha256:" and 64 hexadecimal digits, in lower case')
+            yield Violation(
+                f"{field}[{name[:40]!r}]",
+                'must be "sha256:" and 64 hexadecimal digits, in lower case',
+            )
 
 
 def _name_from(token: str) -> str:
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        raise InvalidRequestError([Violation("page_token", "is none that ListModels gave")]) from None
+        raise InvalidRequestError(
+            [Violation("page_token", "is none that ListModels gave")]
+        ) from None

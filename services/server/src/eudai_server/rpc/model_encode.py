@@ -12,7 +12,9 @@ def model_from(model: Model) -> pb.Model:
         name=model.name,
         digest=model.digest,
         size_bytes=model.size_bytes,
-        capabilities=sorted(pb.Capability.Value(f"CAPABILITY_{capability}") for capability in model.capabilities),
+        capabilities=sorted(
+            pb.Capability.Value(f"CAPABILITY_{capability}") for capability in model.capabilities
+        ),
         family=model.family,
         parameter_size=model.parameter_size,
         quantization=model.quantization,
@@ -23,7 +25,11 @@ def model_from(model: Model) -> pb.Model:
     if model.loaded:
         loaded = model.loaded
         message.loaded.MergeFrom(
-            pb.LoadedState(context_length=loaded.context_length, size_bytes=loaded.size_bytes, gpu_bytes=loaded.gpu_bytes)
+            pb.LoadedState(
+                context_length=loaded.context_length,
+                size_bytes=loaded.size_bytes,
+                gpu_bytes=loaded.gpu_bytes,
+            )
         )
         if loaded.expire_time:
             message.loaded.expire_time.FromDatetime(loaded.expire_time)

@@ -29,13 +29,17 @@ class ModelService:
         """A page of models."""
         request = parse(pb.ListModelsRequest, data)
         models, token = page_from(await self._store.list(), request)
-        return pb.ListModelsResponse(models=map(model_from, models), next_page_token=token).SerializeToString()
+        return pb.ListModelsResponse(
+            models=map(model_from, models), next_page_token=token
+        ).SerializeToString()
 
     async def get_model(self, data: bytes, _call: Call) -> bytes:
         """One model."""
         request = parse(pb.GetModelRequest, data)
         require(reference_violations(model=request.model))
-        return description_from(await self._store.describe(request.model, verbose=request.verbose)).SerializeToString()
+        return description_from(
+            await self._store.describe(request.model, verbose=request.verbose)
+        ).SerializeToString()
 
     async def pull_model(self, data: bytes, call: Call) -> None:
         """Stream the progress of a pull, then the model."""
@@ -43,8 +47,12 @@ class ModelService:
         require(reference_violations(model=request.model))
         insecure = insecure_of(request.model, self._registries)
         transfers = self._store.pull(request.model, insecure=insecure, detach=request.detach)
-        await _stream(call, transfers, lambda transfer: pb.PullModelResponse(progress=progress_from(transfer)))
-        await call.write(pb.PullModelResponse(completed=await self._model(request.model)).SerializeToString())
+        await _stream(
+            call, transfers, lambda transfer: pb.PullModelResponse(progress=progress_from(transfer))
+        )
+        await call.write(
+            pb.PullModelResponse(completed=await self._model(request.model)).SerializeToString()
+        )
 
     async def push_model(self, data: bytes, call: Call) -> None:
         """Stream the progress of a push, then the model."""
@@ -52,8 +60,12 @@ class ModelService:
         require(reference_violations(model=request.model))
         insecure = insecure_of(request.model, self._registries)
         transfers = self._store.push(request.model, insecure=insecure)
-        await _stream(call, transfers, lambda transfer: pb.PushModelResponse(progress=progress_from(transfer)))
-        await call.write(pb.PushModelResponse(completed=await self._model(request.model)).SerializeToString())
+        await _stream(
+            call, transfers, lambda transfer: pb.PushModelResponse(progress=progress_from(transfer))
+        )
+        await call.write(
+            pb.PushModelResponse(completed=await self._model(request.model)).SerializeToString()
+        )
 
     async def create_model(self, data: bytes, call: Call) -> None:
         """Stream what Ollama says of a creation, then the model."""
@@ -63,7 +75,9 @@ class ModelService:
             return pb.CreateModelResponse(progress=pb.CreateProgress(status=transfer.status))
 
         await _stream(call, self._store.create(creation), response)
-        await call.write(pb.CreateModelResponse(completed=await self._model(creation.model)).SerializeToString())
+        await call.write(
+            pb.CreateModelResponse(completed=await self._model(creation.model)).SerializeToString()
+        )
 
     async def upload_blob(self, requests: Requests, _call: Call) -> bytes:
         """Keep a file, in constant memory. One that is there already is answered after its first piece."""
@@ -86,7 +100,9 @@ class ModelService:
         request = parse(pb.CopyModelRequest, data)
         require(reference_violations(source=request.source, destination=request.destination))
         await self._store.copy(request.source, request.destination)
-        return pb.CopyModelResponse(model=await self._model(request.destination)).SerializeToString()
+        return pb.CopyModelResponse(
+            model=await self._model(request.destination)
+        ).SerializeToString()
 
     async def delete_model(self, data: bytes, _call: Call) -> bytes:
         """Delete a model."""
@@ -102,11 +118,15 @@ class ModelService:
     async def load_model(self, data: bytes, call: Call) -> bytes:
         """Load a model."""
         request = parse(pb.LoadModelRequest, data)
-        require([*reference_violations(model=request.model), *load_violations(request.load, "load")])
+        require(
+            [*reference_violations(model=request.model), *load_violations(request.load, "load")]
+        )
         begin_ns = call.elapsed_ns
         await self._store.load(request.model, load_from(request.load, allowed=self._load_options))
         duration = duration_from(call.elapsed_ns - begin_ns)
-        return pb.LoadModelResponse(model=await self._model(request.model), duration=duration).SerializeToString()
+        return pb.LoadModelResponse(
+            model=await self._model(request.model), duration=duration
+        ).SerializeToString()
 
     async def unload_model(self, data: bytes, _call: Call) -> bytes:
         """Unload a model."""
@@ -120,7 +140,9 @@ class ModelService:
         return model_from(described)
 
 
-async def _stream(call: Call, transfers: AsyncGenerator[Transfer, None], response: Callable[[Transfer], Message]) -> None:
+async def _stream(
+    call: Call, transfers: AsyncGenerator[Transfer, None], response: Callable[[Transfer], Message]
+) -> None:
     async with aclosing(transfers):
         async for transfer in transfers:
             await call.write(response(transfer).SerializeToString())

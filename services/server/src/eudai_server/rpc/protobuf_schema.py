@@ -29,12 +29,21 @@ _UNSIGNED_64 = {"type": "string", "pattern": "^[0-9]{1,19}$"}
 _FLOAT = {"type": "string", "pattern": "^-?[0-9]{1,9}(\\.[0-9]{1,9})?$"}
 _TEXT = {"type": "string"}
 _DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
-_TIMESTAMP = {"type": "string", "pattern": f"^(19|20)[0-9]{{2}}-{_DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"}
+_TIMESTAMP = {
+    "type": "string",
+    "pattern": f"^(19|20)[0-9]{{2}}-{_DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$",
+}
 
 _SCALARS: dict[int, Json] = {
-    **dict.fromkeys((FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_SFIXED32), _INTEGER_32),
+    **dict.fromkeys(
+        (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_SFIXED32),
+        _INTEGER_32,
+    ),
     **dict.fromkeys((FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_FIXED32), _UNSIGNED_32),
-    **dict.fromkeys((FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_SINT64, FieldDescriptor.TYPE_SFIXED64), _INTEGER_64),
+    **dict.fromkeys(
+        (FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_SINT64, FieldDescriptor.TYPE_SFIXED64),
+        _INTEGER_64,
+    ),
     **dict.fromkeys((FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64), _UNSIGNED_64),
     **dict.fromkeys((FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE), _FLOAT),
     FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
@@ -45,7 +54,10 @@ _SCALARS: dict[int, Json] = {
 _WELL_KNOWN: dict[str, Json] = {
     "google.protobuf.Timestamp": _TIMESTAMP,
     "google.protobuf.Duration": {"type": "string", "pattern": "^-?[0-9]{1,9}(\\.[0-9]{1,9})?s$"},
-    "google.protobuf.FieldMask": {"type": "string", "pattern": "^([a-z][a-zA-Z0-9]{0,30}(,[a-z][a-zA-Z0-9]{0,30}){0,15})?$"},
+    "google.protobuf.FieldMask": {
+        "type": "string",
+        "pattern": "^([a-z][a-zA-Z0-9]{0,30}(,[a-z][a-zA-Z0-9]{0,30}){0,15})?$",
+    },
     "google.protobuf.Struct": {"type": "object"},
     "google.protobuf.Value": {},
     "google.protobuf.ListValue": {"type": "array"},
@@ -81,20 +93,28 @@ def schema_text_from(format: pb.ProtobufFormat) -> str:  # noqa: A002 - the prot
 
 def _find(format: pb.ProtobufFormat) -> Descriptor:  # noqa: A002 - the proto's word
     if len(format.file_descriptor_set) > DESCRIPTOR_BYTES_MAX:
-        raise ValueError(f"file_descriptor_set must not be longer than {DESCRIPTOR_BYTES_MAX} bytes")
+        raise ValueError(
+            f"file_descriptor_set must not be longer than {DESCRIPTOR_BYTES_MAX} bytes"
+        )
     try:
         files = descriptor_pb2.FileDescriptorSet.FromString(format.file_descriptor_set)
     except DecodeError:
-        raise ValueError("file_descriptor_set is no serialized google.protobuf.FileDescriptorSet") from None
+        raise ValueError(
+            "file_descriptor_set is no serialized google.protobuf.FileDescriptorSet"
+        ) from None
     pool = descriptor_pool.DescriptorPool()
     try:
         for file in files.file:
             pool.Add(file)
         return pool.FindMessageTypeByName(format.message_type)
     except KeyError:
-        raise ValueError(f"file_descriptor_set defines no message {format.message_type[:100]!r}, or lacks a file it imports") from None
+        raise ValueError(
+            f"file_descriptor_set defines no message {format.message_type[:100]!r}, or lacks a file it imports"
+        ) from None
     except TypeError:
-        raise ValueError("file_descriptor_set does not link; include every import (protoc --include_imports)") from None
+        raise ValueError(
+            "file_descriptor_set does not link; include every import (protoc --include_imports)"
+        ) from None
 
 
 def _nested(descriptor: Descriptor) -> list[Descriptor]:
@@ -108,11 +128,19 @@ def _message_schema(descriptor: Descriptor) -> Json:
     groups = [oneof.fields for oneof in descriptor.oneofs if not _is_optional(oneof.fields)]
     members = {field.name for group in groups for field in group}
     common = [field for field in descriptor.fields if field.name not in members]
-    choices = list(itertools.islice(itertools.product(*([None, *group] for group in groups)), ONEOF_CHOICES_MAX + 1))
+    choices = list(
+        itertools.islice(
+            itertools.product(*([None, *group] for group in groups)), ONEOF_CHOICES_MAX + 1
+        )
+    )
     if len(choices) > ONEOF_CHOICES_MAX:
-        raise ValueError(f"the oneofs of {descriptor.full_name} combine in more than {ONEOF_CHOICES_MAX} ways")
+        raise ValueError(
+            f"the oneofs of {descriptor.full_name} combine in more than {ONEOF_CHOICES_MAX} ways"
+        )
     # At most one member of a oneof may be set, and a grammar can say so only by a shape for each choice.
-    shapes = [_shape([*common, *(field for field in choice if field)], members) for choice in choices]
+    shapes = [
+        _shape([*common, *(field for field in choice if field)], members) for choice in choices
+    ]
     return shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
 
 
@@ -120,7 +148,12 @@ def _shape(fields: list[FieldDescriptor], chosen: set[str]) -> Json:
     fields = sorted(fields, key=lambda field: field.number)
     required = [field.json_name for field in fields if field.name in chosen or _is_expected(field)]
     properties = {field.json_name: _field_schema(field) for field in fields}
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
 
 
 def _is_expected(field: FieldDescriptor) -> bool:
@@ -155,7 +188,9 @@ def _field_schema(field: FieldDescriptor) -> Json:
     if field.message_type and _is_map(field.message_type):
         key, value = field.message_type.fields_by_number[1], _value_of(field.message_type)
         if key.type != FieldDescriptor.TYPE_STRING:
-            raise ValueError(f"{field.full_name} is a map whose keys are no strings, which no grammar can hold an answer to")
+            raise ValueError(
+                f"{field.full_name} is a map whose keys are no strings, which no grammar can hold an answer to"
+            )
         return {"type": "object", "additionalProperties": _value_schema(value)}
     schema = _value_schema(field)
     return {"type": "array", "items": schema} if field.is_repeated else schema
@@ -167,7 +202,9 @@ def _value_schema(field: FieldDescriptor) -> Json:
     if field.message_type:
         name = field.message_type.full_name
         if name == "google.protobuf.Any":
-            raise ValueError(f"{field.full_name} is a google.protobuf.Any, whose type no grammar can know")
+            raise ValueError(
+                f"{field.full_name} is a google.protobuf.Any, whose type no grammar can know"
+            )
         return _WELL_KNOWN.get(name) or ({} if name in _WELL_KNOWN else {"$ref": f"#/$defs/{name}"})
     return _SCALARS[field.type]
 

@@ -25,7 +25,9 @@ class Limits:
 class ServerService:
     """Describes this server."""
 
-    def __init__(self, admission: Admission, limits: Limits, ollama_version: Callable[[], str]) -> None:
+    def __init__(
+        self, admission: Admission, limits: Limits, ollama_version: Callable[[], str]
+    ) -> None:
         """`ollama_version` is empty while Ollama cannot be reached."""
         self._admission = admission
         self._limits = limits

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from eudai.v1 import embedding_service_pb2, generation_service_pb2, model_service_pb2, server_service_pb2
+from eudai.v1 import (
+    embedding_service_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    server_service_pb2,
+)
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -62,18 +67,36 @@ def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
     generation = GenerationService(parts.admission, load_options=parts.limits.load_options)
     embedding = EmbeddingService(parts.embedder, load_options=parts.limits.load_options)
     server = ServerService(parts.admission, parts.limits, parts.ollama_version)
-    models = ModelService(parts.store, load_options=parts.limits.load_options, registries=parts.registries)
-    health = HealthService(parts.readiness, [service.full_name for service in (GENERATION, EMBEDDING, MODEL, SERVER)])
+    models = ModelService(
+        parts.store, load_options=parts.limits.load_options, registries=parts.registries
+    )
+    health = HealthService(
+        parts.readiness, [service.full_name for service in (GENERATION, EMBEDDING, MODEL, SERVER)]
+    )
     services = [
-        Registration(GENERATION.full_name, GENERATION, {"Generate": generation.generate, "GenerateOnce": generation.generate_once}),
+        Registration(
+            GENERATION.full_name,
+            GENERATION,
+            {"Generate": generation.generate, "GenerateOnce": generation.generate_once},
+        ),
         Registration(EMBEDDING.full_name, EMBEDDING, {"Embed": embedding.embed}),
-        Registration(MODEL.full_name, MODEL, _model_handles(models), admin=frozenset() if parts.limits.admin else ADMIN),
+        Registration(
+            MODEL.full_name,
+            MODEL,
+            _model_handles(models),
+            admin=frozenset() if parts.limits.admin else ADMIN,
+        ),
         Registration(SERVER.full_name, SERVER, {"GetServerInfo": server.get_server_info}),
-        Registration(HEALTH.full_name, HEALTH, {"Check": health.check, "Watch": health.watch}, idle=True),
+        Registration(
+            HEALTH.full_name, HEALTH, {"Check": health.check, "Watch": health.watch}, idle=True
+        ),
     ]
     if reflection:
         info = ReflectionService([*(service.name for service in services), V1, V1ALPHA]).info
-        services += [Registration(name, REFLECTION, {"ServerReflectionInfo": info}, idle=True) for name in (V1, V1ALPHA)]
+        services += [
+            Registration(name, REFLECTION, {"ServerReflectionInfo": info}, idle=True)
+            for name in (V1, V1ALPHA)
+        ]
     return services
 
 
@@ -99,11 +122,17 @@ def _model_handles(models: ModelService) -> Mapping[str, Handle]:
 def register(server: grpc.aio.Server, calls: Calls, services: list[Registration]) -> None:
     """Put every service behind the one wrapper."""
     for service in services:
-        handlers = {method.name: _handler(calls, service, method) for method in service.descriptor.methods}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, handlers),))
+        handlers = {
+            method.name: _handler(calls, service, method) for method in service.descriptor.methods
+        }
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service.name, handlers),)
+        )
 
 
-def _handler(calls: Calls, service: Registration, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
+def _handler(
+    calls: Calls, service: Registration, method: MethodDescriptor
+) -> "grpc.RpcMethodHandler[Any, Any]":
     return calls.handler(
         f"{service.name}/{method.name}",
         _refuse_admin if method.name in service.admin else service.handles[method.name],
@@ -114,4 +143,7 @@ def _handler(calls: Calls, service: Registration, method: MethodDescriptor) -> "
 
 
 async def _refuse_admin(_request: object, _call: Call) -> None:
-    raise ServiceError(Reason.ADMIN_DISABLED, "model administration is switched off here; its operator can switch it on (EUDAI_ADMIN)")
+    raise ServiceError(
+        Reason.ADMIN_DISABLED,
+        "model administration is switched off here; its operator can switch it on (EUDAI_ADMIN)",
+    )

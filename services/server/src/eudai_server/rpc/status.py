@@ -48,10 +48,14 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
 
 def status_from(error: ServiceError, failure: Message | None = None) -> status_pb2.Status:
     """The whole status. `failure` is the eudai.v1.GenerationFailure, once output was sent."""
-    status = status_pb2.Status(code=CODES[error.reason].value[0], message=error.message[:MESSAGE_CHARS_MAX])
+    status = status_pb2.Status(
+        code=CODES[error.reason].value[0], message=error.message[:MESSAGE_CHARS_MAX]
+    )
     details: list[Message] = [_info(error), *_help(error)]
     if error.retry_after_s is not None:
-        details.append(error_details_pb2.RetryInfo(retry_delay=duration_from(int(error.retry_after_s * NANOS))))
+        details.append(
+            error_details_pb2.RetryInfo(retry_delay=duration_from(int(error.retry_after_s * NANOS)))
+        )
     if failure is not None:
         details.append(failure)
     for detail in details:
@@ -61,15 +65,22 @@ def status_from(error: ServiceError, failure: Message | None = None) -> status_p
     return status
 
 
-def trailers_from(error: ServiceError, status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
+def trailers_from(
+    error: ServiceError, status: status_pb2.Status
+) -> tuple[tuple[str, str | bytes], ...]:
     """The trailing metadata of a failure: its details, and whether a client may repeat the call (-1: never)."""
     pushback_ms = -1 if error.retry_after_s is None else int(error.retry_after_s * 1000)
-    return (("grpc-status-details-bin", status.SerializeToString()), ("grpc-retry-pushback-ms", str(pushback_ms)))
+    return (
+        ("grpc-status-details-bin", status.SerializeToString()),
+        ("grpc-retry-pushback-ms", str(pushback_ms)),
+    )
 
 
 def _info(error: ServiceError) -> error_details_pb2.ErrorInfo:
     return error_details_pb2.ErrorInfo(
-        reason=error.reason, domain=DOMAIN, metadata={key: _cut(text) for key, text in error.metadata.items()}
+        reason=error.reason,
+        domain=DOMAIN,
+        metadata={key: _cut(text) for key, text in error.metadata.items()},
     )
 
 
@@ -79,24 +90,31 @@ def _help(error: ServiceError) -> list[Message]:
         return [_bad_request(error.violations)]
     if isinstance(error, ModelNotFoundError):
         link = error_details_pb2.Help.Link(
-            description=f"Pull it: ollama pull {_cut(error.model)}, or eudai.v1.ModelService/PullModel", url="https://ollama.com/library"
+            description=f"Pull it: ollama pull {_cut(error.model)}, or eudai.v1.ModelService/PullModel",
+            url="https://ollama.com/library",
         )
         return [
             error_details_pb2.ResourceInfo(
-                resource_type="eudai.v1.Model", resource_name=error.model, description="Ollama has no such model"
+                resource_type="eudai.v1.Model",
+                resource_name=error.model,
+                description="Ollama has no such model",
             ),
             error_details_pb2.Help(links=[link]),
         ]
     if error.reason in (Reason.QUEUE_FULL, Reason.QUOTA_EXCEEDED):
         subject = "queue" if error.reason is Reason.QUEUE_FULL else "caller"
-        violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=_cut(error.message))
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=subject, description=_cut(error.message)
+        )
         return [error_details_pb2.QuotaFailure(violations=[violation])]
     return []
 
 
 def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
     shown = [
-        error_details_pb2.BadRequest.FieldViolation(field=_cut(violation.field, FIELD_CHARS_MAX), description=_cut(violation.description))
+        error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(violation.field, FIELD_CHARS_MAX), description=_cut(violation.description)
+        )
         for violation in violations[:VIOLATIONS_MAX]
     ]
     if len(violations) > VIOLATIONS_MAX:

@@ -76,14 +76,18 @@ def violations_of(request: pb.GenerateRequest) -> Iterator[Violation]:
         yield from _format_violations(request.format)
     yield from _enum_violations(request)
     if not 0 <= request.logprobs.alternatives <= LOGPROB_ALTERNATIVES_MAX:
-        yield Violation("logprobs.alternatives", f"must be between 0 and {LOGPROB_ALTERNATIVES_MAX}")
+        yield Violation(
+            "logprobs.alternatives", f"must be between 0 and {LOGPROB_ALTERNATIVES_MAX}"
+        )
     yield from load_violations(request.load, "load")
     yield from digest_violations(request.expected_digest)
     yield from _event_violations(request)
     if len(request.labels) > LABELS_MAX:
         yield Violation("labels", f"must not be more than {LABELS_MAX}")
     elif any(len(text) > LABEL_CHARS_MAX for pair in request.labels.items() for text in pair):
-        yield Violation("labels", f"must not hold a key or value of more than {LABEL_CHARS_MAX} characters")
+        yield Violation(
+            "labels", f"must not hold a key or value of more than {LABEL_CHARS_MAX} characters"
+        )
 
 
 def _input_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
@@ -91,7 +95,9 @@ def _input_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     if kind is None:
         yield Violation("input", "is required: one of prompt, conversation, raw_prompt and infill")
     elif kind == "conversation":
-        yield from conversation_violations(request.conversation.messages, has_system=bool(request.system))
+        yield from conversation_violations(
+            request.conversation.messages, has_system=bool(request.system)
+        )
     elif kind == "infill":
         for name in ("prefix", "suffix"):
             if not getattr(request.infill, name):
@@ -121,7 +127,9 @@ def _range_text(least: float, greatest: float) -> str:
 def stop_violations(stop: options_pb2.StopOptions) -> Iterator[Violation]:
     """What is wrong with when to stop."""
     if stop.HasField("max_output_tokens") and stop.max_output_tokens <= 0:
-        yield Violation("stop.max_output_tokens", "must be more than 0; leave it out for the model's default")
+        yield Violation(
+            "stop.max_output_tokens", "must be more than 0; leave it out for the model's default"
+        )
     if len(stop.sequences) > STOP_SEQUENCES_MAX:
         yield Violation("stop.sequences", f"must not be more than {STOP_SEQUENCES_MAX}")
     elif not all(stop.sequences):
@@ -157,23 +165,38 @@ def load_violations(load: options_pb2.LoadOptions, field: str) -> Iterator[Viola
     for descriptor, value in load.ListFields():
         if descriptor.name == "keep_alive":
             if abs(seconds_of(value)) > KEEP_ALIVE_MAX_S:
-                yield Violation(f"{field}.keep_alive", "must not be longer than ten years; any negative duration is forever")
+                yield Violation(
+                    f"{field}.keep_alive",
+                    "must not be longer than ten years; any negative duration is forever",
+                )
         elif value < _LOAD_LEAST[descriptor.name]:
-            yield Violation(f"{field}.{descriptor.name}", f"must be at least {_LOAD_LEAST[descriptor.name]:g}")
+            yield Violation(
+                f"{field}.{descriptor.name}", f"must be at least {_LOAD_LEAST[descriptor.name]:g}"
+            )
 
 
 def digest_violations(digest: str) -> Iterator[Violation]:
     """What is wrong with an expected digest."""
     if digest and not DIGEST.fullmatch(digest):
-        yield Violation("expected_digest", 'must be "sha256:" and 64 hexadecimal digits, in lower case')
+        yield Violation(
+            "expected_digest", 'must be "sha256:" and 64 hexadecimal digits, in lower case'
+        )
 
 
 def _event_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     heartbeat_s = seconds_of(request.events.heartbeat_interval)
-    if request.events.HasField("heartbeat_interval") and not HEARTBEAT_MIN_S <= heartbeat_s <= HEARTBEAT_MAX_S:
-        yield Violation("events.heartbeat_interval", f"must be between {HEARTBEAT_MIN_S:g} and {HEARTBEAT_MAX_S:g} seconds")
+    if (
+        request.events.HasField("heartbeat_interval")
+        and not HEARTBEAT_MIN_S <= heartbeat_s <= HEARTBEAT_MAX_S
+    ):
+        yield Violation(
+            "events.heartbeat_interval",
+            f"must be between {HEARTBEAT_MIN_S:g} and {HEARTBEAT_MAX_S:g} seconds",
+        )
     if not 0 <= seconds_of(request.events.flush_interval) <= FLUSH_INTERVAL_MAX_S:
-        yield Violation("events.flush_interval", f"must be between 0 and {FLUSH_INTERVAL_MAX_S:g} seconds")
+        yield Violation(
+            "events.flush_interval", f"must be between 0 and {FLUSH_INTERVAL_MAX_S:g} seconds"
+        )
     if request.HasField("time_budget") and seconds_of(request.time_budget) <= 0:
         yield Violation("time_budget", "must be more than 0")
 
