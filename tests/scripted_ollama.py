@@ -237,8 +237,12 @@ async def _read(reader: asyncio.StreamReader) -> Exchange:
         for name, _, value in (text.partition(": ") for text in head[1:] if text)
     }
     if headers.get("transfer-encoding") == "chunked":
+        body = b""
         while size := int(await reader.readline(), 16):
-            await reader.readexactly(size + 2)
+            body += (await reader.readexactly(size + 2))[:-2]
         await reader.readline()
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Exchange(head[0].split()[1], json.loads(body) if body else {}, headers)
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+    route = head[0].split()[1]
+    has_json = body and not route.startswith("/api/blobs/")
+    return Exchange(route, json.loads(body) if has_json else {}, headers)

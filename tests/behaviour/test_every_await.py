@@ -29,15 +29,15 @@ async def cold(
     armed: list[Failpoint] = []
     original = Calls._answer  # noqa: SLF001 - the wrapper's inside, so that the fault is within it
 
-    async def answer(call: Any, handle: Callable[[Any, Any], Any], request: Any) -> Any:
+    async def answer(call: Any, handle: Callable[[Any, Any], Any], **how: bool) -> Any:
         if not armed or "Health" in call.method:
-            return await original(call, handle, request)
+            return await original(call, handle, **how)
         point = armed.pop()
 
         async def faulty(data: Any, inner: Any) -> Any:
             return await point(handle(data, inner))
 
-        return await original(call, faulty, request)
+        return await original(call, faulty, **how)
 
     monkeypatch.setattr(Calls, "_answer", staticmethod(answer))
     ollama.scripts["/api/embed"] = reply(

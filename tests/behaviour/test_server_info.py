@@ -25,7 +25,7 @@ async def test_versions_and_limits_are_told(server: Server, ollama: ScriptedOlla
     assert (up.version, up.ollama_version, down.ollama_version) == (__version__, "0.32.15", "")
     assert (up.max_running, up.max_queued) == (64, 256)
     assert (up.max_message_bytes, up.admin_enabled, up.load_options_enabled) == (
-        32 << 20,
+        8 << 20,
         False,
         True,
     )

@@ -33,8 +33,9 @@ START_TIMEOUT_S = 20.0
 
 
 async def _serve(patience: list[float]) -> None:
-    from eudai_server.app import App, Patience  # noqa: PLC0415 - the tests' process needs neither
+    from eudai_server.app import App  # noqa: PLC0415 - the tests' process needs none of them
     from eudai_server.config import Config  # noqa: PLC0415
+    from eudai_server.listener import Patience  # noqa: PLC0415
     from eudai_server.telemetry import configure_logging  # noqa: PLC0415
 
     calls = 0
@@ -45,10 +46,10 @@ async def _serve(patience: list[float]) -> None:
     )
     admit = app.parts.calls._answer  # noqa: SLF001 - every call passes here
 
-    async def counted(call: Any, handle: Any, request: Any) -> Any:
+    async def counted(call: Any, handle: Any, **how: bool) -> Any:
         nonlocal calls
         calls += not call.idle
-        return await admit(call, handle, request)
+        return await admit(call, handle, **how)
 
     app.parts.calls._answer = counted  # type: ignore[method-assign] # noqa: SLF001 - as above
     port = await app.start()

@@ -81,6 +81,12 @@ class Context:
         """None."""
         return ()
 
+    async def read(self) -> bytes:
+        """The request, which arrives whole."""
+        request = self._plan.request
+        whole = pb.GenerateOnceRequest(request=request) if self._plan.once else request
+        return whole.SerializeToString()
+
     def set_trailing_metadata(self, _trailers: object) -> None:
         """Seen by nobody here."""
 
@@ -95,7 +101,17 @@ class Context:
             )
         if self._plan.reads_s:
             await asyncio.sleep(self._plan.reads_s)
-        self.messages.append(pb.GenerateResponse.FromString(message))
+        self.messages += self._events_of(message)
+
+    def _events_of(self, message: bytes) -> list[pb.GenerateResponse]:
+        if not self._plan.once:
+            return [pb.GenerateResponse.FromString(message)]
+        whole = pb.GenerateOnceResponse.FromString(message).generation
+        text = "".join(part.text for part in whole.message.parts)
+        return [
+            pb.GenerateResponse(delta=pb.Delta(text=text)),
+            pb.GenerateResponse(finished=whole.finished),
+        ]
 
     async def abort(self, code: grpc.StatusCode, _message: str, trailers: Any = ()) -> None:
         """End the call."""
@@ -116,16 +132,15 @@ async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Conte
     """Make one call, to its end, and judge what its client saw."""
     context = Context(plan)
     await asyncio.sleep(plan.arrives_s)
-    request = pb.GenerateOnceRequest(request=plan.request) if plan.once else plan.request
-    task = asyncio.ensure_future(handlers[plan.once](request.SerializeToString(), context))
+    task = asyncio.ensure_future(handlers[plan.once](None, context))
     limits = [limit for limit in (plan.leaves_s, plan.deadline_s) if limit is not None]
     await asyncio.wait((task,), timeout=min(limits, default=None))
     left = not task.done()
     if left:
         task.cancel()
-    answer, error = None, None
+    error = None
     try:
-        answer = await task
+        await task
     except grpc.aio.AbortError:
         pass
     except asyncio.CancelledError as cancelled:
@@ -136,14 +151,6 @@ async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Conte
         raise Violation(
             f"call {plan.number} was cancelled by nobody, and its client waits for a status"
         )
-    if answer is not None:
-        whole = pb.GenerateOnceResponse.FromString(answer).generation
-        context.messages = [
-            pb.GenerateResponse(
-                delta=pb.Delta(text="".join(part.text for part in whole.message.parts))
-            ),
-            pb.GenerateResponse(finished=whole.finished),
-        ]
     _judge(plan, context)
     trace.append(
         f"{asyncio.get_running_loop().time():.4f} {plan.number} {context.status} {context.reason} {len(context.messages)}"

@@ -129,9 +129,9 @@ class Simulation:
 
     def _handlers(self, parts: Assembly) -> dict[bool, Any]:
         handles = parts.registrations[0].handles
-        generate = parts.calls.handler("Generate", handles["Generate"], responses_stream=True)
+        generate = parts.calls.handler("Generate", handles["Generate"])
         once = parts.calls.handler("GenerateOnce", handles["GenerateOnce"])
-        return {False: generate.unary_stream, True: once.unary_unary}
+        return {False: generate.stream_stream, True: once.stream_stream}
 
     async def _calls(self, handlers: dict[bool, Any]) -> list[Context]:
         tasks = [asyncio.create_task(call(plan, handlers, self.trace)) for plan in self.plans]

@@ -10,9 +10,11 @@ import uvloop
 
 from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
+from eudai_server.listener import ListenError
 from eudai_server.telemetry import configure_logging
 
 EXIT_CONFIG = 78
+EXIT_LISTEN = 70
 
 
 async def serve(config: Config) -> None:
@@ -30,18 +32,23 @@ async def serve(config: Config) -> None:
     await app.start()
     # What is here now stays, so no collection need look at it: that took tens of milliseconds in which nobody was answered.
     gc.freeze()
-    await told.wait()
+    leaving = asyncio.create_task(told.wait()), asyncio.create_task(app.wait())
+    await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
     await app.drain()
+    await leaving[1]
 
 
 def main() -> int:
-    """Exit codes: 0 after a drain, 78 for a configuration that does not hold."""
+    """Exit codes: 0 after a drain, 70 where gRPC failed, 78 for a configuration that does not hold."""
     configure_logging()
     try:
         uvloop.run(serve(Config.from_env(os.environ)))
     except ConfigError as error:
         sys.stderr.write(f"eudai-server: {error}\n")
         return EXIT_CONFIG
+    except ListenError as error:
+        sys.stderr.write(f"eudai-server: {error}\n")
+        return EXIT_LISTEN
     return 0
 
 

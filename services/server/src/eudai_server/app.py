@@ -3,58 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
 
 import grpc
 
 from eudai_server.assembly import Assembly
 from eudai_server.config import Config, ConfigError
 from eudai_server.errors import Reason
+from eudai_server.listener import DEFAULT_PATIENCE, Listener, Options, Patience
 from eudai_server.ollama.client import Client
-from eudai_server.rpc.server_service import MESSAGE_BYTES_MAX
 from eudai_server.rpc.services import register
 
-METADATA_BYTES_MAX = 16 << 10
 # After a drain has cut what still ran: time for the statuses to go out.
 CUT_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How soon a client that went silent is given up."""
-
-    # Without a sign of it, it is asked for one after the first, and has the second to answer.
-    keepalive_s: float = 20.0
-    keepalive_timeout_s: float = 10.0
-    # It answers, but does not read: gRPC has taken some megabytes for it by then.
-    write_timeout_s: float = 30.0
-
-
-def options_for(patience: Patience) -> tuple[tuple[str, int], ...]:
-    """The settings of gRPC."""
-    return (
-        (
-            "grpc.so_reuseport",
-            0,
-        ),  # by default a second server takes half the connections of a port in silence
-        ("grpc.keepalive_time_ms", int(patience.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", int(patience.keepalive_timeout_s * 1000)),
-        # Without it a frozen client is held for a minute more.
-        ("grpc.http2.ping_timeout_ms", int(patience.keepalive_timeout_s * 1000)),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.max_connection_idle_ms", 15 * 60_000),
-        ("grpc.max_concurrent_streams", 1024),
-        ("grpc.max_allowed_incoming_connections", 4096),
-        (
-            "grpc.server_handshake_timeout_ms",
-            5_000,
-        ),  # two minutes by default: an open door for slow clients
-        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-        ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-        ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES_MAX),
-    )
 
 
 DRAINING = (Reason.DRAINING, "the server is shutting down; another one can take the call")
@@ -65,39 +25,37 @@ log = logging.getLogger(__name__)
 class App:
     """One server, from the port it listens on to the Ollama it calls."""
 
-    def __init__(self, config: Config, patience: Patience = Patience()) -> None:
+    def __init__(self, config: Config, patience: Patience = DEFAULT_PATIENCE) -> None:
         """Opens nothing yet. Wants a running event loop."""
         self._config = config
         self.parts = Assembly(
             config, Client(config.ollama_base_url), write_timeout_s=patience.write_timeout_s
         )
-        self._server = grpc.aio.server(options=options_for(patience))
-        register(self._server, self.parts.calls, self.parts.registrations)
+        self._listener = Listener(self._make_server, patience)
         self._hurried = asyncio.Event()
 
     async def start(self) -> int:
         """Listen; returns the port. Raises ConfigError where the address cannot be had."""
+        listen = self._config.listen
         try:
-            port = self._server.add_insecure_port(self._config.listen)
+            port = await self._listener.start(listen)
         except RuntimeError as error:
             await self.parts.close()
-            raise ConfigError(
-                "EUDAI_LISTEN",
-                f"{self._config.listen} cannot be listened on; another program may have the port",
-            ) from error
+            reason = f"{listen} cannot be listened on; another program may have the port"
+            raise ConfigError("EUDAI_LISTEN", reason) from error
         self.parts.start()
-        await self._server.start()
-        log.info(
-            "listening",
-            extra={
-                "fields": {
-                    "listen": self._config.listen,
-                    "port": port,
-                    "ollama": self._config.ollama_base_url,
-                }
-            },
-        )
+        fields = {"listen": listen, "port": port, "ollama": self._config.ollama_base_url}
+        log.info("listening", extra={"fields": fields})
         return port
+
+    async def wait(self) -> None:
+        """Return once it listens no more: after a drain, or raising ListenError."""
+        await self._listener.wait()
+
+    def _make_server(self, options: Options) -> grpc.aio.Server:
+        server = grpc.aio.server(options=options)
+        register(server, self.parts.calls, self.parts.registrations)
+        return server
 
     async def drain(self) -> None:
         """Say NOT_SERVING, let balancers notice, let what runs finish, cut what does not, and close. Once."""
@@ -116,10 +74,8 @@ class App:
         await self._unless_hurried(asyncio.sleep(self._config.lame_duck_s))
         calls = self.parts.calls
         calls.end(*DRAINING, idle_only=True)
-        # One stop, never a second beside it: two at once crashed grpcio 1.85.1 on Python 3.13.
-        stopping = asyncio.create_task(
-            self._server.stop(self._config.drain_grace_s + CUT_TIMEOUT_S)
-        )
+        grace_s = self._config.drain_grace_s + CUT_TIMEOUT_S
+        stopping = asyncio.create_task(self._listener.stop(grace_s))
         await self._unless_hurried(calls.wait(self._config.drain_grace_s))
         calls.end(*DRAINING)
         await stopping

@@ -3,6 +3,7 @@
 import asyncio
 
 from eudai_server.admission import Admission
+from eudai_server.background import run_again
 from eudai_server.config import Config
 from eudai_server.ollama.backend import OllamaBackend
 from eudai_server.ollama.catalog import Catalog
@@ -59,9 +60,9 @@ class Assembly:
 
     def start(self) -> None:
         """Begin to look at Ollama, and at clients that do not read."""
+        runs = {"probe": self._probe.run, "watch": self.calls.watch}
         self._watching = [
-            asyncio.create_task(self._probe.run(), name="probe"),
-            asyncio.create_task(self.calls.watch(), name="watch"),
+            asyncio.create_task(run_again(run, name), name=name) for name, run in runs.items()
         ]
 
     async def close(self) -> None:

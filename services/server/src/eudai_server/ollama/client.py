@@ -1,6 +1,6 @@
 """A route and a body go in, an answer's bytes come out. The only place that knows the HTTP library; its errors become ours."""
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ UNREACHABLE_RETRY_AFTER_S = 1.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 # Of an answer whose caller does not read: twice this is held here, the rest waits at Ollama.
 READ_BUFFER_BYTES = 16 << 10
+PIECE_BYTES_MAX = 1 << 20
 # /api/tags of a thousand models is half a megabyte.
 BODY_BYTES_MAX = 64 << 20
 
@@ -105,7 +106,8 @@ class Client:
 
         Raises UnreachableError where nothing was sent, and the ServiceError that any status but success means.
         """
-        request = self._http.build_request(method, route, content=body)
+        content = _in_pieces(body) if isinstance(body, bytes) else body
+        request = self._http.build_request(method, route, content=content)
         try:
             response = await self._http.send(request, stream=True)
         except _BROKEN as error:
@@ -138,6 +140,18 @@ class Client:
     async def close(self) -> None:
         """Close what is open."""
         await self._http.aclose()
+
+
+def _in_pieces(body: bytes) -> bytes | AsyncIterable[bytes]:
+    """A long body in pieces: written as a whole, it would hold the event loop."""
+    if len(body) <= PIECE_BYTES_MAX:
+        return body
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for begin in range(0, len(body), PIECE_BYTES_MAX):
+            yield body[begin : begin + PIECE_BYTES_MAX]
+
+    return pieces()
 
 
 def _ignore() -> None:

@@ -1,16 +1,22 @@
-"""The one wrapper round every RPC: bytes in, bytes out, and exactly one status whatever happens in between."""
+"""The wrapper of every RPC: bytes in, bytes out, and exactly one status whatever happens between.
+
+Every RPC is registered as a stream in both directions, which on the wire is the same. gRPC then
+calls the handler before it reads a message, so that a call is judged by its metadata first, and
+what a message may cost is bounded (`message_reader`).
+"""
 
 import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
 from eudai.v1 import error_pb2, generation_service_pb2 as pb
 
-from eudai_server.errors import Reason, ServiceError
+from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.rpc.message_reader import ClientStalledError, MessageReader
 from eudai_server.rpc.status import CODES, status_from, trailers_from
 
 log = logging.getLogger(__name__)
@@ -23,6 +29,9 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 STATUS_TIMEOUT_S = 1.0
 # Within a limit, at writes that wait.
 LOOKS = 5
+# Calls at once, of all clients, whatever they do. One that only waits costs some 50 KiB.
+CALLS_MAX = 4096
+CALLS_RETRY_AFTER_S = 1.0
 
 GENERATION_ID = "eudai-generation-id"
 
@@ -33,15 +42,12 @@ _BEFORE_THE_MODEL = (
 )
 
 
-class FrozenReaderError(Exception):
-    """The client is there and does not read. What gRPC takes for it, some megabytes, is full."""
-
-
 class Call:
     """One RPC while it runs."""
 
-    def __init__(self, method: str, context: Context, *, idle: bool) -> None:
+    def __init__(self, method: str, context: Context, reader: MessageReader, *, idle: bool) -> None:
         """`idle` is a call that ends only when its client leaves, so a drain does not wait for it."""
+        self._reader = reader
         self.method = method
         self.idle = idle
         self.id = uuid.uuid4().hex
@@ -58,7 +64,7 @@ class Call:
         self._context = context
         self._answered = False
         self._task = asyncio.current_task()
-        self._ending: ServiceError | FrozenReaderError | None = None
+        self._ending: ServiceError | ClientStalledError | None = None
 
     @property
     def caller(self) -> str:
@@ -77,6 +83,22 @@ class Call:
             None,
         )
 
+    async def read(self) -> bytes:
+        """The request of a call that has one. Raises InvalidRequestError where none was sent."""
+        message = await self._next_message()
+        if message is None:
+            raise InvalidRequestError([Violation("", "the call carries no request message")])
+        return message
+
+    async def requests(self) -> AsyncGenerator[bytes, None]:
+        """Every message that the client sends."""
+        while (message := await self._next_message()) is not None:
+            yield message
+
+    async def _next_message(self) -> bytes | None:
+        message = await self._reader.read(self._context.read, self.caller)
+        return None if message is grpc.aio.EOF else message
+
     async def write(self, message: bytes, *, generation: bool = False) -> None:
         """Send one message. The first commits the call, so nothing is sent, metadata included, before there is one."""
         if not self._answered:
@@ -84,10 +106,6 @@ class Call:
         self.writing_s = time.monotonic()
         await self._context.write(message)
         self.writing_s = None
-
-    async def send_generation_id(self) -> None:
-        """As a unary answer's initial metadata."""
-        await self._begin(((GENERATION_ID, self.id),))
 
     async def _begin(self, metadata: Metadata) -> None:
         """Commit the call. Interrupted, gRPC would not know that it had begun, and could then send no status: so nothing interrupts it."""
@@ -111,16 +129,16 @@ class Call:
             )
         )
 
-    def give_up(self) -> None:
-        """End a call whose client does not read."""
-        self._end(FrozenReaderError())
+    def give_up(self, message: str) -> None:
+        """End a call whose client does not read. What gRPC keeps for it, some megabytes, is full."""
+        self._end(ClientStalledError(message))
 
-    def _end(self, ending: "ServiceError | FrozenReaderError") -> None:
+    def _end(self, ending: "ServiceError | ClientStalledError") -> None:
         if self._ending is None and self._task is not None:
             self._ending = ending
             self._task.cancel()
 
-    def ended_by(self) -> "ServiceError | FrozenReaderError | None":
+    def ended_by(self) -> "ServiceError | ClientStalledError | None":
         """The failure it was ended with from outside, to be answered in place of the cancellation."""
         if self._ending is not None and self._task is not None:
             self._task.uncancel()
@@ -171,29 +189,22 @@ class Calls:
     def __init__(self, write_timeout_s: float) -> None:
         """`write_timeout_s`: how long a client may not read, where `watch` runs."""
         self._write_timeout_s = write_timeout_s
+        self._reader = MessageReader()
         self._running: dict[Call, asyncio.Task[object]] = {}
 
     def handler(
-        self,
-        method: str,
-        handle: Handle,
-        *,
-        requests_stream: bool = False,
-        responses_stream: bool = False,
-        idle: bool = False,
+        self, method: str, handle: Handle, *, requests_stream: bool = False, idle: bool = False
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """A handler to register. gRPC passes bytes through: what does not parse is ours to answer, before it would say UNKNOWN."""
+        """A handler to register. gRPC passes bytes through: what does not parse is ours to answer.
 
-        async def behaviour(request: Any, context: Context) -> bytes | None:
-            return await self._run(Call(method, context, idle=idle), handle, request)
+        `handle` takes the request's bytes, or the iterator of all of them if `requests_stream`.
+        """
 
-        make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[requests_stream, responses_stream]
-        return make(behaviour)
+        async def behaviour(_requests: Requests, context: Context) -> None:
+            call = Call(method, context, self._reader, idle=idle)
+            await self._run(call, handle, requests_stream=requests_stream)
+
+        return grpc.stream_stream_rpc_method_handler(behaviour)
 
     def end(self, reason: Reason, message: str, *, idle_only: bool = False) -> None:
         """End what runs, each with that failure."""
@@ -211,7 +222,7 @@ class Calls:
             latest_s = time.monotonic() - self._write_timeout_s
             for call in list(self._running):
                 if call.writing_s is not None and call.writing_s < latest_s:
-                    call.give_up()
+                    call.give_up(f"the client read nothing for {self._write_timeout_s:g} s")
 
     async def wait(self, timeout_s: float) -> None:
         """Wait until none runs that ran when this was called, idle ones aside, or the time is up."""
@@ -219,24 +230,22 @@ class Calls:
         if busy:
             await asyncio.wait(busy, timeout=timeout_s)
 
-    async def _run(self, call: Call, handle: Handle, request: Any) -> bytes | None:
+    async def _run(self, call: Call, handle: Handle, *, requests_stream: bool) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - gRPC runs every handler in a task
+        is_one_too_many = len(self._running) >= CALLS_MAX and not call.idle
         self._running[call] = task
         outcome = "CANCELLED"
         try:
-            answer = await self._answer(call, handle, request)
+            if is_one_too_many:
+                raise _too_many_calls()
+            await self._answer(call, handle, requests_stream=requests_stream)
             outcome = "OK"
         except ServiceError as error:
             outcome = error.reason
             await call.abort(error)
-        except FrozenReaderError:
-            await call.refuse(
-                grpc.StatusCode.CANCELLED,
-                f"the client read nothing for {self._write_timeout_s:g} s, so the call was given up",
-            )
-        else:
-            return answer
+        except ClientStalledError as error:
+            await call.refuse(grpc.StatusCode.CANCELLED, f"{error}, so the call was ended")
         finally:
             del self._running[call]
             if not call.idle:
@@ -249,11 +258,13 @@ class Calls:
                 log.info("call", extra={"fields": fields})
 
     @staticmethod
-    async def _answer(call: Call, handle: Handle, request: Any) -> bytes | None:
+    async def _answer(call: Call, handle: Handle, *, requests_stream: bool) -> None:
         """Every way out of a handler: an answer, a ServiceError, or the cancellation of a client that left."""
         try:
-            return await handle(request, call)
-        except (ServiceError, FrozenReaderError, grpc.aio.AbortError):
+            answer = await handle(call.requests() if requests_stream else await call.read(), call)
+            if answer is not None:
+                await call.write(answer)
+        except (ServiceError, ClientStalledError, grpc.aio.AbortError):
             raise
         except asyncio.CancelledError as error:
             ending = call.ended_by()
@@ -267,6 +278,14 @@ class Calls:
             if _says_left(error):
                 raise asyncio.CancelledError from error
             raise _incident(call, error) from error
+
+
+def _too_many_calls() -> ServiceError:
+    return ServiceError(
+        Reason.QUEUE_FULL,
+        "this server has as many calls as it takes; repeat the call",
+        retry_after_s=CALLS_RETRY_AFTER_S,
+    )
 
 
 def _says_left(error: Exception) -> bool:

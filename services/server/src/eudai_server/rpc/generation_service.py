@@ -52,13 +52,13 @@ class GenerationService:
                     # What arrives meanwhile lies in the socket, and becomes one Delta.
                     await asyncio.sleep(flush_interval_s)
 
-    async def generate_once(self, data: bytes, call: Call) -> bytes:
+    async def generate_once(self, data: bytes, call: Call) -> None:
         """Gather the events into one answer."""
         request = parse(pb.GenerateOnceRequest, data).request
         async with aclosing(self._responses(request, call)) as responses:
             whole = whole_from([response async for response in responses])
-        await call.send_generation_id()
-        return pb.GenerateOnceResponse(generation=whole).SerializeToString()
+        answer = pb.GenerateOnceResponse(generation=whole)
+        await call.write(answer.SerializeToString(), generation=True)
 
     async def _responses(
         self, request: pb.GenerateRequest, call: Call

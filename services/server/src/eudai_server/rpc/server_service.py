@@ -9,9 +9,7 @@ from eudai_server import __version__
 from eudai_server.admission import Admission
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import parse
-
-# A conversation with a few photographs or a minute of sound in it.
-MESSAGE_BYTES_MAX = 32 << 20
+from eudai_server.rpc.message_reader import MESSAGE_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,16 +133,19 @@ def register(server: grpc.aio.Server, calls: Calls, services: list[Registration]
 def _handler(
     calls: Calls, service: Registration, method: MethodDescriptor
 ) -> "grpc.RpcMethodHandler[Any, Any]":
+    name = f"{service.name}/{method.name}"
+    if method.name in service.admin:
+        # As a stream of requests, so that none of them is read.
+        return calls.handler(name, _refuse_admin, requests_stream=True)
     return calls.handler(
-        f"{service.name}/{method.name}",
-        _refuse_admin if method.name in service.admin else service.handles[method.name],
+        name,
+        service.handles[method.name],
         requests_stream=method.client_streaming,
-        responses_stream=method.server_streaming,
         idle=service.idle,
     )
 
 
-async def _refuse_admin(_request: object, _call: Call) -> None:
+async def _refuse_admin(_requests: object, _call: Call) -> None:
     raise ServiceError(
         Reason.ADMIN_DISABLED,
         "model administration is switched off here; its operator can switch it on (EUDAI_ADMIN)",

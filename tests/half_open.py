@@ -1,0 +1,111 @@
+"""Speaks HTTP/2 to a server as no gRPC client would: messages that never end, paths that are no text."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import h2.config
+import h2.connection
+import h2.events
+
+READ_BYTES = 64 << 10
+PATH = "/eudai.v1.GenerationService/Generate"
+
+
+class Http2Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        # Its checks of what is sent would refuse what the tests are about.
+        config = h2.config.H2Configuration(
+            validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self._http2 = h2.connection.H2Connection(config)
+        self._http2.initiate_connection()
+        self._pending: dict[int, int] = {}
+        # Of each stream: trailers, once it has ended; "" where it was reset without any.
+        self.ended: dict[int, dict[str, str]] = {}
+
+    async def request(self, path: bytes = PATH.encode(), *, unfinished_bytes: int = 0) -> int:
+        """Begin a call; returns its stream.
+
+        Its message says that it is one byte longer than `unfinished_bytes`, which are all that is
+        sent, as fast as the server takes them while `run` runs.
+        """
+        stream = self._http2.get_next_available_stream_id()
+        headers = [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", path),
+            (b":authority", b"localhost"),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+        ]
+        self._http2.send_headers(stream, headers)
+        if unfinished_bytes:
+            self._http2.send_data(stream, struct.pack(">BI", 0, unfinished_bytes + 1))
+            self._pending[stream] = unfinished_bytes
+        await self._flush()
+        return stream
+
+    async def run(self) -> None:
+        """Send what is pending and take what comes, until the connection ends."""
+        while data := await self._reader.read(READ_BYTES):
+            for event in self._http2.receive_data(data):
+                self._take(event)
+            for stream in list(self._pending):
+                self._send(stream)
+            await self._flush()
+
+    def _take(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.ResponseReceived() | h2.events.TrailersReceived():
+                fields = dict(_text_of(event.headers or ()))
+                if "grpc-status" in fields:
+                    self.ended[event.stream_id or 0] = fields
+                    self._pending.pop(event.stream_id or 0, None)
+            case h2.events.StreamReset():
+                self.ended.setdefault(event.stream_id or 0, {})
+                self._pending.pop(event.stream_id or 0, None)
+            case _:
+                pass
+
+    def _send(self, stream: int) -> None:
+        while self._pending.get(stream):
+            window = self._http2.local_flow_control_window(stream)
+            size = min(window, self._http2.max_outbound_frame_size, self._pending[stream])
+            if size <= 0:
+                return
+            self._http2.send_data(stream, bytes(size))
+            self._pending[stream] -= size
+
+    async def _flush(self) -> None:
+        self._writer.write(self._http2.data_to_send())
+        await self._writer.drain()
+
+
+def _text_of(headers: object) -> Iterator[tuple[str, str]]:
+    for name, value in headers:  # type: ignore[attr-defined]
+        yield _decoded(name), _decoded(value)
+
+
+def _decoded(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode(errors="replace")
+
+
+@asynccontextmanager
+async def http2_to(address: str) -> AsyncIterator[Http2Client]:
+    """A connection whose frames are sent and received until the end of the block."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    client = Http2Client(reader, writer)
+    running = asyncio.create_task(client.run())
+    try:
+        yield client
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        writer.transport.abort()
