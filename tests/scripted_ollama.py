@@ -138,6 +138,10 @@ class ScriptedOllama:
         """Requests that loaded a model and did nothing else."""
         return [exchange for exchange in self.exchanges if _is_load(exchange)]
 
+    def unloads(self) -> list[str]:
+        """The models that requests unloaded, in order."""
+        return [exchange.body["model"] for exchange in self.exchanges if _is_unload(exchange)]
+
     async def start(self) -> None:
         """Listen, at the same port again after a stop."""
         self._server = await asyncio.start_server(
@@ -219,15 +223,34 @@ class ScriptedOllama:
         if model not in self.models:
             return error(404, f"model '{model}' not found")
         if not _is_load(exchange):
-            return words("Hello", " world")
+            shown = exchange.route == "/api/show"
+            return reply(200, self._shown(model)) if shown else words("Hello", " world")
+        if _is_unload(exchange):
+            self.resident.discard(model)
+            return reply(
+                200, {"model": model, "response": "", "done": True, "done_reason": "unload"}
+            )
         self.resident.add(model)
         return self.load_script or reply(
             200, {"model": model, "response": "", "done": True, "done_reason": "load"}
         )
 
+    def _shown(self, model: str) -> dict[str, Any]:
+        facts = self.models[model]
+        weights = facts.get("weights", facts["digest"])
+        return {
+            "modelfile": f"# Modelfile\nFROM /models/blobs/sha256-{weights}\n",
+            "capabilities": facts["capabilities"],
+            "model_info": {},
+        }
+
 
 def _is_load(exchange: Exchange) -> bool:
     return exchange.route == "/api/generate" and "prompt" not in exchange.body
+
+
+def _is_unload(exchange: Exchange) -> bool:
+    return _is_load(exchange) and exchange.body.get("keep_alive") == 0
 
 
 async def _read(reader: asyncio.StreamReader) -> Exchange:

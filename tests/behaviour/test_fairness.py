@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import grpc
 import pytest
 from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
-from eudai_server.line import Line, Mean, Turn
+from eudai_server.fair_queue import FairQueue, Mean, QueueFullError, Ticket
 from hypothesis import given, strategies as st
 from refusal import Refusal
 from relay import relaying
@@ -155,40 +157,53 @@ async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(
     assert prompts(ollama)[-1] == "after"
 
 
+def enter(places: ExitStack, queue: FairQueue, caller: str) -> Ticket | None:
+    """A ticket that is held until `places` is closed; None where the queue is full."""
+    try:
+        return places.enter_context(queue.place(caller))
+    except QueueFullError:
+        return None
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
 def test_the_place_that_is_told_is_the_place_that_is_had(steps: list[tuple[str, bool]]) -> None:
-    line = Line(max_running=1, max_queued=20)
-    line.begin()
-    turns: list[Turn] = []
-    for caller, stays in steps:
-        turn = line.enter(caller)
-        if turn and stays:
-            turns.append(turn)
-        elif turn:
-            line.leave(turn)
-    told = {turn: line.ahead(turn) for turn in turns if not turn.evicted}
-    served = []
-    while line.queued:
-        line.end()
-        served.append(next(turn for turn in told if line.is_next(turn)))
-        line.begin(served[-1])
+    queue = FairQueue(max_running=1, max_queued=20)
+    with ExitStack() as running, ExitStack() as places:
+        running.enter_context(queue.slot(places.enter_context(queue.place("first"))))
+        tickets: list[Ticket] = []
+        for caller, stays in steps:
+            with ExitStack() as leaving:
+                ticket = enter(places if stays else leaving, queue, caller)
+                if ticket and stays:
+                    tickets.append(ticket)
+        told = {ticket: queue.ahead(ticket) for ticket in tickets if not ticket.evicted}
+        served = []
+        while queue.queued:
+            running.close()
+            served.append(next(ticket for ticket in told if queue.is_next(ticket)))
+            running.enter_context(queue.slot(served[-1]))
 
-    assert [told[turn] for turn in served] == list(range(1, len(served) + 1))
+    assert [told[ticket] for ticket in served] == list(range(1, len(served) + 1))
+    assert len(served) == len(told)
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=40))
 def test_nobody_is_locked_out_of_a_full_queue(callers: list[str]) -> None:
-    line = Line(max_running=1, max_queued=8)
-    for caller in callers:
-        line.enter(caller)
-    shares = [sum(1 for turn in line._waiting.get(caller, ())) for caller in set(callers)]  # noqa: SLF001 - what is judged
+    queue = FairQueue(max_running=1, max_queued=8)
+    with ExitStack() as places:
+        with queue.slot(places.enter_context(queue.place("first"))):
+            tickets = [enter(places, queue, caller) for caller in callers]
+            held = Counter(ticket.caller for ticket in tickets if ticket and not ticket.evicted)
 
-    assert line.queued == min(len(callers), 8)
-    if len(callers) > 8:
-        wanted = sorted(callers.count(caller) for caller in set(callers))
-        assert (
-            max(shares) - min(shares) <= 1 or min(shares) == wanted[0] or min(wanted) <= min(shares)
-        )
+        assert held.total() == min(len(callers), 8)
+        if len(callers) > 8:
+            shares = [held[caller] for caller in set(callers)]
+            wanted = sorted(callers.count(caller) for caller in set(callers))
+            assert (
+                max(shares) - min(shares) <= 1
+                or min(shares) == wanted[0]
+                or min(wanted) <= min(shares)
+            )
 
 
 def test_a_mean_follows_its_samples() -> None:

@@ -1,20 +1,40 @@
-"""An Ollama that answers questions and generates nothing is down, and comes back by itself; so is one that lost its GPU."""
+"""A model that hangs is refused and not SERVING until it answers again, and no other model suffers.
+
+So is one that lost the GPU it is expected on, except that its calls are still answered.
+"""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 from eudai.v1 import generation_service_pb2 as pb
+from eudai.v1.embedding_service_pb2 import EmbedRequest
+from eudai.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from eudai.v1.model_service_pb2 import ListModelsRequest, UnloadModelRequest
+from eudai.v1.model_service_pb2_grpc import ModelServiceStub
 from eudai_server.ollama import backend
-from refusal import refusal
-from scripted_ollama import END, HEADERS_STREAM, Script, ScriptedOllama, chunk, done, line
+from refusal import Refusal, refusal
+from scripted_ollama import (
+    END,
+    HEADERS_STREAM,
+    Exchange,
+    Script,
+    ScriptedOllama,
+    chunk,
+    done,
+    line,
+    reply,
+    words,
+)
 from serving import Server, collect, config_for, serving, text_of
 
 STALLS = 3
+OTHER = "deepseek-r1:1.5b"
 
 
-async def test_three_stalls_in_a_row_are_an_outage_that_ends_by_itself(
+async def test_an_ollama_all_of_whose_models_hang_is_not_serving_until_one_answers(
     ollama: ScriptedOllama,
 ) -> None:
     goes_on = asyncio.Event()
@@ -33,7 +53,9 @@ async def test_three_stalls_in_a_row_are_an_outage_that_ends_by_itself(
             assert await server.health("") == "SERVING", count
             assert (await refusal(server, prompt="hi")).reason == "BACKEND_STALLED"
         assert await server.health("") == "NOT_SERVING"
-        assert (await refusal(server, prompt="hi")).reason == "BACKEND_UNREACHABLE"
+        refused = await refusal(server, prompt="hi")
+        assert refused.reason == "BACKEND_STALLED"
+        assert int(refused.trailers["grpc-retry-pushback-ms"]) > 0
         await asyncio.sleep(1.5)
         assert await server.health("") == "NOT_SERVING"
         goes_on.set()
@@ -52,6 +74,84 @@ async def test_a_question_that_is_lost_in_what_hangs_is_asked_anew(ollama: Scrip
         await asyncio.sleep(1.5)
         del ollama.scripts["/api/generate"]  # the question under way is never answered
         await server.until("", "SERVING", timeout_s=4)
+
+
+def only_gemma_hangs(exchange: Exchange) -> Script:
+    """No answer for gemma3:270m; the usual one for every other model."""
+    return [60.0] if exchange.body["model"] == "gemma3:270m" else words("Hello", " world")
+
+
+@pytest.fixture
+async def hung(ollama: ScriptedOllama) -> AsyncIterator[Server]:
+    """A server before an Ollama that has two models in memory, of which gemma3:270m hangs."""
+    async with serving(
+        config_for(ollama.url, admin=True, event_timeout_s=0.2, first_event_timeout_s=0.2)
+    ) as server:
+        await server.until("", "SERVING")
+        await collect(server, model=OTHER, prompt="hi")
+        ollama.scripts["/api/generate"] = only_gemma_hangs
+        for _ in range(STALLS):
+            assert (await refusal(server, prompt="hi")).reason == "BACKEND_STALLED"
+        yield server
+
+
+async def test_a_model_that_hangs_alone_is_refused_and_no_other_suffers(
+    hung: Server, ollama: ScriptedOllama
+) -> None:
+    sent = len(ollama.sent_to("/api/generate"))
+    refused = await refusal(hung, prompt="not sent")
+    listed = await ModelServiceStub(hung.channel).ListModels(ListModelsRequest())
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "BACKEND_STALLED")
+    assert refused.details["RetryInfo"].retry_delay.ToMilliseconds() > 0
+    assert "not sent" not in [
+        exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")[sent:]
+    ]
+    assert await hung.health("model/gemma3:270m") == "NOT_SERVING"
+    assert await hung.health(f"model/{OTHER}") == "SERVING"
+    assert await hung.health("") == "SERVING"
+    assert text_of(await collect(hung, model=OTHER, prompt="hi")) == "Hello world"
+    assert [model.name for model in listed.models] == [OTHER, "gemma3:270m"]
+
+
+async def test_names_of_one_model_hang_together(hung: Server, ollama: ScriptedOllama) -> None:
+    ollama.models["alias:latest"] = dict(ollama.models["gemma3:270m"])
+    await hung.until("model/alias", "NOT_SERVING")
+
+    assert (await refusal(hung, model="alias", prompt="hi")).reason == "BACKEND_STALLED"
+
+
+async def test_unloading_a_model_that_hangs_cures_it(hung: Server, ollama: ScriptedOllama) -> None:
+    asked = len(ollama.sent_to("/api/generate"))
+    await ModelServiceStub(hung.channel).UnloadModel(UnloadModelRequest(model="gemma3:270m"))
+    ollama.scripts["/api/generate"] = words("back")
+
+    assert ollama.unloads() == ["gemma3:270m"]
+    assert await hung.health("model/gemma3:270m") == "SERVING"
+    assert text_of(await collect(hung, prompt="hi")) == "back"
+    assert [exchange.closed.is_set() for exchange in ollama.sent_to("/api/generate")[asked:]].count(
+        False
+    ) == 0
+
+
+async def test_a_model_that_stalls_while_it_embeds_hangs_too(ollama: ScriptedOllama) -> None:
+    ollama.resident.add("gemma3:270m")
+    ollama.scripts["/api/embed"] = lambda exchange: (
+        [60.0] if exchange.body["input"] else reply(200, {"embeddings": []})
+    )
+    async with serving(
+        config_for(ollama.url, event_timeout_s=0.2, first_event_timeout_s=0.2)
+    ) as server:
+        await server.until("", "SERVING")
+        stub = EmbeddingServiceStub(server.channel)
+        reasons = []
+        for _ in range(STALLS + 1):
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await stub.Embed(EmbedRequest(model="gemma3:270m", inputs=["x"])).read()
+            reasons.append(Refusal(failure.value).trailers["grpc-retry-pushback-ms"])
+
+    assert reasons[:STALLS] == ["-1"] * STALLS
+    assert int(reasons[STALLS]) > 0
 
 
 async def test_a_backend_that_never_settles_hangs_too(

@@ -10,7 +10,7 @@ from eudai_server import listener
 from eudai_server.background import run_again
 from eudai_server.errors import ServiceError
 from eudai_server.listener import DEFAULT_PATIENCE, Listener, Options
-from eudai_server.rpc import call, message_reader
+from eudai_server.rpc import calls, message_reader
 from eudai_server.rpc.message_reader import ClientStalledError, MessageReader
 from half_open import http2_to
 from observed import observing
@@ -167,7 +167,7 @@ async def test_a_call_without_a_message_is_refused(server: Server) -> None:
 async def test_calls_past_the_limit_are_refused_and_health_is_not(
     ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(call, "CALLS_MAX", 2)
+    monkeypatch.setattr(calls, "CALLS_MAX", 2)
     release = ollama.hold()
     async with serving(config_for(ollama.url)) as server:
         await server.until("", "SERVING")

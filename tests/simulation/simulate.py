@@ -15,13 +15,15 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 from eudai_server.app import DRAINING
 from eudai_server.assembly import Assembly
 from eudai_server.config import Config
-from eudai_server.line import Line, Turn
+from eudai_server.fair_queue import FairQueue, Ticket
 from simulation.caller import Context, call, plans_from
 from simulation.clock import BEGIN_S, Violation, VirtualLoop, virtual_time
 from simulation.world import World, WorldClient
@@ -34,41 +36,49 @@ EVERYTHING_ENDS_S = 2.0
 NOBODYS_S = 120.0
 
 
-class Watched(Line):
-    """A line that checks its own promises."""
+class Watched(FairQueue):
+    """A queue that checks its own promises."""
 
     def __init__(self, max_running: int, max_queued: int) -> None:
         super().__init__(max_running, max_queued)
-        self._numbers: dict[Turn, int] = {}
-        # Of every caller who waits: how many turns each other had meanwhile.
+        self._numbers: dict[Ticket, int] = {}
+        self._held: list[Ticket] = []
+        # Of every caller who waits: how many turns each other caller had meanwhile.
         self._passed: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
-    def enter(self, caller: str) -> Turn | None:
-        """Whoever enters gets a number."""
-        if caller not in self._waiting:
+    @contextmanager
+    def place(self, caller: str) -> Iterator[Ticket]:
+        """Give each ticket a number."""
+        if not any(ticket.caller == caller for ticket in self._held):
             self._passed.pop(caller, None)
-        turn = super().enter(caller)
-        if turn:
-            self._numbers[turn] = len(self._numbers)
-        return turn
+        with super().place(caller) as ticket:
+            self._numbers[ticket] = len(self._numbers)
+            self._held.append(ticket)
+            try:
+                yield ticket
+            finally:
+                if ticket in self._held:
+                    self._held.remove(ticket)
 
-    def begin(self, turn: Turn | None = None) -> None:
+    @contextmanager
+    def slot(self, ticket: Ticket) -> Iterator[None]:
         """In order of arrival for each caller, and no caller twice while another waits."""
-        if turn is None and self.queued:
-            raise Violation("somebody passed a queue")
-        if turn:
-            if any(
-                self._numbers[other] < self._numbers[turn] for other in self._waiting[turn.caller]
-            ):
-                raise Violation("a caller's calls changed their order")
-            for caller in self._waiting.keys() - {turn.caller}:
-                self._passed[caller][turn.caller] += 1
-                if self._passed[caller][turn.caller] > 1:
-                    raise Violation(f"{turn.caller} had two turns while {caller} waited")
-            self._passed.pop(turn.caller, None)
-        super().begin(turn)
-        for caller in self._passed.keys() - self._waiting.keys():
-            del self._passed[caller]
+        self._held = [other for other in self._held if not other.evicted]
+        self._held.remove(ticket)
+        waiting = {other.caller for other in self._held}
+        if any(
+            self._numbers[other] < self._numbers[ticket]
+            for other in self._held
+            if other.caller == ticket.caller
+        ):
+            raise Violation("a caller's calls changed their order")
+        for caller in waiting - {ticket.caller}:
+            self._passed[caller][ticket.caller] += 1
+            if self._passed[caller][ticket.caller] > 1:
+                raise Violation(f"{ticket.caller} had two turns while {caller} waited")
+        self._passed.pop(ticket.caller, None)
+        with super().slot(ticket):
+            yield
 
 
 class Simulation:
@@ -94,11 +104,12 @@ class Simulation:
         """After every round of the loop."""
         if not self.parts:
             return
-        for model, line in self.parts.admission._lines.items():  # noqa: SLF001 - the invariant is of the inside
-            if not 0 <= line.running <= line.max_running:
-                raise Violation(f"{line.running} of {model} run, and {line.max_running} may")
-            if not 0 <= line.queued <= line.max_queued:
-                raise Violation(f"{line.queued} wait for {model}, and {line.max_queued} may")
+        queues = self.parts.admission._queues  # noqa: SLF001 - the invariant is of the inside
+        for model, queue in queues.items():
+            if not 0 <= queue.running <= queue.max_running:
+                raise Violation(f"{queue.running} of {model} run, and {queue.max_running} may")
+            if not 0 <= queue.queued <= queue.max_queued:
+                raise Violation(f"{queue.queued} wait for {model}, and {queue.max_queued} may")
 
     async def run(self) -> Counter[str]:
         """How many calls ended how. Raises Violation."""
@@ -171,14 +182,16 @@ class Simulation:
             answers = self.world.up and self.world.frozen != "whole"
             if not steady or (answers and self.world.frozen):
                 continue  # what generates hangs: health finds out by what calls meet
-            if self.parts._probe._hangs:  # noqa: SLF001 - calls met silence, by a fault of their own; it must tell by itself
+            if self.parts.readiness.hanging:
+                # Calls met silence, by a fault of their own; the server must find out by itself.
                 hung_s += HEALTH_POLL_S
                 if hung_s < HEALTH_S:
                     continue
             hung_s = 0.0
-            if self.parts.readiness.backend_up != answers:
+            if self.parts.readiness.serving != answers:
                 raise Violation(
-                    f"at {loop.time():.1f} s health says {self.parts.readiness.backend_up}, {HEALTH_S} s after Ollama changed to {answers}"
+                    f"at {loop.time():.1f} s health says {self.parts.readiness.serving}, "
+                    f"{HEALTH_S} s after Ollama changed to {answers}"
                 )
 
     async def _drain(self, parts: Assembly) -> None:
@@ -215,7 +228,7 @@ def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Counter[str], str
     simulation = Simulation(seed, calls=calls, span_s=span_s)
     loop = VirtualLoop(simulation.check)
     with (
-        mock.patch("eudai_server.admission.Line", Watched),
+        mock.patch("eudai_server.admission.FairQueue", Watched),
         virtual_time(loop),
         asyncio.Runner(loop_factory=lambda: loop) as runner,
     ):

@@ -1,6 +1,7 @@
 """A seed goes in; an Ollama that does not exist comes out, behind the client's two methods. It fails in every way that one can."""
 
 import asyncio
+import hashlib
 import json
 import random
 from collections import Counter
@@ -26,7 +27,7 @@ FAULTS = (
     "slow",
     "late refusal",
 )
-FACTS = ("/api/tags", "/api/ps", "/api/version")
+FACTS = ("/api/tags", "/api/ps", "/api/version", "/api/show")
 CANARY = "."
 
 
@@ -60,7 +61,7 @@ class World:
             raise UnreachableError(1.0)
         if route in FACTS:
             await self.hang("whole")
-            return self._answer([(0.001, self._facts(route)), (0.0, b"")])
+            return self._answer([(0.001, self._facts(route, model)), (0.0, b"")])
         await self.hang("runner", "whole")
         prompt = body.get("prompt")
         if prompt is None:
@@ -142,10 +143,12 @@ class World:
                 steps.append((0.01, done(output=words)))
         return [*_recut(steps, rng), (0.0, b"")]
 
-    def _facts(self, route: str) -> bytes:
+    def _facts(self, route: str, model: str) -> bytes:
+        weights = hashlib.sha256(model.encode()).hexdigest()
         return json.dumps(
             {
                 "/api/version": {"version": "0.32.15"},
+                "/api/show": {"modelfile": f"FROM /models/blobs/sha256-{weights}\n"},
                 "/api/tags": {"models": [{"name": name, "digest": name} for name in MODELS]},
                 "/api/ps": {
                     "models": [
@@ -244,17 +247,30 @@ class WorldClient:
         self._world.on_refused = hook
 
     async def open(
-        self, _method: str, route: str, body: bytes | None = None, *, model: str = ""
+        self,
+        _method: str,
+        route: str,
+        body: bytes | None = None,
+        *,
+        model: str = "",
+        vital: bool = False,
     ) -> Answer:
         """As the client's."""
+        del vital
         return await self._world.open_answer(route, json.loads(body) if body else {}, model)
 
     async def fetch(
-        self, method: str, route: str, body: bytes | None = None, *, model: str = ""
+        self,
+        method: str,
+        route: str,
+        body: bytes | None = None,
+        *,
+        model: str = "",
+        vital: bool = False,
     ) -> bytes:
         """As the client's."""
         whole = b""
-        async with await self.open(method, route, body, model=model) as answer:
+        async with await self.open(method, route, body, model=model, vital=vital) as answer:
             while data := await answer.read():
                 whole += data
         return whole

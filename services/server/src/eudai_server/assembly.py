@@ -6,15 +6,13 @@ from eudai_server.admission import Admission
 from eudai_server.background import run_again
 from eudai_server.config import Config
 from eudai_server.ollama.backend import OllamaBackend
-from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
 from eudai_server.ollama.embedder import OllamaEmbedder
-from eudai_server.ollama.gpu import Gpu
-from eudai_server.ollama.loading import Loader
-from eudai_server.ollama.probe import Probe
+from eudai_server.ollama.runners import Runners
+from eudai_server.ollama.state import OllamaState
 from eudai_server.ollama.store import OllamaStore
 from eudai_server.readiness import Readiness
-from eudai_server.rpc.call import Calls
+from eudai_server.rpc.calls import Calls
 from eudai_server.rpc.server_service import Limits
 from eudai_server.rpc.services import Parts, registrations
 
@@ -26,41 +24,43 @@ class Assembly:
         """Begins nothing yet."""
         self.readiness = Readiness()
         self.calls = Calls(write_timeout_s)
-        self._client = client
-        catalog = Catalog()
-        gpu = Gpu(catalog, self.readiness, expected=config.expect_gpu)
-        self._probe = Probe(client, catalog, self.readiness, gpu)
-        self._loader = Loader(client, catalog, self._probe, config.first_event_timeout_s)
-        timeouts = {
-            "first_event_timeout_s": config.first_event_timeout_s,
-            "event_timeout_s": config.event_timeout_s,
-        }
-        backend = OllamaBackend(client, catalog, self._probe, self._loader, gpu, **timeouts)
-        self.admission = Admission(backend, config.max_running, config.max_queued)
-        self._store = OllamaStore(
+        self._state = state = OllamaState(
             client,
-            self._probe,
-            self._loader,
+            self.readiness,
+            expect_gpu=config.expect_gpu,
+            load_timeout_s=config.first_event_timeout_s,
+        )
+        backend = OllamaBackend(
+            state,
+            first_event_timeout_s=config.first_event_timeout_s,
+            event_timeout_s=config.event_timeout_s,
+        )
+        self.admission = Admission(
+            backend,
+            OllamaEmbedder(state, timeout_s=config.first_event_timeout_s),
+            Runners(state).identify,
+            config.max_running,
+            config.max_queued,
+        )
+        self._store = OllamaStore(
+            state,
             load_timeout_s=config.first_event_timeout_s,
             event_timeout_s=config.first_event_timeout_s,
         )
         parts = Parts(
-            embedder=OllamaEmbedder(
-                client, catalog, self._probe, self._loader, timeout_s=config.first_event_timeout_s
-            ),
             store=self._store,
             registries=config.registries,
             readiness=self.readiness,
             admission=self.admission,
             limits=Limits(admin=config.admin, load_options=config.load_options),
-            ollama_version=lambda: catalog.version if self.readiness.backend_up else "",
+            ollama_version=lambda: state.catalog.version if self.readiness.backend_up else "",
         )
         self.registrations = registrations(parts, reflection=config.reflection)
         self._watching: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to look at Ollama, and at clients that do not read."""
-        runs = {"probe": self._probe.run, "watch": self.calls.watch}
+        runs = {"probe": self._state.probe.run, "watch": self.calls.watch}
         self._watching = [
             asyncio.create_task(run_again(run, name), name=name) for name, run in runs.items()
         ]
@@ -72,5 +72,4 @@ class Assembly:
         await asyncio.gather(*self._watching, return_exceptions=True)
         await self._store.close()
         await self.admission.close()
-        await self._loader.close()
-        await self._client.close()
+        await self._state.close()

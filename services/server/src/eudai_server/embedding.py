@@ -13,6 +13,9 @@ class Batch:
 
     model: str
     inputs: tuple[str, ...]
+    # As in `Generation`.
+    caller: str = ""
+    deadline_s: float | None = None
     dimensions: int | None = None
     truncate: bool = False
     load: LoadOptions = field(default_factory=LoadOptions)

@@ -108,3 +108,15 @@ class UnreachableError(ServiceError):
             "Ollama does not answer; see that it runs and that OLLAMA_BASE_URL is right",
             retry_after_s=retry_after_s,
         )
+
+
+class NoConnectionLeftError(ServiceError):
+    """The server cannot open another connection to Ollama, which may be well. Nothing was sent."""
+
+    def __init__(self) -> None:
+        """The caller may come back soon."""
+        super().__init__(
+            Reason.QUEUE_FULL,
+            "this server cannot open another connection to Ollama; repeat the call",
+            retry_after_s=1.0,
+        )

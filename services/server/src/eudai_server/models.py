@@ -24,6 +24,16 @@ class Capability(Name):
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """The model that a reference names. References with equal keys compete for the same process."""
+
+    key: str
+    # As Ollama's lists show it.
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """A model in memory."""
 

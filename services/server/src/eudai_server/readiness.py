@@ -1,4 +1,7 @@
-"""What the probe learns and what the drain decides goes in; who may be served comes out. Both edges share it, neither knows the other."""
+"""Says who may be served: what the probe learns of the backend, and whether the server drains.
+
+Both edges share it; neither knows the other.
+"""
 
 from collections.abc import Callable
 
@@ -13,6 +16,9 @@ class Readiness:
         self.models: frozenset[str] = frozenset()
         # Those of them that have lost the GPU they are expected on.
         self.gpu_lost: frozenset[str] = frozenset()
+        # Those of them that the backend does not answer for, and whether that is all it has loaded.
+        self.hanging: frozenset[str] = frozenset()
+        self.everything_hangs = False
         self._listeners: list[Callable[[], None]] = []
 
     def update(self, *, backend_up: bool, models: frozenset[str]) -> None:
@@ -27,10 +33,26 @@ class Readiness:
             self.gpu_lost = models
             self._notify()
 
+    def hang(self, models: frozenset[str], *, everything: bool) -> None:
+        """Take in which models hang; `everything` where no other is in the backend's memory."""
+        if (models, everything) != (self.hanging, self.everything_hangs):
+            self.hanging, self.everything_hangs = models, everything
+            self._notify()
+
     def drain(self) -> None:
         """The server is shutting down; there is no way back."""
         self.draining = True
         self._notify()
+
+    @property
+    def serving(self) -> bool:
+        """Whether calls can be served, drains aside."""
+        hindered = self.gpu_lost or self.everything_hangs
+        return self.backend_up and bool(self.models) and not hindered
+
+    def serves(self, key: str) -> bool:
+        """Whether calls for one model can be served, drains aside. `key` is its name in lower case."""
+        return key in self.models - self.gpu_lost - self.hanging
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every change. It must not block or raise."""

@@ -21,13 +21,11 @@ from eudai_server.events import (
 )
 from eudai_server.generation import Generation, LoadOptions
 from eudai_server.ollama.canary import answers
-from eudai_server.ollama.catalog import Catalog, Facts
-from eudai_server.ollama.client import Answer, Client
+from eudai_server.ollama.catalog import Facts
+from eudai_server.ollama.client import Answer
 from eudai_server.ollama.decode import Output, StreamDecoder
 from eudai_server.ollama.encode import request_from
-from eudai_server.ollama.gpu import Gpu
-from eudai_server.ollama.loading import Loader
-from eudai_server.ollama.probe import Probe
+from eudai_server.ollama.state import OllamaState
 
 # Ollama ends the evaluation of a prompt only between batches: two of the slowest take no longer.
 SETTLE_TIMEOUT_S = 60.0
@@ -45,21 +43,13 @@ class OllamaBackend:
 
     def __init__(
         self,
-        client: Client,
-        catalog: Catalog,
-        probe: Probe,
-        loader: Loader,
-        gpu: Gpu,
+        state: OllamaState,
         *,
         first_event_timeout_s: float,
         event_timeout_s: float,
     ) -> None:
         """`first_event_timeout_s` covers evaluating the prompt; `event_timeout_s` is the longest silence after that."""
-        self._client = client
-        self._catalog = catalog
-        self._probe = probe
-        self._loader = loader
-        self._gpu = gpu
+        self._state = state
         self._first_event_timeout_s = first_event_timeout_s
         self._event_timeout_s = event_timeout_s
 
@@ -76,57 +66,60 @@ class OllamaBackend:
             yield (
                 [finished]
                 if started
-                else [_started(self._catalog.facts(generation.model), datetime.now(UTC)), finished]
+                else [
+                    _started(self._state.catalog.facts(generation.model), datetime.now(UTC)),
+                    finished,
+                ]
             )
         finally:
             if generation.load.keep_alive_s == 0:
-                self._loader.forget(generation.model)
+                self._state.loader.forget(generation.model)
 
     async def settle(self, model: str, load: LoadOptions) -> None:
         """As `Backend.settle` says. A token asked for now comes once the model has nothing else to do."""
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                while self._loader.is_loaded(model, load):
-                    if await answers(self._client, model, load, CANARY_TIMEOUT_S):
+                while self._state.loader.is_loaded(model, load):
+                    if await answers(self._state.client, model, load, CANARY_TIMEOUT_S):
                         return
         except TimeoutError:
-            self._probe.stalled(model, load)
+            self._state.hangs.stalled(model, load)
         except ServiceError:
             return  # it does nothing then, which is all that was asked
 
     async def _watched(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
-        """What happens, and what it tells of Ollama's health."""
-        with self._gpu.watching() as is_alone:
+        """What happens, and what it tells of the model's health."""
+        self._state.require_answering(generation.model)
+        with self._state.gpu.watching() as is_alone:
             try:
                 async with aclosing(self._generate(generation)) as batches:
                     async for batch in batches:
                         if isinstance(batch[-1], Finished):
-                            self._probe.answered()
+                            self._state.hangs.answered(generation.model)
                             if is_alone():
-                                self._gpu.measure(generation.model, batch[-1])
+                                self._state.gpu.measure(generation.model, batch[-1])
                         yield batch
             except ServiceError as error:
                 if error.reason is Reason.BACKEND_STALLED:
-                    self._probe.stalled(generation.model, generation.load)
+                    self._state.hangs.stalled(generation.model, generation.load)
                 raise
 
     async def _generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
-        self._probe.require_up()
         # Before the load, so that nobody loads a model to learn that it is the wrong one, and after it, when more is known.
-        self._catalog.check_digest(generation.model, generation.expected_digest)
+        self._state.catalog.check_digest(generation.model, generation.expected_digest)
         load_begin_ns = time.monotonic_ns()
-        if not self._loader.is_loaded(generation.model, generation.load):
+        if not self._state.loader.is_loaded(generation.model, generation.load):
             yield [Progress(Phase.LOADING_MODEL)]
             await _within(
                 generation,
                 self._first_event_timeout_s,
-                self._loader.load(generation.model, generation.load),
+                self._state.loader.load(generation.model, generation.load),
             )
-            self._catalog.check_digest(generation.model, generation.expected_digest)
+            self._state.catalog.check_digest(generation.model, generation.expected_digest)
         yield [Progress(Phase.EVALUATING_PROMPT)]
         load_ns = time.monotonic_ns() - load_begin_ns
         start_time = datetime.now(UTC)
-        facts = self._catalog.facts(generation.model)
+        facts = self._state.catalog.facts(generation.model)
         answer, truncated = await self._open(generation, facts)
         async with answer:
             first: list[Event] = [_started(facts, start_time)]
@@ -153,7 +146,7 @@ class OllamaBackend:
         return await _within(
             generation,
             self._first_event_timeout_s,
-            self._client.open("POST", route, body, model=generation.model),
+            self._state.client.open("POST", route, body, model=generation.model),
         )
 
     async def _events(

@@ -1,27 +1,36 @@
-"""A model goes in; whether it generates comes out. One token, asked for as any other generation is."""
+"""Asks a model for one token, or one embedding, to learn whether it answers."""
 
 import asyncio
 from dataclasses import replace
 
+from eudai_server.embedding import Batch
 from eudai_server.generation import Generation, LoadOptions, RawPrompt
 from eudai_server.ollama.client import Client
-from eudai_server.ollama.encode import request_from
+from eudai_server.ollama.encode import embed_request_from, request_from
 
-PROMPT = RawPrompt(".")
+TEXT = "."
 
 
-async def answers(client: Client, model: str, load: LoadOptions, limit_s: float) -> bool:
-    """Whether one token comes within the limit. Raises ServiceError where Ollama fails it.
+async def answers(
+    client: Client, model: str, load: LoadOptions, limit_s: float, *, embeds: bool = False
+) -> bool:
+    """Whether an answer comes within the limit. Raises ServiceError where Ollama fails it.
 
-    `load` as the model is loaded, since other options would load it anew.
+    `load` as the model is loaded, since other options would load it anew. `embeds` asks for an
+    embedding: a model that only embeds generates nothing.
     """
-    generation = Generation(
-        id="", model=model, input=PROMPT, max_output_tokens=1, load=replace(load, keep_alive_s=None)
-    )
-    route, body = request_from(generation, can_think=False)
+    load = replace(load, keep_alive_s=None)
+    if embeds:
+        batch = Batch(model=model, inputs=(TEXT,), load=load)
+        route, body = embed_request_from(batch, batch.inputs)
+    else:
+        generation = Generation(
+            id="", model=model, input=RawPrompt(TEXT), max_output_tokens=1, load=load
+        )
+        route, body = request_from(generation, can_think=False)
     try:
         async with asyncio.timeout(limit_s):
-            await client.fetch("POST", route, body, model=model)
+            await client.fetch("POST", route, body, model=model, vital=True)
     except TimeoutError:
         return False
     return True

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from eudai_server.errors import Reason, ServiceError
+from eudai_server.errors import ModelNotFoundError, Reason, ServiceError
 from eudai_server.reference import key_of, listed_name
 
 
@@ -47,6 +47,8 @@ class Catalog:
         self.version = ""
         self._present: dict[str, _WireModel] = {}
         self._resident: dict[str, _WireModel] = {}
+        # By digest: what tells the runner of a model from others.
+        self._runners: dict[str, str] = {}
 
     def refresh(self, tags: bytes, ps: bytes) -> None:
         """Take the two bodies in. Raises ServiceError where they are none of Ollama's."""
@@ -58,6 +60,10 @@ class Catalog:
             ) from error
         self._present = {model.name.lower(): model for model in present or ()}
         self._resident = {model.name.lower(): model for model in resident or ()}
+        kept = {wire.digest for wire in (*self._present.values(), *self._resident.values())}
+        self._runners = {
+            digest: runner for digest, runner in self._runners.items() if digest in kept
+        }
 
     def take_version(self, body: bytes) -> None:
         """The body of /api/version; what is none of Ollama's leaves it unknown."""
@@ -80,6 +86,49 @@ class Catalog:
     def bytes_on_gpu(self) -> dict[str, int]:
         """Of every model in memory, by digest."""
         return {wire.digest: wire.size_vram for wire in self._resident.values()}
+
+    def has(self, model: str) -> bool:
+        """Whether Ollama has the model, as far as the last refresh tells."""
+        return key_of(model) in self._present
+
+    def require(self, model: str) -> Facts:
+        """What is known of a model that is present. Raises ModelNotFoundError."""
+        if not self.has(model):
+            raise ModelNotFoundError(model)
+        return self.facts(model)
+
+    def runner_of(self, model: str) -> str:
+        """What the models that share one runner have in common.
+
+        Ollama has one runner for each file of weights. Until that file is known, a digest stands for it.
+        """
+        wire = self._present.get(key_of(model))
+        return self._runners.get(wire.digest, wire.digest) if wire else key_of(model)
+
+    def knows_runner(self, model: str) -> bool:
+        """Whether `learn_runner` was called for the model as it is now."""
+        wire = self._present.get(key_of(model))
+        return wire is not None and wire.digest in self._runners
+
+    def learn_runner(self, model: str, weights: str) -> None:
+        """Take in which file of weights a model has; empty where that cannot be told."""
+        wire = self._present.get(key_of(model))
+        if wire:
+            self._runners[wire.digest] = weights or wire.digest
+
+    @property
+    def resident_runners(self) -> frozenset[str]:
+        """The runners in memory."""
+        digests = (wire.digest for wire in self._resident.values())
+        return frozenset(self._runners.get(digest, digest) for digest in digests)
+
+    def names_on(self, runners: Collection[str]) -> frozenset[str]:
+        """The names of the models that these runners serve."""
+        return frozenset(
+            name
+            for name, wire in self._present.items()
+            if self._runners.get(wire.digest, wire.digest) in runners
+        )
 
     def names_of(self, digests: Collection[str]) -> frozenset[str]:
         """The names of the models that are these."""

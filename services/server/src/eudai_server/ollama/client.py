@@ -1,5 +1,6 @@
 """A route and a body go in, an answer's bytes come out. The only place that knows the HTTP library; its errors become ours."""
 
+import errno
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import suppress
 from types import TracebackType
@@ -10,10 +11,19 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from eudai_server import __version__
-from eudai_server.errors import Reason, ServiceError, UnreachableError
+from eudai_server.errors import (
+    NoConnectionLeftError,
+    Reason,
+    ServiceError,
+    UnreachableError,
+)
 from eudai_server.ollama.failure import error_from_response
 
 CONNECT_TIMEOUT_S = 2.0
+# Connections to Ollama at once. Vital ones, which are few, may go past this limit.
+CONNECTIONS_MAX = 512
+# What the operating system says where this process or machine, not Ollama, lacks something.
+LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 # By then the probe has looked again.
 UNREACHABLE_RETRY_AFTER_S = 1.0
 # Ollama's error bodies are a line; what is longer is none of Ollama's.
@@ -33,10 +43,11 @@ _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 class Answer:
     """One answer that is being read. Close it whatever happens: closing early is what stops the model."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        """Of `Client.open`."""
+    def __init__(self, response: httpx.Response, on_closed: Callable[[], None]) -> None:
+        """Of `Client.open`. `on_closed` is called once it is closed."""
         self._response = response
         self._chunks = response.aiter_raw()
+        self._on_closed: Callable[[], None] | None = on_closed
 
     async def read(self) -> bytes:
         """What has arrived since the last read, in one piece; empty at the end. Raises ServiceError if the connection broke."""
@@ -57,8 +68,13 @@ class Answer:
 
     async def close(self) -> None:
         """Close the connection, unless the answer was read to its end."""
-        with suppress(*_BROKEN):  # it is closed then, which is all that was asked for
-            await self._response.aclose()
+        on_closed, self._on_closed = self._on_closed, None
+        try:
+            with suppress(*_BROKEN):  # it is closed then, which is all that was asked for
+                await self._response.aclose()
+        finally:
+            if on_closed:
+                on_closed()
 
     async def __aenter__(self) -> Self:
         """Close it at the end of the block."""
@@ -91,6 +107,7 @@ class Client:
             follow_redirects=False,
             headers={"Accept-Encoding": "identity", "User-Agent": f"eudai/{__version__}"},
         )
+        self._open = 0
         # Called whenever a connection is refused, whoever wanted it.
         self.on_refused: Callable[[], None] = _ignore
 
@@ -101,24 +118,24 @@ class Client:
         body: bytes | AsyncIterable[bytes] | None = None,
         *,
         model: str = "",
+        vital: bool = False,
     ) -> Answer:
         """Send a request and return its answer once Ollama has begun it.
 
-        Raises UnreachableError where nothing was sent, and the ServiceError that any status but success means.
+        `vital` requests are made whatever else is under way: without them the server would not know
+        how Ollama is, and could not cure it. Raises UnreachableError or NoConnectionLeftError where
+        nothing was sent, and the ServiceError that any status but success means.
         """
+        if self._open >= CONNECTIONS_MAX and not vital:
+            raise NoConnectionLeftError
         content = _in_pieces(body) if isinstance(body, bytes) else body
-        request = self._http.build_request(method, route, content=content)
+        self._open += 1
         try:
-            response = await self._http.send(request, stream=True)
-        except _BROKEN as error:
-            if isinstance(error.__cause__, _NEVER_SENT):
-                self.on_refused()
-                raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
-            raise ServiceError(
-                Reason.BACKEND_STREAM_INTERRUPTED,
-                "the connection to Ollama broke before it answered",
-            ) from error
-        answer = Answer(response)
+            response = await self._send(self._http.build_request(method, route, content=content))
+        except BaseException:
+            self._close_one()
+            raise
+        answer = Answer(response, self._close_one)
         if response.is_success:
             return answer
         async with answer:
@@ -132,14 +149,35 @@ class Client:
         body: bytes | AsyncIterable[bytes] | None = None,
         *,
         model: str = "",
+        vital: bool = False,
     ) -> bytes:
         """The whole answer. Raises as `open` does."""
-        async with await self.open(method, route, body, model=model) as answer:
+        async with await self.open(method, route, body, model=model, vital=vital) as answer:
             return await answer.read_all(BODY_BYTES_MAX)
 
     async def close(self) -> None:
         """Close what is open."""
         await self._http.aclose()
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._http.send(request, stream=True)
+        except _BROKEN as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in LOCAL_ERRNOS:
+                raise NoConnectionLeftError from error
+            if isinstance(cause, _NEVER_SENT):
+                # A connection that takes too long may be this machine's fault; the probe will tell.
+                if not isinstance(cause, aiohttp.ConnectionTimeoutError):
+                    self.on_refused()
+                raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
+            raise ServiceError(
+                Reason.BACKEND_STREAM_INTERRUPTED,
+                "the connection to Ollama broke before it answered",
+            ) from error
+
+    def _close_one(self) -> None:
+        self._open -= 1
 
 
 def _in_pieces(body: bytes) -> bytes | AsyncIterable[bytes]:

@@ -1,23 +1,23 @@
-"""A Batch goes in, its vectors come out, part by part: the port `Embedder`, fulfilled by Ollama."""
+"""Embeds batches with Ollama, part by part: fulfils the port `Embedder`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import msgspec
 
 from eudai_server.embedding import Batch, Vectors
 from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
-from eudai_server.ollama.catalog import Catalog
-from eudai_server.ollama.client import Client
 from eudai_server.ollama.encode import embed_request_from
-from eudai_server.ollama.loading import Loader
-from eudai_server.ollama.probe import Probe
+from eudai_server.ollama.state import OllamaState
 
 # Ollama embeds the inputs of one request one after the other, and cannot be stopped between them by less than its end.
 INPUTS_PER_PART = 16
 
 # A single input may be to blame for these.
 _OF_AN_INPUT = (Reason.CONTEXT_LENGTH_EXCEEDED, Reason.BACKEND_FAILURE)
+# A text that every model embeds.
+_HARMLESS = (".",)
 
 
 class _WireEmbeddings(msgspec.Struct):
@@ -32,23 +32,34 @@ class OllamaEmbedder:
     """Embeds with one Ollama."""
 
     def __init__(
-        self, client: Client, catalog: Catalog, probe: Probe, loader: Loader, *, timeout_s: float
+        self,
+        state: OllamaState,
+        *,
+        timeout_s: float,
     ) -> None:
         """`timeout_s` bounds a load, and each part."""
-        self._client = client
-        self._catalog = catalog
-        self._probe = probe
-        self._loader = loader
+        self._state = state
         self._timeout_s = timeout_s
 
     async def embed(self, batch: Batch) -> AsyncGenerator[Vectors, None]:
         """As `Embedder.embed` says."""
-        self._probe.require_up()
-        self._catalog.check_digest(batch.model, batch.expected_digest)
-        if not self._loader.is_loaded(batch.model, batch.load):
-            await self._loader.load(batch.model, batch.load, embeds=True)
-            self._catalog.check_digest(batch.model, batch.expected_digest)
-        facts = self._catalog.facts(batch.model)
+        self._state.require_answering(batch.model)
+        try:
+            async with aclosing(self._embed(batch)) as parts:
+                async for part in parts:
+                    yield part
+        except ServiceError as error:
+            if error.reason is Reason.BACKEND_STALLED:
+                self._state.hangs.stalled(batch.model, batch.load, embeds=True)
+            raise
+        self._state.hangs.answered(batch.model)
+
+    async def _embed(self, batch: Batch) -> AsyncGenerator[Vectors, None]:
+        self._state.catalog.check_digest(batch.model, batch.expected_digest)
+        if not self._state.loader.is_loaded(batch.model, batch.load):
+            await self._state.loader.load(batch.model, batch.load, embeds=True)
+            self._state.catalog.check_digest(batch.model, batch.expected_digest)
+        facts = self._state.catalog.facts(batch.model)
         for begin in range(0, len(batch.inputs), INPUTS_PER_PART):
             wire = await self._part(batch, begin)
             yield Vectors(wire.embeddings, wire.prompt_eval_count, facts.name, facts.digest)
@@ -72,19 +83,27 @@ class OllamaEmbedder:
         except ServiceError as error:
             if error.reason not in _OF_AN_INPUT:
                 raise
-            violation = Violation(f"inputs[{index}]", error.message)
-            raise ServiceError(
-                error.reason,
-                f"inputs[{index}]: {error.message}",
-                metadata=error.metadata,
-                violations=[violation],
-            ) from error
+            if error.reason is Reason.BACKEND_FAILURE:
+                # The model's process may have ended for another reason: the input is to blame only
+                # if a harmless text is embedded and this one fails again.
+                await self._send(batch, _HARMLESS)
+                return await self._blame(batch, index)
+            raise _blamed(index, error) from error
+
+    async def _blame(self, batch: Batch, index: int) -> _WireEmbeddings:
+        """Embed an input that has failed before. Raises the failure that the input is to blame for."""
+        try:
+            return await self._send(batch, batch.inputs[index : index + 1])
+        except ServiceError as error:
+            if error.reason is not Reason.BACKEND_FAILURE:
+                raise
+            raise _blamed(index, error) from error
 
     async def _send(self, batch: Batch, inputs: Sequence[str]) -> _WireEmbeddings:
         route, body = embed_request_from(batch, inputs)
         try:
             async with asyncio.timeout(self._timeout_s):
-                data = await self._client.fetch("POST", route, body, model=batch.model)
+                data = await self._state.client.fetch("POST", route, body, model=batch.model)
         except TimeoutError:
             raise ServiceError(
                 Reason.BACKEND_STALLED, f"Ollama did not embed within {self._timeout_s:g} s"
@@ -93,10 +112,21 @@ class OllamaEmbedder:
             wire = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServiceError(
-                Reason.BACKEND_FAILURE, "Ollama sent vectors that are none"
+                Reason.BACKEND_FAILURE, "Ollama returned malformed embeddings"
             ) from error
         _check_shape(batch, inputs, wire)
         return wire
+
+
+def _blamed(index: int, error: ServiceError) -> ServiceError:
+    """The failure, with the input that caused it."""
+    field = f"inputs[{index}]"
+    return ServiceError(
+        error.reason,
+        f"{field}: {error.message}",
+        metadata=error.metadata,
+        violations=[Violation(field, error.message)],
+    )
 
 
 def _check_shape(batch: Batch, inputs: Sequence[str], wire: _WireEmbeddings) -> None:

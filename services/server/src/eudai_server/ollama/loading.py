@@ -12,7 +12,6 @@ from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
 from eudai_server.ollama.encode import load_request_from
 from eudai_server.ollama.probe import Probe
-from eudai_server.reference import key_of
 
 Options = tuple[tuple[str, float], ...]
 Key = tuple[str, Options, bool]
@@ -33,14 +32,15 @@ class Loader:
     def is_loaded(self, model: str, load: LoadOptions) -> bool:
         """Whether it is in memory with these options, as far as the last probe and our own loads tell."""
         digest = self._catalog.resident_digest(model)
-        return digest is not None and self._loaded.get(key_of(model)) == (load.options, digest)
+        loaded = self._loaded.get(self._catalog.runner_of(model))
+        return digest is not None and loaded == (load.options, digest)
 
     async def load(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
         """Wait for the load, which is begun if nobody has. Raises ServiceError if it fails.
 
         `embeds`: the model is to embed, which Ollama loads by another route than one that is to generate.
         """
-        key = (key_of(model), load.options, embeds)
+        key = (self._catalog.runner_of(model), load.options, embeds)
         task = self._loads.get(key)
         if task is None:
             task = self._loads[key] = asyncio.create_task(
@@ -51,7 +51,7 @@ class Loader:
 
     def forget(self, model: str) -> None:
         """It may be unloaded by now."""
-        self._loaded.pop(key_of(model), None)
+        self._loaded.pop(self._catalog.runner_of(model), None)
 
     async def close(self) -> None:
         """Give up the loads that are under way."""
@@ -76,7 +76,7 @@ class Loader:
             return  # loaded it is; without its digest the next caller asks again, which costs a millisecond
         digest = self._catalog.resident_digest(model)
         if digest is not None:
-            self._loaded[key_of(model)] = (load.options, digest)
+            self._loaded[self._catalog.runner_of(model)] = (load.options, digest)
 
     def _end(self, key: Key, task: asyncio.Task[None]) -> None:
         del self._loads[key]

@@ -17,12 +17,10 @@ from eudai_server.errors import (
 )
 from eudai_server.generation import LoadOptions
 from eudai_server.models import Capability, Creation, Description, Model, Transfer
-from eudai_server.ollama.client import Client
 from eudai_server.ollama.encode import create_request_from, unload_request_from
-from eudai_server.ollama.loading import Loader
-from eudai_server.ollama.probe import Probe
 from eudai_server.ollama.sharing import Sharing
 from eudai_server.ollama.show import description_from, models_from
+from eudai_server.ollama.state import OllamaState
 from eudai_server.ollama.transfer import TransferDecoder
 from eudai_server.ollama.upload import Upload
 from eudai_server.reference import key_of
@@ -42,17 +40,13 @@ class OllamaStore:
 
     def __init__(
         self,
-        client: Client,
-        probe: Probe,
-        loader: Loader,
+        state: OllamaState,
         *,
         load_timeout_s: float,
         event_timeout_s: float,
     ) -> None:
         """`load_timeout_s` bounds an unload too; `event_timeout_s` is the longest silence of a transfer."""
-        self._client = client
-        self._probe = probe
-        self._loader = loader
+        self._state = state
         self._load_timeout_s = load_timeout_s
         self._event_timeout_s = event_timeout_s
         self._pulls = Sharing()
@@ -85,24 +79,25 @@ class OllamaStore:
     async def delete(self, model: str) -> None:
         """As `Store.delete` says."""
         await self._fetch("DELETE", "/api/delete", {"model": model}, model=model)
-        self._loader.forget(model)
+        self._state.loader.forget(model)
         await self._refresh()
 
     async def load(self, model: str, load: LoadOptions) -> None:
         """As `Store.load` says."""
         capabilities = (await self.describe(model, verbose=False)).model.capabilities
         embeds = Capability.EMBEDDING in capabilities and Capability.COMPLETION not in capabilities
-        await self._loader.load(model, load, embeds=embeds)
+        await self._state.loader.load(model, load, embeds=embeds)
 
     async def unload(self, model: str) -> None:
         """As `Store.unload` says."""
         route, body = unload_request_from(model)
-        await self._call("POST", route, body, model=model)
-        self._loader.forget(model)
         try:
-            async with asyncio.timeout(self._load_timeout_s):
-                while (await self._row(model)).loaded:  # noqa: ASYNC110 - it happens in another process
+            async with asyncio.timeout(self._load_timeout_s), self._state.hangs.undisturbed(model):
+                await self._call("POST", route, body, model=model, vital=True)
+                self._state.loader.forget(model)
+                while (await self._row(model)).loaded:  # noqa: ASYNC110 - in another process
                     await asyncio.sleep(UNLOAD_POLL_S)
+                await self._refresh()
         except TimeoutError:
             raise ServiceError(
                 Reason.BACKEND_STALLED,
@@ -147,7 +142,7 @@ class OllamaStore:
         async with aclosing(self._transfer(route, body, creation.model)) as transfers:
             async for transfer in transfers:
                 yield transfer
-        self._loader.forget(creation.model)
+        self._state.loader.forget(creation.model)
         await self._refresh()
 
     async def has_blob(self, digest: str) -> bool:
@@ -164,7 +159,7 @@ class OllamaStore:
         """As `Store.upload` says."""
         upload = Upload(digest, data)
         try:
-            await self._client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
+            await self._state.client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
         except ServiceError as error:
             if upload.mismatched:
                 raise InvalidRequestError(
@@ -208,7 +203,7 @@ class OllamaStore:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         decoder = TransferDecoder(model)
         async with await self._within(
-            self._client.open("POST", route, data, model=model)
+            self._state.client.open("POST", route, data, model=model)
         ) as answer:
             while chunk := await self._within(answer.read()):
                 transfer = decoder.feed(chunk)
@@ -231,12 +226,18 @@ class OllamaStore:
         return await self._call(method, route, msgspec.json.encode(body), model=model)
 
     async def _call(
-        self, method: str, route: str, body: bytes | None = None, *, model: str = ""
+        self,
+        method: str,
+        route: str,
+        body: bytes | None = None,
+        *,
+        model: str = "",
+        vital: bool = False,
     ) -> bytes:
-        self._probe.require_up()
+        self._state.probe.require_up()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await self._client.fetch(method, route, body, model=model)
+                return await self._state.client.fetch(method, route, body, model=model, vital=vital)
         except TimeoutError:
             raise ServiceError(
                 Reason.BACKEND_STALLED, f"Ollama did not answer within {TIMEOUT_S:g} s"
@@ -245,6 +246,6 @@ class OllamaStore:
     async def _refresh(self) -> None:
         """So that health and the next call know at once."""
         try:
-            await self._probe.refresh()
+            await self._state.probe.refresh()
         except (ServiceError, TimeoutError):
             return  # the next probe will tell

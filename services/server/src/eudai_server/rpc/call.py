@@ -1,15 +1,9 @@
-"""The wrapper of every RPC: bytes in, bytes out, and exactly one status whatever happens between.
-
-Every RPC is registered as a stream in both directions, which on the wire is the same. gRPC then
-calls the handler before it reads a message, so that a call is judged by its metadata first, and
-what a message may cost is bounded (`message_reader`).
-"""
+"""One RPC while it runs: its messages, its metadata, and the one status it ends with."""
 
 import asyncio
-import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any, NoReturn
 
 import grpc
@@ -19,19 +13,12 @@ from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Viola
 from eudai_server.rpc.message_reader import ClientStalledError, MessageReader
 from eudai_server.rpc.status import CODES, status_from, trailers_from
 
-log = logging.getLogger(__name__)
-
 Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterable[bytes]
 Metadata = tuple[tuple[str, str], ...]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 STATUS_TIMEOUT_S = 1.0
-# Within a limit, at writes that wait.
-LOOKS = 5
-# Calls at once, of all clients, whatever they do. One that only waits costs some 50 KiB.
-CALLS_MAX = 4096
-CALLS_RETRY_AFTER_S = 1.0
 
 GENERATION_ID = "eudai-generation-id"
 
@@ -174,133 +161,12 @@ class Call:
         except TimeoutError:
             raise asyncio.CancelledError from None
         except Exception as error:
-            if _says_left(error):
+            if says_left(error):
                 raise asyncio.CancelledError from error
             raise
         raise AssertionError  # pragma: no cover - abort raises
 
 
-Handle = Callable[[Any, Call], Awaitable[bytes | None]]
-
-
-class Calls:
-    """The RPCs that run now."""
-
-    def __init__(self, write_timeout_s: float) -> None:
-        """`write_timeout_s`: how long a client may not read, where `watch` runs."""
-        self._write_timeout_s = write_timeout_s
-        self._reader = MessageReader()
-        self._running: dict[Call, asyncio.Task[object]] = {}
-
-    def handler(
-        self, method: str, handle: Handle, *, requests_stream: bool = False, idle: bool = False
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """A handler to register. gRPC passes bytes through: what does not parse is ours to answer.
-
-        `handle` takes the request's bytes, or the iterator of all of them if `requests_stream`.
-        """
-
-        async def behaviour(_requests: Requests, context: Context) -> None:
-            call = Call(method, context, self._reader, idle=idle)
-            await self._run(call, handle, requests_stream=requests_stream)
-
-        return grpc.stream_stream_rpc_method_handler(behaviour)
-
-    def end(self, reason: Reason, message: str, *, idle_only: bool = False) -> None:
-        """End what runs, each with that failure."""
-        for call in list(self._running):
-            if call.idle or not idle_only:
-                call.end(reason, message)
-
-    async def watch(self) -> None:
-        """Give up every call whose client does not read, until cancelled.
-
-        One look at all of them now and then, since a timer for each write would cost more than the write.
-        """
-        while True:
-            await asyncio.sleep(self._write_timeout_s / LOOKS)
-            latest_s = time.monotonic() - self._write_timeout_s
-            for call in list(self._running):
-                if call.writing_s is not None and call.writing_s < latest_s:
-                    call.give_up(f"the client read nothing for {self._write_timeout_s:g} s")
-
-    async def wait(self, timeout_s: float) -> None:
-        """Wait until none runs that ran when this was called, idle ones aside, or the time is up."""
-        busy = [task for call, task in self._running.items() if not call.idle]
-        if busy:
-            await asyncio.wait(busy, timeout=timeout_s)
-
-    async def _run(self, call: Call, handle: Handle, *, requests_stream: bool) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - gRPC runs every handler in a task
-        is_one_too_many = len(self._running) >= CALLS_MAX and not call.idle
-        self._running[call] = task
-        outcome = "CANCELLED"
-        try:
-            if is_one_too_many:
-                raise _too_many_calls()
-            await self._answer(call, handle, requests_stream=requests_stream)
-            outcome = "OK"
-        except ServiceError as error:
-            outcome = error.reason
-            await call.abort(error)
-        except ClientStalledError as error:
-            await call.refuse(grpc.StatusCode.CANCELLED, f"{error}, so the call was ended")
-        finally:
-            del self._running[call]
-            if not call.idle:
-                fields = {
-                    "method": call.method,
-                    "outcome": outcome,
-                    "milliseconds": call.elapsed_ns // 1_000_000,
-                    **call.fields,
-                }
-                log.info("call", extra={"fields": fields})
-
-    @staticmethod
-    async def _answer(call: Call, handle: Handle, *, requests_stream: bool) -> None:
-        """Every way out of a handler: an answer, a ServiceError, or the cancellation of a client that left."""
-        try:
-            answer = await handle(call.requests() if requests_stream else await call.read(), call)
-            if answer is not None:
-                await call.write(answer)
-        except (ServiceError, ClientStalledError, grpc.aio.AbortError):
-            raise
-        except asyncio.CancelledError as error:
-            ending = call.ended_by()
-            if ending is not None:
-                raise ending from None
-            if call.left:
-                raise
-            # A cancellation that nobody outside asked for: without a status of ours the client would wait for ever.
-            raise _incident(call, error) from None
-        except Exception as error:
-            if _says_left(error):
-                raise asyncio.CancelledError from error
-            raise _incident(call, error) from error
-
-
-def _too_many_calls() -> ServiceError:
-    return ServiceError(
-        Reason.QUEUE_FULL,
-        "this server has as many calls as it takes; repeat the call",
-        retry_after_s=CALLS_RETRY_AFTER_S,
-    )
-
-
-def _says_left(error: Exception) -> bool:
-    """How gRPC says, to what was being sent, that the client has left. It does not export the class."""
+def says_left(error: Exception) -> bool:
+    """Whether gRPC failed to send because the client has left. It does not export the class."""
     return type(error).__name__ == "ExecuteBatchError"
-
-
-def _incident(call: Call, error: BaseException) -> ServiceError:
-    """A failure of our own: the caller learns a number, the log learns the rest."""
-    incident = uuid.uuid4().hex[:12]
-    log.error(
-        "a defect", exc_info=error, extra={"fields": {"method": call.method, "incident": incident}}
-    )
-    return ServiceError(
-        Reason.INTERNAL,
-        f"a defect of this service; its log has it as incident {incident}",
-        metadata={"incident": incident},
-    )

@@ -30,7 +30,12 @@ class EmbeddingService:
     async def embed(self, data: bytes, call: Call) -> None:
         """Stream the vectors as they are ready."""
         request = parse(pb.EmbedRequest, data)
-        batch = batch_from(request, load_options=self._load_options)
+        batch = batch_from(
+            request,
+            load_options=self._load_options,
+            caller=call.caller,
+            deadline_s=call.deadline_s,
+        )
         call.fields |= {"model": request.model, "inputs": len(request.inputs)}
         first = True
         async with aclosing(self._embedder.embed(batch)) as parts:
@@ -39,12 +44,19 @@ class EmbeddingService:
                 first = False
 
 
-def batch_from(request: pb.EmbedRequest, *, load_options: bool) -> Batch:
-    """Judge a request. Raises InvalidRequestError, or ServiceError LOAD_OPTIONS_FORBIDDEN."""
+def batch_from(
+    request: pb.EmbedRequest, *, load_options: bool, caller: str, deadline_s: float | None
+) -> Batch:
+    """Judge a request. Raises InvalidRequestError, or ServiceError LOAD_OPTIONS_FORBIDDEN.
+
+    `deadline_s` is when the call ends, as `time.monotonic()`; None where it has no deadline.
+    """
     require(_violations(request))
     return Batch(
         model=request.model,
         inputs=tuple(request.inputs),
+        caller=caller,
+        deadline_s=deadline_s,
         dimensions=request.dimensions if request.HasField("dimensions") else None,
         truncate=request.truncate,
         load=load_from(request.load, allowed=load_options),

@@ -78,11 +78,9 @@ class HealthService:
         if name == LIVENESS:
             serving = True
         elif name == WHOLE or name in self._services:
-            serving = readiness.backend_up and bool(readiness.models) and not readiness.gpu_lost
+            serving = readiness.serving
         elif name.startswith(MODEL_PREFIX) and not violation_of(name.removeprefix(MODEL_PREFIX)):
-            serving = (
-                key_of(name.removeprefix(MODEL_PREFIX)) in readiness.models - readiness.gpu_lost
-            )
+            serving = readiness.serves(key_of(name.removeprefix(MODEL_PREFIX)))
         else:
             return None
         ready = name == LIVENESS or not readiness.draining

@@ -16,11 +16,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from eudai_server.admission import Admission
-from eudai_server.embedding import Embedder
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.models import Store
 from eudai_server.readiness import Readiness
-from eudai_server.rpc.call import Call, Calls, Handle
+from eudai_server.rpc.call import Call
+from eudai_server.rpc.calls import Calls, Handle
 from eudai_server.rpc.embedding_service import EmbeddingService
 from eudai_server.rpc.generation_service import GenerationService
 from eudai_server.rpc.health import HealthService
@@ -53,7 +53,6 @@ class Registration:
 class Parts:
     """What the services are made of."""
 
-    embedder: Embedder
     store: Store
     registries: Sequence[str]
     readiness: Readiness
@@ -65,7 +64,7 @@ class Parts:
 def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
     """All services, in the order in which they are listed."""
     generation = GenerationService(parts.admission, load_options=parts.limits.load_options)
-    embedding = EmbeddingService(parts.embedder, load_options=parts.limits.load_options)
+    embedding = EmbeddingService(parts.admission, load_options=parts.limits.load_options)
     server = ServerService(parts.admission, parts.limits, parts.ollama_version)
     models = ModelService(
         parts.store, load_options=parts.limits.load_options, registries=parts.registries

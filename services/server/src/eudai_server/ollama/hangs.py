@@ -1,0 +1,146 @@
+"""Judges which models hang: Ollama answers, but nothing comes from the process that runs them.
+
+A hanging model is refused and not SERVING while others go on. Nobody is let through to it, so a token
+that the server itself asks for tells when it goes on.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from eudai_server.background import run_again
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.generation import LoadOptions
+from eudai_server.ollama.canary import answers
+from eudai_server.ollama.catalog import Catalog
+from eudai_server.ollama.client import Client
+from eudai_server.readiness import Readiness
+
+# Requests in a row that a model left without a word. Fewer may be a slow prompt.
+STALLS_MAX = 3
+# How soon a model that hangs is asked for a token again.
+INTERVAL_S = 1.0
+# A question may be lost in what hangs, so it is soon given up and asked again. Every fifth one waits
+# longer, for a model that is merely slow.
+CANARY_TIMEOUT_S = 2.0
+PATIENT_TIMEOUT_S = 30.0
+PATIENT_EVERY = 5
+
+
+class _Stalls:
+    """What is known of one runner that left requests unanswered."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        # The request that stalled last: what to ask for again.
+        self.model = ""
+        self.load = LoadOptions()
+        self.embeds = False
+        self.asking: asyncio.Task[None] | None = None
+
+    @property
+    def hangs(self) -> bool:
+        return self.count >= STALLS_MAX
+
+
+class Hangs:
+    """Counts stalls by runner, since the models that share one hang together."""
+
+    def __init__(self, client: Client, catalog: Catalog, readiness: Readiness) -> None:
+        """Nothing hangs yet."""
+        self._client = client
+        self._catalog = catalog
+        self._readiness = readiness
+        self._stalls: dict[str, _Stalls] = {}
+
+    @property
+    def count(self) -> int:
+        """How many runners hang."""
+        return sum(stalls.hangs for stalls in self._stalls.values())
+
+    def require_going(self, model: str) -> None:
+        """Raise BACKEND_STALLED at once for a model that hangs. Nothing was sent to it."""
+        stalls = self._stalls.get(self._catalog.runner_of(model))
+        if stalls and stalls.hangs:
+            raise ServiceError(
+                Reason.BACKEND_STALLED,
+                f"model {model!r} hangs: Ollama sends nothing for it; its operator can unload it "
+                "(UnloadModel)",
+                retry_after_s=INTERVAL_S,
+            )
+
+    def stalled(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
+        """Take in that Ollama left a request without a word for too long; `embeds` as in `answers`."""
+        stalls = self._stalls.setdefault(self._catalog.runner_of(model), _Stalls())
+        stalls.count += 1
+        stalls.model, stalls.load, stalls.embeds = model, load, embeds
+        self.review()
+
+    def answered(self, model: str) -> None:
+        """Take in that Ollama brought a request for the model to its end."""
+        if self._stalls:
+            self._forget(self._catalog.runner_of(model))
+
+    def review(self) -> None:
+        """Judge again, after a stall or once more is known of what is in memory."""
+        resident = self._catalog.resident_runners
+        for runner, stalls in list(self._stalls.items()):
+            if not stalls.hangs:
+                continue
+            if runner not in resident:
+                self._forget(runner)  # what hung is gone; the next request loads it anew
+            elif stalls.asking is None:
+                self._ask(runner, stalls)
+        self._report()
+
+    @asynccontextmanager
+    async def undisturbed(self, model: str) -> AsyncIterator[None]:
+        """Ask the model for nothing during the block: a question would keep it in memory."""
+        stalls = self._stalls.get(self._catalog.runner_of(model))
+        if stalls and stalls.asking:
+            stalls.asking.cancel()
+            await asyncio.wait((stalls.asking,))
+        try:
+            yield
+        finally:
+            if stalls:
+                stalls.asking = None
+                self.review()
+
+    async def close(self) -> None:
+        """Ask no more."""
+        tasks = [stalls.asking for stalls in self._stalls.values() if stalls.asking]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ask(self, runner: str, stalls: _Stalls) -> None:
+        stalls.asking = asyncio.create_task(
+            run_again(lambda: self._until_answered(stalls), f"ask {runner}"), name=f"ask {runner}"
+        )
+
+    async def _until_answered(self, stalls: _Stalls) -> None:
+        tries = 0
+        while True:
+            tries += 1
+            limit_s = CANARY_TIMEOUT_S if tries % PATIENT_EVERY else PATIENT_TIMEOUT_S
+            with suppress(ServiceError):
+                if await answers(
+                    self._client, stalls.model, stalls.load, limit_s, embeds=stalls.embeds
+                ):
+                    self.answered(stalls.model)
+            await asyncio.sleep(INTERVAL_S)
+
+    def _forget(self, runner: str) -> None:
+        stalls = self._stalls.pop(runner, None)
+        if stalls and stalls.asking:
+            stalls.asking.cancel()
+        if stalls and stalls.hangs:
+            self._report()
+
+    def _report(self) -> None:
+        runners = {runner for runner, stalls in self._stalls.items() if stalls.hangs}
+        resident = self._catalog.resident_runners
+        self._readiness.hang(
+            self._catalog.names_on(runners), everything=bool(runners) and resident <= runners
+        )
