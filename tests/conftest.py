@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 from scripted_ollama import ScriptedOllama
-from serving import LEFTOVER_TIMEOUT_S, Server, config_for, serving
+from serving import CLEANUP_TIMEOUT_S, Server, config_for, serving
 
 pytest_plugins = ["table"]
 
@@ -28,7 +28,7 @@ async def ollama() -> AsyncIterator[ScriptedOllama]:
     scripted = ScriptedOllama()
     await scripted.start()
     yield scripted
-    async with asyncio.timeout(LEFTOVER_TIMEOUT_S):
+    async with asyncio.timeout(CLEANUP_TIMEOUT_S):
         while scripted.open_connections:
             await asyncio.sleep(0.01)
     await scripted.stop()

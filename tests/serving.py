@@ -13,7 +13,7 @@ from eudai_server.config import Config
 from eudai_server.listener import Patience
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-LEFTOVER_TIMEOUT_S = 2.0
+CLEANUP_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ async def serving(config: Config, **patience: float) -> AsyncIterator[Server]:
 
 async def _nothing_is_left(before: set["asyncio.Task[Any]"]) -> None:
     loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + LEFTOVER_TIMEOUT_S
+    deadline_s = loop.time() + CLEANUP_TIMEOUT_S
     while left := [task for task in asyncio.all_tasks() - before if "eudai_server" in repr(task)]:
         assert loop.time() < deadline_s, f"tasks are left: {left}"
         await asyncio.sleep(0.01)

@@ -44,7 +44,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LOAD_OPTIONS_FORBIDDEN: _ErrorReason.ValueType  # 6
     """PERMISSION_DENIED. Load options are not allowed here."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 7
-    """RESOURCE_EXHAUSTED, with google.rpc.QuotaFailure and RetryInfo. Never ran."""
+    """RESOURCE_EXHAUSTED, with google.rpc.QuotaFailure and RetryInfo. Never ran.
+    The queue of the model, or another limit of this server, is reached.
+    """
     ERROR_REASON_INSUFFICIENT_MEMORY: _ErrorReason.ValueType  # 8
     """RESOURCE_EXHAUSTED. The model does not fit in memory."""
     ERROR_REASON_BACKEND_UNREACHABLE: _ErrorReason.ValueType  # 9
@@ -54,7 +56,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BACKEND_FAILURE: _ErrorReason.ValueType  # 11
     """INTERNAL. Ollama reported a failure."""
     ERROR_REASON_BACKEND_STALLED: _ErrorReason.ValueType  # 12
-    """UNAVAILABLE. Ollama sent nothing for longer than allowed."""
+    """UNAVAILABLE. Ollama sent nothing for longer than allowed. With
+    google.rpc.RetryInfo where the model has hung before, so that nothing was sent.
+    """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 13
     """UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 14
@@ -102,7 +106,9 @@ ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 5
 ERROR_REASON_LOAD_OPTIONS_FORBIDDEN: ErrorReason.ValueType  # 6
 """PERMISSION_DENIED. Load options are not allowed here."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 7
-"""RESOURCE_EXHAUSTED, with google.rpc.QuotaFailure and RetryInfo. Never ran."""
+"""RESOURCE_EXHAUSTED, with google.rpc.QuotaFailure and RetryInfo. Never ran.
+The queue of the model, or another limit of this server, is reached.
+"""
 ERROR_REASON_INSUFFICIENT_MEMORY: ErrorReason.ValueType  # 8
 """RESOURCE_EXHAUSTED. The model does not fit in memory."""
 ERROR_REASON_BACKEND_UNREACHABLE: ErrorReason.ValueType  # 9
@@ -112,7 +118,9 @@ ERROR_REASON_BACKEND_STREAM_INTERRUPTED: ErrorReason.ValueType  # 10
 ERROR_REASON_BACKEND_FAILURE: ErrorReason.ValueType  # 11
 """INTERNAL. Ollama reported a failure."""
 ERROR_REASON_BACKEND_STALLED: ErrorReason.ValueType  # 12
-"""UNAVAILABLE. Ollama sent nothing for longer than allowed."""
+"""UNAVAILABLE. Ollama sent nothing for longer than allowed. With
+google.rpc.RetryInfo where the model has hung before, so that nothing was sent.
+"""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 13
 """UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 14

@@ -692,10 +692,12 @@ class Started(_message.Message):
     digest: _builtins.str
     """Its digest."""
     context_length: _builtins.int
-    """The context window in effect."""
+    """The context window in effect. 0 where the model is not loaded."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the request was handed to Ollama."""
+        """When the request was handed to Ollama. Unset where the time budget was spent
+        before that.
+        """
 
     def __init__(
         self,

@@ -50,16 +50,21 @@ class Catalog:
         # By digest: what tells the runner of a model from others.
         self._runners: dict[str, str] = {}
 
-    def refresh(self, tags: bytes, ps: bytes) -> None:
-        """Take the two bodies in. Raises ServiceError where they are none of Ollama's."""
+    def refresh(self, tags: bytes, ps: bytes | None) -> None:
+        """Take the two bodies in; without `ps`, what was in memory counts as being there still.
+
+        Raises ServiceError where they are not Ollama's.
+        """
         try:
-            present, resident = _decoder.decode(tags).models, _decoder.decode(ps).models
+            present = _decoder.decode(tags).models
+            resident = _decoder.decode(ps).models if ps is not None else None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServiceError(
                 Reason.BACKEND_FAILURE, "what answers at OLLAMA_BASE_URL is not Ollama"
             ) from error
         self._present = {model.name.lower(): model for model in present or ()}
-        self._resident = {model.name.lower(): model for model in resident or ()}
+        if ps is not None:
+            self._resident = {model.name.lower(): model for model in resident or ()}
         kept = {wire.digest for wire in (*self._present.values(), *self._resident.values())}
         self._runners = {
             digest: runner for digest, runner in self._runners.items() if digest in kept

@@ -12,6 +12,8 @@ from eudai_server.readiness import Readiness
 
 INTERVAL_S = 1.0
 TIMEOUT_S = 0.5
+# The share of it after which the list of what is in memory is done without.
+PS_TIMEOUT_SHARE = 0.8
 # One slow answer of a busy machine is not an outage. A refused connection is.
 FAILURES_MAX = 2
 
@@ -68,28 +70,39 @@ class Probe:
             await asyncio.wait((self._refreshing,))
 
     async def _refresh(self) -> None:
-        async with asyncio.timeout(TIMEOUT_S):
-            tags, ps = await self._ask("/api/tags", "/api/ps")
-            if not self._readiness.backend_up:
-                (version,) = await self._ask("/api/version")
-                self._catalog.take_version(version)
-        self._catalog.refresh(tags, ps)
+        try:
+            async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
+                tags = group.create_task(self._fetch("/api/tags"))
+                ps = group.create_task(self._fetch_ps())
+                version = group.create_task(self._fetch_version())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        if version.result() is not None:
+            self._catalog.take_version(version.result() or b"")
+        self._catalog.refresh(tags.result(), ps.result())
         self._gpu.look()
         self._hangs.review()
         self._failures = 0
         self._set(up=True)
 
-    async def _ask(self, *routes: str) -> list[bytes]:
-        """The answers of several routes, asked at once. Raises the first ServiceError."""
+    async def _fetch(self, route: str) -> bytes:
+        return await self._client.fetch("GET", route, vital=True)
+
+    async def _fetch_ps(self) -> bytes | None:
+        """What is in memory; None where Ollama does not tell in time.
+
+        It does not for up to 10 s while it asks a runner that hangs whether it is alive, and answers
+        everything else meanwhile. So this says nothing of Ollama itself.
+        """
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._client.fetch("GET", route, vital=True))
-                    for route in routes
-                ]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+            async with asyncio.timeout(TIMEOUT_S * PS_TIMEOUT_SHARE):
+                return await self._fetch("/api/ps")
+        except TimeoutError:
+            return None
+
+    async def _fetch_version(self) -> bytes | None:
+        """Asked for only when Ollama may have been replaced by another one; None where it was not."""
+        return None if self._readiness.backend_up else await self._fetch("/api/version")
 
     async def _probe(self) -> bool:
         try:
