@@ -203,6 +203,7 @@ class ScriptedOllama:
             return answer(exchange) if callable(answer) else answer
         facts = {
             "/api/version": {"version": "0.32.15"},
+            "/api/status": {"cloud": {"disabled": True, "source": "env"}},
             "/api/tags": {
                 "models": [{"name": name, **facts} for name, facts in self.models.items()]
             },
@@ -215,9 +216,10 @@ class ScriptedOllama:
         }
         if exchange.route in facts:
             return reply(200, facts[exchange.route])
-        model = exchange.body.get("model", "")
-        if model not in self.models:
-            return error(404, f"model '{model}' not found")
+        asked = exchange.body.get("model", "")
+        model = asked.removesuffix(":local")
+        if model not in self.models or (model != asked and "remote_host" in self.models[model]):
+            return error(404, f"model '{asked}' not found")
         if not _is_load(exchange):
             return words("Hello", " world")
         self.resident.add(model)

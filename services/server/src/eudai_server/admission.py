@@ -24,7 +24,7 @@ from eudai_server.events import (
 )
 from eudai_server.generation import Backend, Generation, LoadOptions
 from eudai_server.line import Line, Turn
-from eudai_server.reference import key_of, listed_name
+from eudai_server.model_name import key_of, listed_name
 
 # Callers that were refused together must not come back together.
 RETRY_AFTER_MIN_S = 0.8

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from eudai_server.errors import Reason, ServiceError
-from eudai_server.reference import key_of, listed_name
+from eudai_server.model_name import key_of, listed_name
 
 
 class _WireModel(msgspec.Struct):

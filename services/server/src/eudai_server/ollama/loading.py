@@ -8,11 +8,11 @@ import asyncio
 
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.generation import LoadOptions
+from eudai_server.model_name import key_of
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
 from eudai_server.ollama.encode import load_request_from
 from eudai_server.ollama.probe import Probe
-from eudai_server.reference import key_of
 
 Options = tuple[tuple[str, float], ...]
 Key = tuple[str, Options, bool]

@@ -7,6 +7,7 @@ from eudai.v1 import embedding_service_pb2 as pb
 
 from eudai_server.embedding import Batch, Embedder, Vectors
 from eudai_server.errors import Violation
+from eudai_server.model_name import model_name_from
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import load_from, parse
 from eudai_server.rpc.violations import (
@@ -40,10 +41,13 @@ class EmbeddingService:
 
 
 def batch_from(request: pb.EmbedRequest, *, load_options: bool) -> Batch:
-    """Judge a request. Raises InvalidRequestError, or ServiceError LOAD_OPTIONS_FORBIDDEN."""
+    """Judge a request.
+
+    Raises InvalidRequestError, or ServiceError CLOUD_DISABLED or LOAD_OPTIONS_FORBIDDEN.
+    """
     require(_violations(request))
     return Batch(
-        model=request.model,
+        model=model_name_from(request.model).listed,
         inputs=tuple(request.inputs),
         dimensions=request.dimensions if request.HasField("dimensions") else None,
         truncate=request.truncate,
