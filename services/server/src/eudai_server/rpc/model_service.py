@@ -27,7 +27,7 @@ class ModelService:
     """Fulfils the RPCs with a store."""
 
     def __init__(self, store: Store, *, load_options: bool, registries: Sequence[str]) -> None:
-        """`registries` are those that pulls and pushes may use."""
+        """`registries` are those whose models may be pulled, pushed, created and copied to."""
         self._store = store
         self._load_options = load_options
         self._registries = registries
@@ -77,6 +77,10 @@ class ModelService:
     async def create_model(self, data: bytes, call: Call) -> None:
         """Stream what Ollama says of a creation, then the model."""
         creation = creation_from(parse(pb.CreateModelRequest, data))
+        require_registry(creation.model, self._registries)
+        if creation.base_model:
+            # Ollama pulls a base that it does not have, and ours could be deleted before it looks.
+            require_registry(creation.base_model, self._registries)
 
         def response(transfer: Transfer) -> pb.CreateModelResponse:
             return pb.CreateModelResponse(progress=pb.CreateProgress(status=transfer.status))
@@ -106,6 +110,7 @@ class ModelService:
         """Give a model another name."""
         request = parse(pb.CopyModelRequest, data)
         source, destination = names_from(source=request.source, destination=request.destination)
+        require_registry(destination, self._registries)
         await self._store.copy(source, destination)
         return pb.CopyModelResponse(model=await self._model(destination)).SerializeToString()
 
