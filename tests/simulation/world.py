@@ -26,7 +26,7 @@ FAULTS = (
     "slow",
     "late refusal",
 )
-FACTS = ("/api/tags", "/api/ps", "/api/version")
+FACTS = ("/api/tags", "/api/ps", "/api/version", "/api/status")
 CANARY = "."
 
 
@@ -146,6 +146,7 @@ class World:
         return json.dumps(
             {
                 "/api/version": {"version": "0.32.15"},
+                "/api/status": {"cloud": {"disabled": True, "source": "env"}},
                 "/api/tags": {"models": [{"name": name, "digest": name} for name in MODELS]},
                 "/api/ps": {
                     "models": [

@@ -9,6 +9,7 @@ from eudai_server.generation import LoadOptions
 from eudai_server.ollama.canary import answers
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
+from eudai_server.ollama.cloud import look_at_cloud
 from eudai_server.ollama.gpu import Gpu
 from eudai_server.readiness import Readiness
 
@@ -64,6 +65,7 @@ class Probe:
             )
             if not self._readiness.backend_up:
                 self._catalog.take_version(await self._client.fetch("GET", "/api/version"))
+                await look_at_cloud(self._client, self._catalog)
         self._catalog.refresh(tags, ps)
         self._gpu.look()
         self._failures = 0
