@@ -47,3 +47,19 @@ async def refusal(server: Server, **fields: Any) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, **fields)
     return Refusal(failure.value)
+
+
+async def refused(call: Any) -> Refusal:
+    """A call that must fail, streaming or not."""
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await drained(call)
+    return Refusal(failure.value)
+
+
+async def drained(call: Any) -> None:
+    """Wait for the end of a call, streaming or not."""
+    if not hasattr(call, "__aiter__"):
+        await call
+        return
+    async for _ in call:
+        pass

@@ -93,6 +93,11 @@ class Exchange:
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     closed_s: float = 0.0
 
+    @property
+    def model(self) -> str:
+        """The model it names, without the suffix that asks for the local one."""
+        return str(self.body.get("model", "")).removesuffix(":local")
+
 
 class ScriptedOllama:
     """Has two models; answers each route with its script, or as an idle Ollama would."""
@@ -140,7 +145,7 @@ class ScriptedOllama:
 
     def unloads(self) -> list[str]:
         """The models that requests unloaded, in order."""
-        return [exchange.body["model"] for exchange in self.exchanges if _is_unload(exchange)]
+        return [exchange.model for exchange in self.exchanges if _is_unload(exchange)]
 
     async def start(self) -> None:
         """Listen, at the same port again after a stop."""
@@ -207,6 +212,7 @@ class ScriptedOllama:
             return answer(exchange) if callable(answer) else answer
         facts = {
             "/api/version": {"version": "0.32.15"},
+            "/api/status": {"cloud": {"disabled": True, "source": "env"}},
             "/api/tags": {
                 "models": [{"name": name, **facts} for name, facts in self.models.items()]
             },
@@ -219,9 +225,10 @@ class ScriptedOllama:
         }
         if exchange.route in facts:
             return reply(200, facts[exchange.route])
-        model = exchange.body.get("model", "")
-        if model not in self.models:
-            return error(404, f"model '{model}' not found")
+        asked = exchange.body.get("model", "")
+        model = asked.removesuffix(":local")
+        if model not in self.models or (model != asked and "remote_host" in self.models[model]):
+            return error(404, f"model '{asked}' not found")
         if not _is_load(exchange):
             shown = exchange.route == "/api/show"
             return reply(200, self._shown(model)) if shown else words("Hello", " world")

@@ -78,7 +78,7 @@ async def test_a_question_that_is_lost_in_what_hangs_is_asked_anew(ollama: Scrip
 
 def only_gemma_hangs(exchange: Exchange) -> Script:
     """No answer for gemma3:270m; the usual one for every other model."""
-    return [60.0] if exchange.body["model"] == "gemma3:270m" else words("Hello", " world")
+    return [60.0] if exchange.model == "gemma3:270m" else words("Hello", " world")
 
 
 @pytest.fixture

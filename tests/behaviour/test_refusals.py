@@ -184,7 +184,7 @@ async def test_an_unknown_model_says_how_to_pull_it(server: Server) -> None:
 
     assert refused.code is grpc.StatusCode.NOT_FOUND
     assert refused.reason == "MODEL_NOT_FOUND"
-    assert refused.details["ResourceInfo"].resource_name == "nope"
+    assert refused.details["ResourceInfo"].resource_name == "nope:latest"
     assert "ollama pull nope" in refused.details["Help"].links[0].description
 
 

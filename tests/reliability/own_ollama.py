@@ -12,14 +12,14 @@ START_TIMEOUT_S = 30.0
 
 
 class OwnOllama:
-    """The same program with the same models, on a port of its own."""
+    """The same program with the same models, on a port of its own; `changes` are to its environment."""
 
-    def __init__(self, like_url: str) -> None:
+    def __init__(self, like_url: str, **changes: str) -> None:
         like = _listening_at(urlsplit(like_url).port or 80)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [like.exe(), "serve"]
-        self._env = like.environ() | {"OLLAMA_HOST": f"127.0.0.1:{self.port}"}
+        self._env = like.environ() | {"OLLAMA_HOST": f"127.0.0.1:{self.port}", **changes}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

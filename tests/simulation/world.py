@@ -1,4 +1,4 @@
-"""A seed goes in; an Ollama that does not exist comes out, behind the client's two methods. It fails in every way that one can."""
+"""An Ollama that does not exist, behind the client's two methods. A seed decides how it fails."""
 
 import asyncio
 import hashlib
@@ -27,7 +27,7 @@ FAULTS = (
     "slow",
     "late refusal",
 )
-FACTS = ("/api/tags", "/api/ps", "/api/version", "/api/show")
+FACTS = ("/api/tags", "/api/ps", "/api/version", "/api/status", "/api/show")
 CANARY = "."
 
 
@@ -148,6 +148,7 @@ class World:
         return json.dumps(
             {
                 "/api/version": {"version": "0.32.15"},
+                "/api/status": {"cloud": {"disabled": True, "source": "env"}},
                 "/api/show": {"modelfile": f"FROM /models/blobs/sha256-{weights}\n"},
                 "/api/tags": {"models": [{"name": name, "digest": name} for name in MODELS]},
                 "/api/ps": {

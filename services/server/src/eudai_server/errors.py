@@ -90,12 +90,25 @@ class ModelNotFoundError(ServiceError):
     """Ollama has no such model."""
 
     def __init__(self, model: str) -> None:
-        """`model` as the caller wrote it."""
+        """`model` as Ollama would list it."""
         super().__init__(
             Reason.MODEL_NOT_FOUND,
             f"model {model!r} is not here; pull it first: ollama pull {model}",
         )
         self.model = model
+
+
+class CloudDisabledError(ServiceError):
+    """Ollama would send the request to a machine in its cloud, which this server never allows."""
+
+    def __init__(self, model: str) -> None:
+        """`model` as the caller wrote it, or as Ollama lists it."""
+        super().__init__(
+            Reason.CLOUD_DISABLED,
+            f"model {model!r} runs in Ollama's cloud, where this server sends nothing; "
+            "use a model that runs locally",
+            metadata={"model": model},
+        )
 
 
 class UnreachableError(ServiceError):

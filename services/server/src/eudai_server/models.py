@@ -8,6 +8,7 @@ from typing import Protocol
 
 from eudai_server.events import Name
 from eudai_server.generation import LoadOptions, Message
+from eudai_server.model_name import ModelName
 
 
 class Capability(Name):
@@ -57,6 +58,8 @@ class Model:
     quantization: str = ""
     max_context_length: int = 0
     loaded: Loaded | None = None
+    # Whether it runs in Ollama's cloud, so that nothing is ever sent to it.
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +103,8 @@ class Transfer:
 class Creation:
     """A model to make, from another one or from uploaded files (their digests by name)."""
 
-    model: str
-    base_model: str = ""
+    model: ModelName
+    base_model: ModelName | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
     template: str = ""
@@ -118,37 +121,45 @@ class Creation:
 
 
 class Store(Protocol):
-    """Keeps models. Every method raises ServiceError; MODEL_NOT_FOUND where it names a model that is not there."""
+    """Keeps models. Every method raises ServiceError.
+
+    MODEL_NOT_FOUND where a model that it needs is not there, CLOUD_DISABLED where that one is remote.
+    """
 
     async def list(self) -> Sequence[Model]:
-        """Every model, in order of name."""
+        """Every model that runs here and that a reference can name, in order of name."""
         ...
 
-    async def describe(self, model: str, *, verbose: bool) -> Description:
+    async def describe(self, model: ModelName, *, verbose: bool) -> Description:
         """One model; `metadata_json` only where verbose."""
         ...
 
-    async def copy(self, source: str, destination: str) -> None:
+    async def copy(self, source: ModelName, destination: ModelName) -> None:
         """Give a model another name."""
         ...
 
-    async def delete(self, model: str) -> None:
-        """Remove a model."""
+    async def delete(self, model: ModelName) -> None:
+        """Remove a model, also a remote one."""
         ...
 
-    async def load(self, model: str, load: LoadOptions) -> None:
+    async def load(self, model: ModelName, load: LoadOptions) -> None:
         """Return once it is in memory."""
         ...
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: ModelName) -> None:
         """Return once it is not in memory any more."""
         ...
 
-    def pull(self, model: str, *, insecure: bool, detach: bool) -> AsyncGenerator[Transfer, None]:
-        """Yield progress until the model is here. Calls for one model share a download, which ends with the last of them."""
+    def pull(
+        self, model: ModelName, *, insecure: bool, detach: bool
+    ) -> AsyncGenerator[Transfer, None]:
+        """Yield progress until the model is here.
+
+        Calls for one model share a download, which ends with the last of them.
+        """
         ...
 
-    def push(self, model: str, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
+    def push(self, model: ModelName, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
         """Yield progress until the model is published."""
         ...
 

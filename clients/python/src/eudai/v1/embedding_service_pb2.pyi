@@ -32,7 +32,7 @@ class EmbedRequest(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     EXPECTED_DIGEST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Required. The embedding model."""
+    """Required. The embedding model, a reference as in GenerateRequest.model."""
     dimensions: _builtins.int
     """Cut vectors to this many dimensions."""
     truncate: _builtins.bool

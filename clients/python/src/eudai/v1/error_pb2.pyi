@@ -68,7 +68,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ADMIN_DISABLED: _ErrorReason.ValueType  # 16
     """PERMISSION_DENIED. Model administration is switched off here."""
     ERROR_REASON_MODEL_FORBIDDEN: _ErrorReason.ValueType  # 17
-    """PERMISSION_DENIED. Metadata: model. The operator does not allow this model."""
+    """PERMISSION_DENIED. Metadata: model. The operator does not allow this model, or
+    its registry.
+    """
     ERROR_REASON_BACKEND_UNSUPPORTED: _ErrorReason.ValueType  # 18
     """UNIMPLEMENTED. Metadata: ollama_version. This Ollama lacks the route."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 19
@@ -82,7 +84,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REGISTRY_FAILURE: _ErrorReason.ValueType  # 22
     """UNAVAILABLE. The model registry failed or cannot be reached."""
     ERROR_REASON_CLOUD_DISABLED: _ErrorReason.ValueType  # 23
-    """FAILED_PRECONDITION. The model lives in Ollama's cloud, which is off here."""
+    """FAILED_PRECONDITION. Metadata: model. Ollama would run the model in its cloud,
+    where this server sends nothing.
+    """
     ERROR_REASON_REGISTRY_DENIED: _ErrorReason.ValueType  # 24
     """PERMISSION_DENIED. The model registry refuses this server's access."""
     ERROR_REASON_BLOB_NOT_FOUND: _ErrorReason.ValueType  # 25
@@ -130,7 +134,9 @@ ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 15
 ERROR_REASON_ADMIN_DISABLED: ErrorReason.ValueType  # 16
 """PERMISSION_DENIED. Model administration is switched off here."""
 ERROR_REASON_MODEL_FORBIDDEN: ErrorReason.ValueType  # 17
-"""PERMISSION_DENIED. Metadata: model. The operator does not allow this model."""
+"""PERMISSION_DENIED. Metadata: model. The operator does not allow this model, or
+its registry.
+"""
 ERROR_REASON_BACKEND_UNSUPPORTED: ErrorReason.ValueType  # 18
 """UNIMPLEMENTED. Metadata: ollama_version. This Ollama lacks the route."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
@@ -144,7 +150,9 @@ ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 21
 ERROR_REASON_REGISTRY_FAILURE: ErrorReason.ValueType  # 22
 """UNAVAILABLE. The model registry failed or cannot be reached."""
 ERROR_REASON_CLOUD_DISABLED: ErrorReason.ValueType  # 23
-"""FAILED_PRECONDITION. The model lives in Ollama's cloud, which is off here."""
+"""FAILED_PRECONDITION. Metadata: model. Ollama would run the model in its cloud,
+where this server sends nothing.
+"""
 ERROR_REASON_REGISTRY_DENIED: ErrorReason.ValueType  # 24
 """PERMISSION_DENIED. The model registry refuses this server's access."""
 ERROR_REASON_BLOB_NOT_FOUND: ErrorReason.ValueType  # 25

@@ -286,8 +286,19 @@ class GenerateRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     TIME_BUDGET_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Required, 1 to 512 characters. An Ollama model reference: "llama3.2",
-    "llama3.2:1b", "hf.co/org/repo:Q4_K_M".
+    """Required, 1 to 512 characters. A model reference,
+    [[host/]namespace/]model[:tag], as Ollama reads it: "llama3.2",
+    "llama3.2:1b", "hf.co/org/repo:Q4_K_M". Case does not matter, space around
+    it is ignored, and so are "http://" and "https://" before a host and ":local"
+    at the end. The tag is "latest" where there is none. Host, namespace, model
+    and tag begin with a letter, a digit or "_" and go on with those or "-";
+    "." may follow except in a namespace, and ":" in a host. A host has at most
+    255 characters, the others 80. Digests ("model@sha256:...") are
+    INVALID_REQUEST: Ollama has no such references; use expected_digest.
+
+    A model that Ollama would run in its cloud, because its name ends in
+    ":cloud" or its tag in "-cloud", or because Ollama lists it so, is
+    CLOUD_DISABLED.
     """
     prompt: _builtins.str
     """A text to answer, put into the model's own template. Not empty."""

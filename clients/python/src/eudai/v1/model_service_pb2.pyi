@@ -463,7 +463,7 @@ class PushModelRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Required. Its reference, which names the registry's namespace."""
+    """Required. Its reference, which names the registry and its namespace."""
     def __init__(
         self,
         *,
@@ -572,7 +572,10 @@ class CreateModelRequest(_message.Message):
     model: _builtins.str
     """Required. The new model's reference."""
     base_model: _builtins.str
-    """The model it derives from. Either this or files."""
+    """The model it derives from. It must be here, and its registry must be allowed,
+    since Ollama would pull it from there if it were deleted meanwhile. Either
+    this or files.
+    """
     template: _builtins.str
     """Its prompt template."""
     system: _builtins.str

@@ -28,6 +28,12 @@ if _version_not_supported:
 class ModelServiceStub(object):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
     end, a stream without `completed` failed.
+
+    Every model reference is as in GenerateRequest.model. One that names a model
+    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
+    created, taken as a base or copied to must be of a registry that the operator
+    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
+    the reference's host, "registry.ollama.ai" where there is none.
     """
 
     def __init__(self, channel):
@@ -91,10 +97,18 @@ class ModelServiceStub(object):
 class ModelServiceServicer(object):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
     end, a stream without `completed` failed.
+
+    Every model reference is as in GenerateRequest.model. One that names a model
+    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
+    created, taken as a base or copied to must be of a registry that the operator
+    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
+    the reference's host, "registry.ollama.ai" where there is none.
     """
 
     def ListModels(self, request, context):
-        """Lists models, in order of name.
+        """Lists models, in order of name. Models that Ollama would run in its cloud are
+        left out, and so are those whose tag is "local", "cloud" or ends in "-cloud",
+        since Ollama itself reads that as something else than a tag.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,7 +163,8 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes a model.
+        """Deletes a model, also one that runs in Ollama's cloud, if its name does not
+        say so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,6 +248,12 @@ def add_ModelServiceServicer_to_server(servicer, server):
 class ModelService(object):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
     end, a stream without `completed` failed.
+
+    Every model reference is as in GenerateRequest.model. One that names a model
+    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
+    created, taken as a base or copied to must be of a registry that the operator
+    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
+    the reference's host, "registry.ollama.ai" where there is none.
     """
 
     @staticmethod

@@ -29,6 +29,12 @@ GRPC_VERSION: str
 class ModelServiceStub:
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
     end, a stream without `completed` failed.
+
+    Every model reference is as in GenerateRequest.model. One that names a model
+    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
+    created, taken as a base or copied to must be of a registry that the operator
+    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
+    the reference's host, "registry.ollama.ai" where there is none.
     """
 
     @_typing.overload
@@ -36,7 +42,10 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
-    """Lists models, in order of name."""
+    """Lists models, in order of name. Models that Ollama would run in its cloud are
+    left out, and so are those whose tag is "local", "cloud" or ends in "-cloud",
+    since Ollama itself reads that as something else than a tag.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
     """Describes one model."""
     PullModel: _grpc.UnaryStreamMultiCallable[_model_service_pb2.PullModelRequest, _model_service_pb2.PullModelResponse]
@@ -59,7 +68,9 @@ class ModelServiceStub:
     CopyModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.CopyModelRequest, _model_service_pb2.CopyModelResponse]
     """Gives a model another name."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _model_service_pb2.DeleteModelResponse]
-    """Deletes a model."""
+    """Deletes a model, also one that runs in Ollama's cloud, if its name does not
+    say so.
+    """
     LoadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.LoadModelRequest, _model_service_pb2.LoadModelResponse]
     """Loads a model into memory, so that the next generation starts at once."""
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]
@@ -69,11 +80,20 @@ class ModelServiceStub:
 class ModelServiceAsyncStub(ModelServiceStub):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
     end, a stream without `completed` failed.
+
+    Every model reference is as in GenerateRequest.model. One that names a model
+    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
+    created, taken as a base or copied to must be of a registry that the operator
+    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
+    the reference's host, "registry.ollama.ai" where there is none.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists models, in order of name."""
+    """Lists models, in order of name. Models that Ollama would run in its cloud are
+    left out, and so are those whose tag is "local", "cloud" or ends in "-cloud",
+    since Ollama itself reads that as something else than a tag.
+    """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes one model."""
     PullModel: _aio.UnaryStreamMultiCallable[_model_service_pb2.PullModelRequest, _model_service_pb2.PullModelResponse]  # type: ignore[assignment]
@@ -96,7 +116,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
     CopyModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.CopyModelRequest, _model_service_pb2.CopyModelResponse]  # type: ignore[assignment]
     """Gives a model another name."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _model_service_pb2.DeleteModelResponse]  # type: ignore[assignment]
-    """Deletes a model."""
+    """Deletes a model, also one that runs in Ollama's cloud, if its name does not
+    say so.
+    """
     LoadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.LoadModelRequest, _model_service_pb2.LoadModelResponse]  # type: ignore[assignment]
     """Loads a model into memory, so that the next generation starts at once."""
     UnloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
@@ -105,6 +127,12 @@ class ModelServiceAsyncStub(ModelServiceStub):
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
     end, a stream without `completed` failed.
+
+    Every model reference is as in GenerateRequest.model. One that names a model
+    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
+    created, taken as a base or copied to must be of a registry that the operator
+    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
+    the reference's host, "registry.ollama.ai" where there is none.
     """
 
     @_abc_1.abstractmethod
@@ -113,7 +141,10 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
-        """Lists models, in order of name."""
+        """Lists models, in order of name. Models that Ollama would run in its cloud are
+        left out, and so are those whose tag is "local", "cloud" or ends in "-cloud",
+        since Ollama itself reads that as something else than a tag.
+        """
 
     @_abc_1.abstractmethod
     def GetModel(
@@ -178,7 +209,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.DeleteModelResponse, _abc.Awaitable[_model_service_pb2.DeleteModelResponse]]:
-        """Deletes a model."""
+        """Deletes a model, also one that runs in Ollama's cloud, if its name does not
+        say so.
+        """
 
     @_abc_1.abstractmethod
     def LoadModel(

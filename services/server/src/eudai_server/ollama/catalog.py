@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from eudai_server.errors import ModelNotFoundError, Reason, ServiceError
-from eudai_server.reference import key_of, listed_name
+from eudai_server.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
+from eudai_server.model_name import is_cloud, is_reachable, key_of, listed_name
 
 
 class _WireModel(msgspec.Struct):
@@ -15,6 +15,13 @@ class _WireModel(msgspec.Struct):
     context_length: int = 0
     capabilities: list[str] | None = None
     size_vram: int = 0
+    remote_host: str = ""
+    remote_model: str = ""
+
+    @property
+    def remote(self) -> bool:
+        """Whether Ollama would run it in its cloud."""
+        return bool(self.remote_host or self.remote_model)
 
 
 class _WireList(msgspec.Struct):
@@ -25,8 +32,17 @@ class _WireVersion(msgspec.Struct):
     version: str = ""
 
 
+class _WireCloud(msgspec.Struct):
+    disabled: bool | None = None
+
+
+class _WireStatus(msgspec.Struct):
+    cloud: _WireCloud = msgspec.field(default_factory=_WireCloud)
+
+
 _decoder = msgspec.json.Decoder(_WireList)
 _version_decoder = msgspec.json.Decoder(_WireVersion)
+_status_decoder = msgspec.json.Decoder(_WireStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +61,8 @@ class Catalog:
     def __init__(self) -> None:
         """Empty until the first refresh."""
         self.version = ""
+        # Whether this Ollama may send prompts to its cloud; None where it does not say.
+        self.cloud_enabled: bool | None = None
         self._present: dict[str, _WireModel] = {}
         self._resident: dict[str, _WireModel] = {}
         # By digest: what tells the runner of a model from others.
@@ -77,10 +95,31 @@ class Catalog:
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.version = ""
 
+    def take_status(self, body: bytes) -> None:
+        """The body of /api/status. Where it does not tell, it is unknown whether the cloud is enabled."""
+        try:
+            disabled = _status_decoder.decode(body).cloud.disabled
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            disabled = None
+        self.cloud_enabled = None if disabled is None else not disabled
+
     @property
     def names(self) -> frozenset[str]:
-        """Every model present."""
-        return frozenset(self._present)
+        """Every model that runs on this Ollama and that a reference can name."""
+        return frozenset(
+            name for name, wire in self._present.items() if not wire.remote and is_reachable(name)
+        )
+
+    def require(self, model: str) -> Facts:
+        """What is known of a model that is to get a prompt.
+
+        Raises ModelNotFoundError where the last refresh did not show it, and CloudDisabledError
+        where Ollama would run it in its cloud.
+        """
+        self._check_local(model)
+        if not self.has(model):
+            raise ModelNotFoundError(model)
+        return self.facts(model)
 
     def resident_digest(self, model: str) -> str | None:
         """The digest of the copy in memory; None where there is none."""
@@ -95,12 +134,6 @@ class Catalog:
     def has(self, model: str) -> bool:
         """Whether Ollama has the model, as far as the last refresh tells."""
         return key_of(model) in self._present
-
-    def require(self, model: str) -> Facts:
-        """What is known of a model that is present. Raises ModelNotFoundError."""
-        if not self.has(model):
-            raise ModelNotFoundError(model)
-        return self.facts(model)
 
     def runner_of(self, model: str) -> str:
         """What the models that share one runner have in common.
@@ -153,6 +186,11 @@ class Catalog:
             context_length=resident.context_length if resident else 0,
         )
 
+    def _check_local(self, model: str) -> None:
+        wire = self._present.get(key_of(model))
+        if is_cloud(model) or (wire and wire.remote):
+            raise CloudDisabledError(model)
+
     def _resident_of(self, key: str) -> _WireModel | None:
         """The copy in memory. Of two names of one model, Ollama lists the one that was loaded first: the digest tells."""
         present = self._present.get(key)
@@ -162,7 +200,12 @@ class Catalog:
         return self._resident.get(key) or next(same, None)
 
     def check_digest(self, model: str, expected: str) -> None:
-        """Raise DIGEST_MISMATCH where another digest than the expected one is known; an empty one expects nothing."""
+        """Raise CloudDisabledError for a remote model, which is never the one that is expected.
+
+        Raise DIGEST_MISMATCH where another digest than the expected one is known; an empty one
+        expects nothing.
+        """
+        self._check_local(model)
         actual = self.facts(model).digest
         if expected and actual and actual != expected:
             metadata = {"expected": expected, "actual": actual}

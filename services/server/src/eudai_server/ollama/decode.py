@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from eudai_server.errors import Reason, ServiceError
+from eudai_server.errors import CloudDisabledError, Reason, ServiceError
 from eudai_server.events import (
     Channel,
     Delta,
@@ -56,6 +56,8 @@ class _WireLine(msgspec.Struct):
 
     # Any JSON value. (As a union with None it would take null alone.)
     error: msgspec.Raw = _ABSENT
+    # Where the answer comes from, if it is not from this machine.
+    remote_host: str = ""
     message: _WireMessage | None = None
     response: str = ""
     thinking: str = ""
@@ -178,6 +180,8 @@ class StreamDecoder:
                 ) from error
             if bytes(line.error) not in (b"", b"null"):
                 raise error_from_line(bytes(line.error), self._model)
+            if line.remote_host:
+                raise CloudDisabledError(self._model)
             yield line
 
     @staticmethod

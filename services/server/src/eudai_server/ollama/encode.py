@@ -48,13 +48,17 @@ _LOAD_OPTIONS: Mapping[str, str] = {
 
 _encoder = msgspec.json.Encoder()
 
+# With this source Ollama itself refuses to send the request to its cloud, whatever has happened to
+# the model since we looked.
+_LOCAL = ":local"
+
 
 def request_from(
     generation: Generation, *, can_think: bool, truncate: bool = False
 ) -> tuple[str, bytes]:
     """The route that fulfils a generation, and the body to post there."""
     body: dict[str, Any] = {
-        "model": generation.model,
+        "model": generation.model + _LOCAL,
         "stream": True,
         "truncate": truncate,
         **_load_fields(generation.load),
@@ -78,7 +82,7 @@ def request_from(
 def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]:
     """The route and body that embed some of a batch's inputs."""
     body = {
-        "model": batch.model,
+        "model": batch.model + _LOCAL,
         "input": inputs,
         "truncate": batch.truncate,
         "options": _load_options(batch.load),
@@ -95,19 +99,24 @@ def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[s
     if embeds:
         return embed_request_from(Batch(model=model, inputs=(), load=load), ())
     return "/api/generate", _encoder.encode(
-        {"model": model, "stream": True, "options": _load_options(load), **_load_fields(load)}
+        {
+            "model": model + _LOCAL,
+            "stream": True,
+            "options": _load_options(load),
+            **_load_fields(load),
+        }
     )
 
 
 def unload_request_from(model: str) -> tuple[str, bytes]:
     """The route and body that unload a model, once nothing uses it."""
-    return "/api/generate", _encoder.encode({"model": model, "keep_alive": 0})
+    return "/api/generate", _encoder.encode({"model": model + _LOCAL, "keep_alive": 0})
 
 
 def create_request_from(creation: Creation) -> tuple[str, bytes]:
     """The route and body that make a model. What is not set is left out: Ollama takes an empty text for one."""
     fields: dict[str, Any] = {
-        "from": creation.base_model,
+        "from": creation.base_model and creation.base_model.listed,
         "files": creation.files,
         "adapters": creation.adapters,
         "template": creation.template,
@@ -119,9 +128,8 @@ def create_request_from(creation: Creation) -> tuple[str, bytes]:
         "renderer": creation.renderer,
         "parser": creation.parser,
     }
-    return "/api/create", _encoder.encode(
-        {"model": creation.model, **{name: value for name, value in fields.items() if value}}
-    )
+    body = {name: value for name, value in fields.items() if value}
+    return "/api/create", _encoder.encode({"model": creation.model.listed, **body})
 
 
 def _load_options(load: LoadOptions) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from eudai_server.errors import ModelNotFoundError, Reason, ServiceError
+from eudai_server.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
 
 # Another try may find the queue shorter; Ollama does not say when.
 BUSY_RETRY_AFTER_S = 1.0
@@ -98,7 +98,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
         ),
         (
             r"cloud is disabled|cannot run this remote model",
-            _plain(Reason.CLOUD_DISABLED, "the model runs in Ollama's cloud, which is off here"),
+            lambda model, *_: CloudDisabledError(model),
         ),
         (
             _NO_MEMORY,
@@ -158,7 +158,7 @@ def _no_blob(digest: str) -> ServiceError:
 
 
 def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
-    """The failure that an HTTP answer other than 200 means. `model` as the caller wrote it."""
+    """The failure that an HTTP answer other than 200 means. `model` as Ollama lists it."""
     text = _error_text(body)
     if text is None and status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         # Ollama's own 404 is JSON; a plain one means that the route is not there.
@@ -174,9 +174,7 @@ def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         return ServiceError(Reason.QUEUE_FULL, "Ollama is busy", retry_after_s=BUSY_RETRY_AFTER_S)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return ServiceError(
-            Reason.CLOUD_DISABLED, "Ollama refuses this model; use one that runs locally"
-        )
+        return CloudDisabledError(model)
     return ServiceError(
         Reason.BACKEND_FAILURE, f"Ollama failed with HTTP status {status}; its log says why"
     )

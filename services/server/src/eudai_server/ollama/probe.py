@@ -6,6 +6,7 @@ import logging
 from eudai_server.errors import NoConnectionLeftError, ServiceError, UnreachableError
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
+from eudai_server.ollama.cloud import look_at_cloud
 from eudai_server.ollama.gpu import Gpu
 from eudai_server.ollama.hangs import Hangs
 from eudai_server.readiness import Readiness
@@ -74,11 +75,10 @@ class Probe:
             async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
                 tags = group.create_task(self._fetch("/api/tags"))
                 ps = group.create_task(self._fetch_ps())
-                version = group.create_task(self._fetch_version())
+                if not self._readiness.backend_up:  # it may have been replaced by another one
+                    group.create_task(self._describe())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        if version.result() is not None:
-            self._catalog.take_version(version.result() or b"")
         self._catalog.refresh(tags.result(), ps.result())
         self._gpu.look()
         self._hangs.review()
@@ -100,9 +100,9 @@ class Probe:
         except TimeoutError:
             return None
 
-    async def _fetch_version(self) -> bytes | None:
-        """Asked for only when Ollama may have been replaced by another one; None where it was not."""
-        return None if self._readiness.backend_up else await self._fetch("/api/version")
+    async def _describe(self) -> None:
+        self._catalog.take_version(await self._fetch("/api/version"))
+        await look_at_cloud(self._client, self._catalog)
 
     async def _probe(self) -> bool:
         try:

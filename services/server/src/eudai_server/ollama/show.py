@@ -27,6 +27,8 @@ class _WireModel(msgspec.Struct):
 
     name: str = ""
     digest: str = ""
+    remote_host: str = ""
+    remote_model: str = ""
     size: int = 0
     modified_at: str = ""
     details: _Details = msgspec.field(default_factory=_Details)
@@ -115,6 +117,7 @@ def _model(wire: _WireModel, resident: _WireModel | None) -> Model:
         parameter_size=wire.details.parameter_size,
         quantization=wire.details.quantization_level,
         max_context_length=wire.details.context_length,
+        remote=bool(wire.remote_host or wire.remote_model),
         loaded=Loaded(
             resident.context_length, resident.size, resident.size_vram, _time(resident.expires_at)
         )

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from eudai_server.errors import (
+    CloudDisabledError,
     InvalidRequestError,
     ModelNotFoundError,
     Reason,
@@ -16,6 +17,7 @@ from eudai_server.errors import (
     Violation,
 )
 from eudai_server.generation import LoadOptions
+from eudai_server.model_name import ModelName, is_reachable
 from eudai_server.models import Capability, Creation, Description, Model, Transfer
 from eudai_server.ollama.encode import create_request_from, unload_request_from
 from eudai_server.ollama.sharing import Sharing
@@ -23,7 +25,6 @@ from eudai_server.ollama.show import description_from, models_from
 from eudai_server.ollama.state import OllamaState
 from eudai_server.ollama.transfer import TransferDecoder
 from eudai_server.ollama.upload import Upload
-from eudai_server.reference import key_of
 
 # Long for a list or a description, which are read from disk, and short for a caller.
 TIMEOUT_S = 30.0
@@ -63,38 +64,42 @@ class OllamaStore:
                     await self._describe(model, verbose=False)
             return replace(model, capabilities=self._capabilities.get(model.digest, frozenset()))
 
-        return await asyncio.gather(*(described(model) for model in await self._rows()))
+        rows = await self._rows()
+        local = [row for row in rows if not row.remote and is_reachable(row.name)]
+        return await asyncio.gather(*map(described, local))
 
-    async def describe(self, model: str, *, verbose: bool) -> Description:
+    async def describe(self, model: ModelName, *, verbose: bool) -> Description:
         """As `Store.describe` says."""
         return await self._describe(await self._row(model), verbose=verbose)
 
-    async def copy(self, source: str, destination: str) -> None:
+    async def copy(self, source: ModelName, destination: ModelName) -> None:
         """As `Store.copy` says."""
-        await self._fetch(
-            "POST", "/api/copy", {"source": source, "destination": destination}, model=source
-        )
+        await self._row(source)
+        body: dict[str, object] = {"source": source.listed, "destination": destination.listed}
+        await self._fetch("POST", "/api/copy", body, model=source.listed)
         await self._refresh()
 
-    async def delete(self, model: str) -> None:
+    async def delete(self, model: ModelName) -> None:
         """As `Store.delete` says."""
-        await self._fetch("DELETE", "/api/delete", {"model": model}, model=model)
-        self._state.loader.forget(model)
+        await self._fetch("DELETE", "/api/delete", {"model": model.listed}, model=model.listed)
+        self._state.loader.forget(model.listed)
         await self._refresh()
 
-    async def load(self, model: str, load: LoadOptions) -> None:
+    async def load(self, model: ModelName, load: LoadOptions) -> None:
         """As `Store.load` says."""
         capabilities = (await self.describe(model, verbose=False)).model.capabilities
         embeds = Capability.EMBEDDING in capabilities and Capability.COMPLETION not in capabilities
-        await self._state.loader.load(model, load, embeds=embeds)
+        await self._state.loader.load(model.listed, load, embeds=embeds)
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: ModelName) -> None:
         """As `Store.unload` says."""
-        route, body = unload_request_from(model)
+        name = model.listed
+        route, body = unload_request_from(name)
         try:
-            async with asyncio.timeout(self._load_timeout_s), self._state.hangs.undisturbed(model):
-                await self._call("POST", route, body, model=model, vital=True)
-                self._state.loader.forget(model)
+            async with asyncio.timeout(self._load_timeout_s), self._state.hangs.undisturbed(name):
+                await self._row(model)
+                await self._call("POST", route, body, model=name, vital=True)
+                self._state.loader.forget(name)
                 while (await self._row(model)).loaded:  # noqa: ASYNC110 - in another process
                     await asyncio.sleep(UNLOAD_POLL_S)
                 await self._refresh()
@@ -105,31 +110,28 @@ class OllamaStore:
             ) from None
 
     async def pull(
-        self, model: str, *, insecure: bool, detach: bool
+        self, model: ModelName, *, insecure: bool, detach: bool
     ) -> AsyncGenerator[Transfer, None]:
         """As `Store.pull` says."""
-        body = {"model": model, "insecure": insecure}
         following = self._pulls.follow(
-            key_of(model), lambda: self._transfer("/api/pull", body, model), detach=detach
+            model.key, lambda: self._download(model, insecure=insecure), detach=detach
         )
         async with aclosing(following) as transfers:
             async for transfer in transfers:
                 yield transfer
-        await self._refresh()
 
-    async def push(self, model: str, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
+    async def push(self, model: ModelName, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
         """As `Store.push` says."""
         await self._row(model)
-        async with aclosing(
-            self._transfer("/api/push", {"model": model, "insecure": insecure}, model)
-        ) as transfers:
+        body = {"model": model.listed, "insecure": insecure}
+        async with aclosing(self._transfer("/api/push", body, model.listed)) as transfers:
             async for transfer in transfers:
                 yield transfer
 
     async def create(self, creation: Creation) -> AsyncGenerator[Transfer, None]:
         """As `Store.create` says."""
         if creation.base_model:
-            # Ollama would fetch it from the public registry, whatever the operator allows.
+            # Ollama would pull a missing one, and the caller did not ask for that.
             await self._row(creation.base_model)
         for digest in (*creation.files.values(), *creation.adapters.values()):
             if not await self.has_blob(digest):
@@ -139,10 +141,10 @@ class OllamaStore:
                     metadata={"digest": digest},
                 )
         route, body = create_request_from(creation)
-        async with aclosing(self._transfer(route, body, creation.model)) as transfers:
+        async with aclosing(self._transfer(route, body, creation.model.listed)) as transfers:
             async for transfer in transfers:
                 yield transfer
-        self._state.loader.forget(creation.model)
+        self._state.loader.forget(creation.model.listed)
         await self._refresh()
 
     async def has_blob(self, digest: str) -> bool:
@@ -175,11 +177,13 @@ class OllamaStore:
     async def _rows(self) -> Sequence[Model]:
         return models_from(await self._call("GET", "/api/tags"), await self._call("GET", "/api/ps"))
 
-    async def _row(self, model: str) -> Model:
-        key = key_of(model)
-        found = next((row for row in await self._rows() if key_of(row.name) == key), None)
+    async def _row(self, model: ModelName) -> Model:
+        rows = await self._rows()
+        found = next((row for row in rows if row.name.lower() == model.key), None)
         if found is None:
-            raise ModelNotFoundError(model)
+            raise ModelNotFoundError(model.listed)
+        if found.remote:
+            raise CloudDisabledError(model.listed)
         return found
 
     async def _describe(self, row: Model, *, verbose: bool) -> Description:
@@ -196,6 +200,15 @@ class OllamaStore:
             self._capabilities.clear()
         self._capabilities[row.digest] = description.model.capabilities
         return description
+
+    async def _download(
+        self, model: ModelName, *, insecure: bool
+    ) -> AsyncGenerator[Transfer, None]:
+        body = {"model": model.listed, "insecure": insecure}
+        async with aclosing(self._transfer("/api/pull", body, model.listed)) as transfers:
+            async for transfer in transfers:
+                yield transfer
+        await self._refresh()
 
     async def _transfer(
         self, route: str, body: dict[str, object] | bytes, model: str

@@ -23,6 +23,7 @@ from eudai_server.generation import (
     Role,
     Tool,
 )
+from eudai_server.model_name import model_name_from
 from eudai_server.rpc.protobuf_schema import schema_text_from
 from eudai_server.rpc.violations import require, seconds_of, violations_of
 from eudai_server.schema import Schema
@@ -91,13 +92,14 @@ def generation_from(
 ) -> Generation:
     """Judge a request. `arrived_s` is `time.monotonic()` then; `load_options` is whether the operator allows them.
 
-    Raises InvalidRequestError with every violation, or ServiceError LOAD_OPTIONS_FORBIDDEN.
+    Raises InvalidRequestError with every violation, or ServiceError CLOUD_DISABLED or
+    LOAD_OPTIONS_FORBIDDEN.
     """
     require(violations_of(request))
     return Generation(
         id=id,
         caller=caller,
-        model=request.model,
+        model=model_name_from(request.model).listed,
         input=_input(request),
         system=request.system,
         tools=tuple(

@@ -7,6 +7,7 @@ from eudai.v1 import embedding_service_pb2 as pb
 
 from eudai_server.embedding import Batch, Embedder, Vectors
 from eudai_server.errors import Violation
+from eudai_server.model_name import model_name_from
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import load_from, parse
 from eudai_server.rpc.violations import (
@@ -47,13 +48,13 @@ class EmbeddingService:
 def batch_from(
     request: pb.EmbedRequest, *, load_options: bool, caller: str, deadline_s: float | None
 ) -> Batch:
-    """Judge a request. Raises InvalidRequestError, or ServiceError LOAD_OPTIONS_FORBIDDEN.
+    """Judge a request. Raises InvalidRequestError, or CLOUD_DISABLED or LOAD_OPTIONS_FORBIDDEN.
 
     `deadline_s` is when the call ends, as `time.monotonic()`; None where it has no deadline.
     """
     require(_violations(request))
     return Batch(
-        model=request.model,
+        model=model_name_from(request.model).listed,
         inputs=tuple(request.inputs),
         caller=caller,
         deadline_s=deadline_s,

@@ -7,8 +7,8 @@ import grpc
 from grpc_health.v1 import health_pb2 as pb
 
 from eudai_server.errors import Reason, ServiceError
+from eudai_server.model_name import key_of, violation_of
 from eudai_server.readiness import Readiness
-from eudai_server.reference import key_of, violation_of
 from eudai_server.rpc.call import Call
 from eudai_server.rpc.decode import parse
 

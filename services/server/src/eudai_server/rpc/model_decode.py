@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from eudai.v1 import model_service_pb2 as pb
 
 from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.model_name import ModelName, model_name_from
 from eudai_server.models import Capability, Creation, Model
-from eudai_server.reference import registry_of
 from eudai_server.rpc.conversation_violations import conversation_violations
 from eudai_server.rpc.decode import load_from, messages_from
 from eudai_server.rpc.violations import (
@@ -36,18 +36,27 @@ def digest_violations(digest: str) -> Iterator[Violation]:
         )
 
 
-def insecure_of(model: str, registries: Sequence[str]) -> bool:
-    """Whether a model's registry is reached without encryption, as its operator wrote it down.
+def names_from(**references: str) -> list[ModelName]:
+    """Judge references, by field. Raises InvalidRequestError, or ServiceError CLOUD_DISABLED."""
+    require(reference_violations(**references))
+    return [model_name_from(reference) for reference in references.values()]
 
-    Raises MODEL_FORBIDDEN for a registry that is not written down.
+
+def require_registry(model: ModelName, registries: Sequence[str]) -> str:
+    """The registry of a model, as the operator configured it: a host, perhaps with a scheme.
+
+    A scheme in the reference changes nothing. Raises MODEL_FORBIDDEN for a registry that the
+    operator does not allow.
     """
-    host = registry_of(model)
     for registry in registries:
-        scheme, _, name = registry.rpartition("://")
-        if name.lower() == host:
-            return scheme == "http"
-    message = f"the operator does not allow the registry of {model!r} (EUDAI_REGISTRIES)"
-    raise ServiceError(Reason.MODEL_FORBIDDEN, message, metadata={"model": model})
+        if registry.rpartition("://")[2].lower() == model.registry:
+            return registry
+    raise ServiceError(
+        Reason.MODEL_FORBIDDEN,
+        f"model {model.listed!r} belongs to the registry {model.registry}, "
+        "which the operator does not allow (EUDAI_REGISTRIES)",
+        metadata={"model": model.listed},
+    )
 
 
 def page_from(
@@ -78,11 +87,11 @@ def page_from(
 
 
 def creation_from(request: pb.CreateModelRequest) -> Creation:
-    """Judge a request. Raises InvalidRequestError."""
+    """Judge a request. Raises InvalidRequestError, or ServiceError CLOUD_DISABLED."""
     require(_creation_violations(request))
     return Creation(
-        model=request.model,
-        base_model=request.base_model,
+        model=model_name_from(request.model),
+        base_model=model_name_from(request.base_model) if request.base_model else None,
         files=dict(request.files),
         adapters=dict(request.adapters),
         template=request.template,

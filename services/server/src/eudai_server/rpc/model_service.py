@@ -7,11 +7,18 @@ from eudai.v1 import model_service_pb2 as pb
 from google.protobuf.message import Message
 
 from eudai_server.errors import ModelNotFoundError
+from eudai_server.model_name import ModelName
 from eudai_server.models import Model, Store, Transfer
 from eudai_server.rpc.call import Call, Requests
 from eudai_server.rpc.decode import load_from, parse
 from eudai_server.rpc.encode import duration_from
-from eudai_server.rpc.model_decode import creation_from, digest_violations, insecure_of, page_from
+from eudai_server.rpc.model_decode import (
+    creation_from,
+    digest_violations,
+    names_from,
+    page_from,
+    require_registry,
+)
 from eudai_server.rpc.model_encode import description_from, model_from, progress_from
 from eudai_server.rpc.violations import load_violations, reference_violations, require
 
@@ -20,7 +27,7 @@ class ModelService:
     """Fulfils the RPCs with a store."""
 
     def __init__(self, store: Store, *, load_options: bool, registries: Sequence[str]) -> None:
-        """`registries` are those that pulls and pushes may use."""
+        """`registries` are those whose models may be pulled, pushed, created and copied to."""
         self._store = store
         self._load_options = load_options
         self._registries = registries
@@ -36,40 +43,44 @@ class ModelService:
     async def get_model(self, data: bytes, _call: Call) -> bytes:
         """One model."""
         request = parse(pb.GetModelRequest, data)
-        require(reference_violations(model=request.model))
+        [name] = names_from(model=request.model)
         return description_from(
-            await self._store.describe(request.model, verbose=request.verbose)
+            await self._store.describe(name, verbose=request.verbose)
         ).SerializeToString()
 
     async def pull_model(self, data: bytes, call: Call) -> None:
         """Stream the progress of a pull, then the model."""
         request = parse(pb.PullModelRequest, data)
-        require(reference_violations(model=request.model))
-        insecure = insecure_of(request.model, self._registries)
-        transfers = self._store.pull(request.model, insecure=insecure, detach=request.detach)
+        [name] = names_from(model=request.model)
+        insecure = require_registry(name, self._registries).startswith("http://")
+        transfers = self._store.pull(name, insecure=insecure, detach=request.detach)
         await _stream(
             call, transfers, lambda transfer: pb.PullModelResponse(progress=progress_from(transfer))
         )
         await call.write(
-            pb.PullModelResponse(completed=await self._model(request.model)).SerializeToString()
+            pb.PullModelResponse(completed=await self._model(name)).SerializeToString()
         )
 
     async def push_model(self, data: bytes, call: Call) -> None:
         """Stream the progress of a push, then the model."""
         request = parse(pb.PushModelRequest, data)
-        require(reference_violations(model=request.model))
-        insecure = insecure_of(request.model, self._registries)
-        transfers = self._store.push(request.model, insecure=insecure)
+        [name] = names_from(model=request.model)
+        insecure = require_registry(name, self._registries).startswith("http://")
+        transfers = self._store.push(name, insecure=insecure)
         await _stream(
             call, transfers, lambda transfer: pb.PushModelResponse(progress=progress_from(transfer))
         )
         await call.write(
-            pb.PushModelResponse(completed=await self._model(request.model)).SerializeToString()
+            pb.PushModelResponse(completed=await self._model(name)).SerializeToString()
         )
 
     async def create_model(self, data: bytes, call: Call) -> None:
         """Stream what Ollama says of a creation, then the model."""
         creation = creation_from(parse(pb.CreateModelRequest, data))
+        require_registry(creation.model, self._registries)
+        if creation.base_model:
+            # Ollama pulls a base that it does not have, and ours could be deleted before it looks.
+            require_registry(creation.base_model, self._registries)
 
         def response(transfer: Transfer) -> pb.CreateModelResponse:
             return pb.CreateModelResponse(progress=pb.CreateProgress(status=transfer.status))
@@ -98,18 +109,17 @@ class ModelService:
     async def copy_model(self, data: bytes, _call: Call) -> bytes:
         """Give a model another name."""
         request = parse(pb.CopyModelRequest, data)
-        require(reference_violations(source=request.source, destination=request.destination))
-        await self._store.copy(request.source, request.destination)
-        return pb.CopyModelResponse(
-            model=await self._model(request.destination)
-        ).SerializeToString()
+        source, destination = names_from(source=request.source, destination=request.destination)
+        require_registry(destination, self._registries)
+        await self._store.copy(source, destination)
+        return pb.CopyModelResponse(model=await self._model(destination)).SerializeToString()
 
     async def delete_model(self, data: bytes, _call: Call) -> bytes:
         """Delete a model."""
         request = parse(pb.DeleteModelRequest, data)
-        require(reference_violations(model=request.model))
+        [name] = names_from(model=request.model)
         try:
-            await self._store.delete(request.model)
+            await self._store.delete(name)
         except ModelNotFoundError:
             if not request.allow_missing:
                 raise
@@ -121,22 +131,23 @@ class ModelService:
         require(
             [*reference_violations(model=request.model), *load_violations(request.load, "load")]
         )
+        [name] = names_from(model=request.model)
         begin_ns = call.elapsed_ns
-        await self._store.load(request.model, load_from(request.load, allowed=self._load_options))
+        await self._store.load(name, load_from(request.load, allowed=self._load_options))
         duration = duration_from(call.elapsed_ns - begin_ns)
         return pb.LoadModelResponse(
-            model=await self._model(request.model), duration=duration
+            model=await self._model(name), duration=duration
         ).SerializeToString()
 
     async def unload_model(self, data: bytes, _call: Call) -> bytes:
         """Unload a model."""
         request = parse(pb.UnloadModelRequest, data)
-        require(reference_violations(model=request.model))
-        await self._store.unload(request.model)
+        [name] = names_from(model=request.model)
+        await self._store.unload(name)
         return pb.UnloadModelResponse().SerializeToString()
 
-    async def _model(self, reference: str) -> pb.Model:
-        described: Model = (await self._store.describe(reference, verbose=False)).model
+    async def _model(self, name: ModelName) -> pb.Model:
+        described: Model = (await self._store.describe(name, verbose=False)).model
         return model_from(described)
 
 

@@ -8,7 +8,7 @@ from eudai.v1 import generation_service_pb2 as pb, options_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from eudai_server.errors import InvalidRequestError, Violation
-from eudai_server.reference import violation_of
+from eudai_server.model_name import violation_of
 from eudai_server.rpc.conversation_violations import conversation_violations, tool_violations
 from eudai_server.rpc.protobuf_schema import schema_text_from
 from eudai_server.schema import Schema

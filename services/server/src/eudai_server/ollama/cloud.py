@@ -1,0 +1,23 @@
+"""Ollama is asked whether its cloud is enabled; the answer goes into the catalog, and into the log if it is."""
+
+import logging
+
+from eudai_server.errors import ServiceError
+from eudai_server.ollama.catalog import Catalog
+from eudai_server.ollama.client import Client
+
+log = logging.getLogger(__name__)
+
+
+async def look_at_cloud(client: Client, catalog: Catalog) -> None:
+    """Ask once. An older Ollama does not have the route, and then the answer is unknown."""
+    before = catalog.cloud_enabled
+    try:
+        catalog.take_status(await client.fetch("GET", "/api/status", vital=True))
+    except ServiceError:
+        catalog.cloud_enabled = None
+    if catalog.cloud_enabled and not before:
+        log.warning(
+            "the cloud of this Ollama is enabled; cloud models are refused here, and "
+            "OLLAMA_NO_CLOUD=1 in Ollama's environment disables it for all of its clients"
+        )

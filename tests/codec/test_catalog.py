@@ -1,0 +1,73 @@
+"""A model that is unknown, or that Ollama would run in its cloud, never passes for one that may get a prompt."""
+
+import json
+
+import pytest
+from eudai_server.errors import CloudDisabledError, ModelNotFoundError
+from eudai_server.ollama.catalog import Catalog
+
+PS = b'{"models":[]}'
+
+
+def catalog_of(*models: dict[str, object]) -> Catalog:
+    """A catalog that was refreshed with these rows."""
+    catalog = Catalog()
+    catalog.refresh(json.dumps({"models": models}).encode(), PS)
+    return catalog
+
+
+@pytest.mark.parametrize("model", ["Foo", "foo:latest", "library/foo", "foo:local"])
+def test_a_local_model_is_found_by_every_spelling(model: str) -> None:
+    facts = catalog_of({"name": "foo:latest", "digest": "ab"}).require(model)
+
+    assert (facts.name, facts.digest) == ("foo:latest", "sha256:ab")
+
+
+def test_an_unknown_model_is_not_found() -> None:
+    with pytest.raises(ModelNotFoundError):
+        catalog_of({"name": "foo:latest"}).require("foo:1b")
+
+
+@pytest.mark.parametrize(
+    "fact", [{"remote_host": "https://ollama.com:443"}, {"remote_model": "big"}]
+)
+def test_a_remote_model_is_refused(fact: dict[str, object]) -> None:
+    catalog = catalog_of({"name": "foo:latest", **fact})
+
+    with pytest.raises(CloudDisabledError):
+        catalog.require("foo")
+    with pytest.raises(CloudDisabledError):
+        catalog.check_digest("foo", "")
+    assert not catalog.names
+
+
+@pytest.mark.parametrize("model", ["foo:cloud", "foo:1b-cloud"])
+def test_a_name_of_the_cloud_is_refused_though_a_row_has_it(model: str) -> None:
+    with pytest.raises(CloudDisabledError):
+        catalog_of({"name": model, "digest": "ab"}).require(model)
+
+
+def test_a_row_that_cannot_be_named_is_never_mistaken_for_another() -> None:
+    catalog = catalog_of({"name": "foo:local", "digest": "ab"})
+
+    with pytest.raises(ModelNotFoundError):
+        catalog.require("foo:local")
+    assert not catalog.names
+
+
+@pytest.mark.parametrize(
+    ("body", "enabled"),
+    [
+        (b'{"cloud":{"disabled":true,"source":"env"}}', False),
+        (b'{"cloud":{"disabled":false}}', True),
+        (b"{}", None),
+        (b"404 page not found", None),
+        (b'{"cloud":{"disabled":"no"}}', None),
+        (b"\xff", None),
+    ],
+)
+def test_the_cloud_is_enabled_disabled_or_unknown(body: bytes, enabled: bool | None) -> None:  # noqa: FBT001 - a parameter of pytest's
+    catalog = Catalog()
+    catalog.take_status(body)
+
+    assert catalog.cloud_enabled is enabled
