@@ -153,7 +153,7 @@ async def test_all_violations_come_at_once(server: Server) -> None:
 
 async def test_details_stay_under_four_kibibytes(server: Server) -> None:
     bad = content_pb2.Message(role=USER, parts=[content_pb2.Part(reasoning="x")] * 50)
-    refused = await refusal(server, conversation=pb.Conversation(messages=[bad] * 100))
+    refused = await refusal(server, conversation=pb.Conversation(messages=[bad] * 10))
 
     assert len(refused.fields) == 17
     assert "more violations" in refused.details["BadRequest"].field_violations[16].description
