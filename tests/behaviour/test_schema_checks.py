@@ -171,8 +171,8 @@ async def test_a_drain_ends_the_process(ollama: ScriptedOllama) -> None:
     async with serving(config_for(ollama.url)) as server:
         await server.until("", "SERVING")
         await collect(server, prompt="x", format=pb.OutputFormat(json_schema=REFERENCE))
-        checks = server.app.parts._schema_checks  # noqa: SLF001 - its process has no name outside
-        process = checks._worker._process  # type: ignore[union-attr]  # noqa: SLF001 - as above
+        checks = server.app.parts.schema_checks
+        process = checks._worker._process  # type: ignore[union-attr]  # noqa: SLF001 - it has no name outside
         assert process.poll() is None
 
     assert process.poll() is not None

@@ -53,7 +53,8 @@ async def _serve(patience: list[float]) -> None:
 
     app.parts.calls._answer = counted  # type: ignore[method-assign] # noqa: SLF001 - as above
     port = await app.start()
-    gc.freeze()  # as eudai-server does
+    app.parts.schema_checks.start()  # as eudai-server does
+    gc.freeze()  # as it does too
     lags: list[float] = []
     ticking = asyncio.create_task(_tick(lags))
     reader = asyncio.StreamReader()

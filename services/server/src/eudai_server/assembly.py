@@ -45,7 +45,7 @@ class Assembly:
             load_timeout_s=config.first_event_timeout_s,
             event_timeout_s=config.first_event_timeout_s,
         )
-        self._schema_checks = SchemaChecks()
+        self.schema_checks = SchemaChecks()
         parts = Parts(
             embedder=OllamaEmbedder(
                 client, catalog, self._probe, self._loader, timeout_s=config.first_event_timeout_s
@@ -54,7 +54,7 @@ class Assembly:
             registries=config.registries,
             readiness=self.readiness,
             admission=self.admission,
-            schema_checks=self._schema_checks,
+            schema_checks=self.schema_checks,
             limits=Limits(admin=config.admin, load_options=config.load_options),
             ollama_version=lambda: catalog.version if self.readiness.backend_up else "",
         )
@@ -73,7 +73,7 @@ class Assembly:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
-        await self._schema_checks.close()
+        await self.schema_checks.close()
         await self._store.close()
         await self.admission.close()
         await self._loader.close()

@@ -42,6 +42,13 @@ class SchemaChecks:
         self._worker: _Worker | None = None
         self._job: asyncio.Task[Answer | None] | None = None
 
+    def start(self) -> None:
+        """Start the process now: forking takes some milliseconds, in which nobody is answered."""
+        try:
+            self._worker = self._worker or _Worker.start()
+        except OSError as error:
+            log.warning("the process that checks schemas cannot be started: %r", error)
+
     async def compile(self, schemas: Sequence[Schema], caller: str) -> tuple[int, str] | None:
         """The index of the first schema that does not compile, and why; None where all do.
 
@@ -108,10 +115,8 @@ class SchemaChecks:
 
     async def _run_once(self, job: bytes) -> Answer | None:
         try:
-            if self._worker is None:
-                self._worker = _Worker.start()
-                await self._worker.run(b"[[], null]\n", START_TIMEOUT_S)
-            return await self._worker.run(job, JOB_TIMEOUT_S)
+            self._worker = self._worker or _Worker.start()
+            return await self._worker.run(job)
         except (OSError, ValueError) as error:  # a TimeoutError is an OSError
             log.warning("the process that checks schemas failed: %r", error)
             self._end_worker()
@@ -129,6 +134,7 @@ class _Worker:
     def __init__(self, process: "subprocess.Popen[bytes]", ours: socket.socket) -> None:
         self._process = process
         self._socket = ours
+        # Once it has begun to answer.
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     @classmethod
@@ -146,12 +152,18 @@ class _Worker:
             )
         return cls(process, ours)
 
-    async def run(self, job: bytes, timeout_s: float) -> Answer:
+    async def run(self, job: bytes) -> Answer:
         """Raises OSError where the process died or took too long, ValueError for a bad answer."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(sock=self._socket)
+            await self._run(b"[[], null]\n", START_TIMEOUT_S, *self._streams)
+        return await self._run(job, JOB_TIMEOUT_S, *self._streams)
+
+    @staticmethod
+    async def _run(
+        job: bytes, timeout_s: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Answer:
         async with asyncio.timeout(timeout_s):
-            if self._streams is None:
-                self._streams = await asyncio.open_connection(sock=self._socket)
-            reader, writer = self._streams
             writer.write(job)
             await writer.drain()
             answer: Answer = []

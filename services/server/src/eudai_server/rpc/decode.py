@@ -180,16 +180,26 @@ def messages_from(messages: Sequence[content_pb2.Message]) -> tuple[Message, ...
 
 
 def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Message:
+    texts, reasonings, media = [], [], []
+    for part in message.parts:
+        match part.WhichOneof("kind"):
+            case "text":
+                texts.append(part.text)
+            case "reasoning":
+                reasonings.append(part.reasoning)
+            case "media":
+                media.append(part.media.data)
+    call_id = message.tool_call_id
     return Message(
         role=_ROLES[message.role],
-        text="".join(part.text for part in message.parts),
-        reasoning="".join(part.reasoning for part in message.parts),
-        media=tuple(part.media.data for part in message.parts if part.HasField("media")),
+        text="".join(texts),
+        reasoning="".join(reasonings),
+        media=tuple(media),
         tool_calls=tuple(
             ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls
         ),
-        tool_call_id=message.tool_call_id,
-        tool_name=message.tool_name or tool_names.get(message.tool_call_id, ""),
+        tool_call_id=call_id,
+        tool_name=message.tool_name or (tool_names.get(call_id, "") if call_id else ""),
     )
 
 

@@ -11,7 +11,12 @@ from eudai_server.events import Delta, Finished, Progress, ToolCall
 from eudai_server.generation import Backend, Generation
 from eudai_server.review import reviewed
 from eudai_server.rpc.call import Call
-from eudai_server.rpc.decode import generation_from, parse, schemas_of
+from eudai_server.rpc.decode import (
+    SMALL_REQUEST_BYTES_MAX,
+    generation_from,
+    parse,
+    schemas_of,
+)
 from eudai_server.rpc.encode import (
     NANOS,
     duration_from,
@@ -68,6 +73,9 @@ class GenerationService:
         self, request: pb.GenerateRequest, call: Call
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         _check_model(request, call)
+        if request.ByteSize() > SMALL_REQUEST_BYTES_MAX:
+            # Parsing it took some milliseconds, and judging it will: others go between.
+            await asyncio.sleep(0)
         generation = generation_from(
             request,
             id=call.id,
