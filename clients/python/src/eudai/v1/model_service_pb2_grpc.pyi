@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class ModelServiceStub:
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
     """
 
     @_typing.overload
@@ -68,7 +69,8 @@ class ModelServiceStub:
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -104,7 +106,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
     """
 
     @_abc_1.abstractmethod
