@@ -85,7 +85,7 @@ def only_gemma_hangs(exchange: Exchange) -> Script:
 async def hung(ollama: ScriptedOllama) -> AsyncIterator[Server]:
     """A server before an Ollama that has two models in memory, of which gemma3:270m hangs."""
     async with serving(
-        config_for(ollama.url, admin=True, event_timeout_s=0.2, first_event_timeout_s=0.2)
+        config_for(ollama.url, admin=True, event_timeout_s=0.5, first_event_timeout_s=0.5)
     ) as server:
         await server.until("", "SERVING")
         await collect(server, model=OTHER, prompt="hi")

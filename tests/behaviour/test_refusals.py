@@ -1,11 +1,13 @@
 """Every bad input gets a status that names what to change; nothing of the inside is in it."""
 
 import asyncio
+import gc
 from typing import Any
 
 import grpc
 import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
+from eudai_server.errors import InvalidRequestError
 from google.protobuf.duration_pb2 import Duration
 from refusal import Refusal, refusal
 from scripted_ollama import ScriptedOllama, error, reply
@@ -151,9 +153,21 @@ async def test_all_violations_come_at_once(server: Server) -> None:
     assert refused.message.endswith("(and 3 more)")
 
 
+async def test_a_refusal_does_not_keep_the_request(server: Server) -> None:
+    gc.disable()
+    try:
+        for _ in range(3):
+            await refusal(server, prompt="x" * (1 << 20), model="not a model")
+        errors = [error for error in gc.get_objects() if isinstance(error, InvalidRequestError)]
+    finally:
+        gc.enable()
+
+    assert [error.__traceback__ for error in errors] == [None] * len(errors)
+
+
 async def test_details_stay_under_four_kibibytes(server: Server) -> None:
     bad = content_pb2.Message(role=USER, parts=[content_pb2.Part(reasoning="x")] * 50)
-    refused = await refusal(server, conversation=pb.Conversation(messages=[bad] * 100))
+    refused = await refusal(server, conversation=pb.Conversation(messages=[bad] * 10))
 
     assert len(refused.fields) == 17
     assert "more violations" in refused.details["BadRequest"].field_violations[16].description

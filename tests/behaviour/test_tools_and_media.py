@@ -229,10 +229,10 @@ async def test_turns_about_tools_are_judged(server: Server, case: str) -> None:
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ('{"type":"array"}', "object"),
-        ('{"type":"nonsense"}', "is no JSON Schema"),
-        ('{"$ref":"http://127.0.0.1:9/"}', "Schema"),
+        ('{"type":"object","properties":{"a":{"type":"nonsense"}}}', "is not a valid JSON Schema"),
+        ('{"type":"object","$ref":"http://127.0.0.1:9/"}', "is not a valid JSON Schema"),
     ],
 )
 async def test_a_schema_that_is_none_names_its_tool(

@@ -6,13 +6,20 @@ from typing import Any
 import pytest
 from descriptors import descriptor_set, message_class
 from eudai.v1 import generation_service_pb2 as pb
+from eudai_server.rpc.protobuf_json import SHARED
 from eudai_server.rpc.protobuf_schema import ONEOF_CHOICES_MAX, schema_text_from
-from eudai_server.schema import Schema
+from eudai_server.schema import Schema, compile_schema, fits, loads
 from google.protobuf import descriptor_pb2, json_format
 
 ORDER = pb.ProtobufFormat(
     message_type="acme.v1.Order", file_descriptor_set=descriptor_set("order.proto")
 )
+
+
+def satisfies(answer: dict[str, Any]) -> bool:
+    """Whether an answer satisfies the schema of ORDER."""
+    return fits(compile_schema(loads(schema_text_from(ORDER))), json.dumps(answer))
+
 
 ANSWER: dict[str, Any] = {
     "orderNumber": "-900719925474099",
@@ -34,7 +41,7 @@ ANSWER: dict[str, Any] = {
 def test_an_answer_that_fits_parses() -> None:
     message = json_format.Parse(json.dumps(ANSWER), message_class("order.proto", "acme.v1.Order")())
 
-    assert Schema(schema_text_from(ORDER)).fits(json.dumps(ANSWER))
+    assert satisfies(ANSWER)
     assert (message.order_number, message.customer.name, message.lines[0].quantity) == (
         -900719925474099,
         "Ada",
@@ -65,16 +72,14 @@ def test_an_answer_that_fits_parses() -> None:
     ids=str,
 )
 def test_an_answer_that_would_not_parse_does_not_fit(change: dict[str, Any]) -> None:
-    assert not Schema(schema_text_from(ORDER)).fits(json.dumps({**ANSWER, **change}))
+    assert not satisfies({**ANSWER, **change})
 
 
 def test_what_is_optional_may_be_left_out_and_nothing_else() -> None:
-    schema = Schema(schema_text_from(ORDER))
-
-    assert schema.fits(json.dumps({**ANSWER, "note": "x"}))
+    assert satisfies({**ANSWER, "note": "x"})
     for name in ANSWER:
         without = {key: value for key, value in ANSWER.items() if key != name}
-        assert schema.fits(json.dumps(without)) == (name == "transfer")
+        assert satisfies(without) == (name == "transfer")
 
 
 def test_properties_come_in_the_order_of_the_numbers() -> None:
@@ -86,7 +91,7 @@ def test_properties_come_in_the_order_of_the_numbers() -> None:
 @pytest.mark.parametrize(
     ("message_type", "data", "reason"),
     [
-        ("acme.v1.Order", b"\xff", "is no serialized google.protobuf.FileDescriptorSet"),
+        ("acme.v1.Order", b"\xff", "is not a serialized google.protobuf.FileDescriptorSet"),
         ("acme.v1.Nothing", ORDER.file_descriptor_set, "defines no message"),
         ("", ORDER.file_descriptor_set, "defines no message"),
         ("acme.v1.Order", b"", "defines no message"),
@@ -114,3 +119,62 @@ def test_oneofs_that_combine_without_end_are_refused() -> None:
     data = descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
     with pytest.raises(ValueError, match="combine in more than"):
         schema_text_from(pb.ProtobufFormat(message_type="X", file_descriptor_set=data))
+
+
+def mesh(types: int, fields: int, oneofs: int = 0, enum_values: int = 0) -> pb.ProtobufFormat:
+    """Message types whose fields hold one another; oneofs of one member; an enum beside them."""
+    file = descriptor_pb2.FileDescriptorProto(name="x.proto", syntax="proto3")
+    for index in range(types):
+        message = file.message_type.add(name=f"M{index}")
+        for number in range(1, fields + 1):
+            target = f".M{(index + number) % types}"
+            message.field.add(name=f"f{number}", number=number, type=11, label=1, type_name=target)
+        for oneof in range(oneofs):
+            message.oneof_decl.add(name=f"o{oneof}")
+            number = fields + oneof + 1
+            message.field.add(name=f"f{number}", number=number, type=9, label=1, oneof_index=oneof)
+    if enum_values:
+        enum = file.enum_type.add(name="E")
+        for value in range(enum_values):
+            enum.value.add(name=f"V{value}", number=value)
+        number = fields + oneofs + 1
+        file.message_type[0].field.add(name="e", number=number, type=14, label=1, type_name=".E")
+    data = descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
+    return pb.ProtobufFormat(message_type="M0", file_descriptor_set=data)
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        (mesh(30, 150), "must not have more than 20000 fields"),
+        (mesh(30, 34), "must not hold more than 1000 fields"),
+        (mesh(1, 300, oneofs=6), "must not hold more than 1000 fields"),
+        (mesh(201, 1), "more than 200 message types"),
+        (mesh(1, 1, enum_values=2001), "must not have more than 2000 values"),
+    ],
+    ids=["descriptor", "fields", "choices", "types", "enum values"],
+)
+def test_limits_are_checked_before_a_schema_is_built(shape: pb.ProtobufFormat, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        schema_text_from(shape)
+
+
+@pytest.mark.parametrize(
+    "shape", [mesh(30, 33), mesh(200, 5), mesh(2, 10, oneofs=4, enum_values=2000)]
+)
+def test_what_is_accepted_is_a_schema_within_the_limits(shape: pb.ProtobufFormat) -> None:
+    schema = Schema(schema_text_from(shape))
+
+    assert fits(compile_schema(schema.value), "[]") is False
+
+
+def test_messages_that_hold_one_another_may_be_left_out() -> None:
+    root = loads(schema_text_from(mesh(3, 2)))
+
+    assert root["required"] == []
+
+
+def test_a_pattern_is_compiled_once_however_many_fields_have_it() -> None:
+    text = schema_text_from(ORDER)
+
+    assert text.count('"pattern"') == len(set(loads(text)["$defs"]) & set(SHARED))

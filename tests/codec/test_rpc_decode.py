@@ -4,6 +4,7 @@ from eudai.v1 import generation_service_pb2 as pb, options_pb2
 from eudai_server.errors import ServiceError
 from eudai_server.generation import Generation
 from eudai_server.rpc.decode import generation_from, parse
+from eudai_server.rpc.request_schemas import RequestSchemas
 from eudai_server.rpc.violations import violations_of
 from hypothesis import given, settings, strategies as st
 
@@ -38,7 +39,7 @@ def test_a_sampling_value_is_kept_or_named(name: str, value: float) -> None:
     except TypeError:
         return
     request = pb.GenerateRequest(model="m", prompt="x", sampling=sampling)
-    fields = [violation.field for violation in violations_of(request)]
+    fields = [violation.field for violation in violations_of(request, RequestSchemas())]
 
     assert fields in ([], [f"sampling.{name}"])
     if not fields:

@@ -53,9 +53,11 @@ async def _serve(patience: list[float]) -> None:
 
     app.parts.calls._answer = counted  # type: ignore[method-assign] # noqa: SLF001 - as above
     port = await app.start()
-    gc.freeze()  # as eudai-server does
+    app.parts.schema_checks.start()  # as eudai-server does
+    gc.freeze()  # as it does too
     lags: list[float] = []
-    ticking = asyncio.create_task(_tick(lags))
+    busy: list[float] = []
+    ticking = asyncio.create_task(_tick(lags, busy))
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -71,18 +73,22 @@ async def _serve(patience: list[float]) -> None:
             "calls": calls,
             "lag_p99_ms": late[int(len(late) * 0.99)] * 1000,
             "lag_max_ms": late[-1] * 1000,
+            "busy_max_ms": max(busy, default=0.0) * 1000,
         }
         lags.clear()
+        busy.clear()
         print(json.dumps(inside), flush=True)
     ticking.cancel()
     await app.drain()
 
 
-async def _tick(lags: list[float]) -> None:
+async def _tick(lags: list[float], busy: list[float]) -> None:
+    """How late the loop is, and the CPU time of its thread, which other programs do not change."""
     while True:
-        begin_s = time.monotonic()
+        begin_s, begin_cpu_s = time.monotonic(), time.thread_time()
         await asyncio.sleep(TICK_S)
         lags.append(time.monotonic() - begin_s - TICK_S)
+        busy.append(time.thread_time() - begin_cpu_s)
 
 
 # ---- outside of it

@@ -51,8 +51,7 @@ class World:
         self.on_refused: Callable[[], None] = lambda: None
         self.loads = 0
 
-    # ---- what the server calls, in place of ollama.client.Client
-
+    # What the server calls, in place of ollama.client.Client.
     async def open_answer(self, route: str, body: dict[str, object], model: str) -> "Answer":
         """An answer, or a failure."""
         await asyncio.sleep(self.rng.uniform(0.0005, 0.01))

@@ -30,6 +30,7 @@ async def serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, tell)
     await app.start()
+    app.parts.schema_checks.start()
     # What is here now stays, so no collection need look at it: that took tens of milliseconds in which nobody was answered.
     gc.freeze()
     leaving = asyncio.create_task(told.wait()), asyncio.create_task(app.wait())

@@ -15,6 +15,7 @@ from eudai_server.readiness import Readiness
 from eudai_server.rpc.calls import Calls
 from eudai_server.rpc.server_service import Limits
 from eudai_server.rpc.services import Parts, registrations
+from eudai_server.schema_checks import SchemaChecks
 
 
 class Assembly:
@@ -47,11 +48,13 @@ class Assembly:
             load_timeout_s=config.first_event_timeout_s,
             event_timeout_s=config.first_event_timeout_s,
         )
+        self.schema_checks = SchemaChecks()
         parts = Parts(
             store=self._store,
             registries=config.registries,
             readiness=self.readiness,
             admission=self.admission,
+            schema_checks=self.schema_checks,
             limits=Limits(admin=config.admin, load_options=config.load_options),
             ollama_version=lambda: state.catalog.version if self.readiness.backend_up else "",
         )
@@ -70,6 +73,7 @@ class Assembly:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        await self.schema_checks.close()
         await self._store.close()
         await self.admission.close()
         await self._state.close()

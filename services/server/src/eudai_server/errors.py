@@ -39,6 +39,10 @@ class Reason(StrEnum):
     BLOB_NOT_FOUND = auto()
 
 
+# How many violations a caller is told. One more says that there are others.
+VIOLATIONS_MAX = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """What is wrong with one field: its path in the request ("sampling.top_p"), and what to change."""
@@ -73,12 +77,14 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError):
-    """The request breaks the contract; all that is wrong with it, at once."""
+    """The request breaks the contract; what is wrong with it, at once."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        """At least one violation."""
+        """At least one violation; more than VIOLATIONS_MAX where there may be others still."""
         first = violations[0]
-        more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+        count = len(violations) - 1
+        more = f" (and {count} more)" if 0 < count < VIOLATIONS_MAX else " (and more)"
+        more = more if count else ""
         super().__init__(
             Reason.INVALID_REQUEST,
             f"{first.field}: {first.description}{more}",

@@ -9,6 +9,7 @@ from enum import auto
 from typing import Protocol
 
 from eudai_server.events import Event, GenerationWarning, Name, ToolCall
+from eudai_server.schema import Schema
 
 # ---- what is asked for
 
@@ -59,11 +60,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may ask the caller to run; the schema of its arguments as text, empty for none."""
+    """A function that the model may ask the caller to run; None where it takes no arguments."""
 
     name: str
     description: str
-    parameters_schema: str
+    parameters_schema: Schema | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,9 @@ class AnyJson:
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """The answer satisfies this JSON Schema, kept as text so that the order of properties survives."""
+    """The answer satisfies this JSON Schema."""
 
-    text: str
+    schema: Schema
 
 
 class ReasoningEffort(Name):

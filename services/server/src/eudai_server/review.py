@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from eudai_server.events import (
     Channel,
@@ -12,18 +13,24 @@ from eudai_server.events import (
     GenerationWarningCode,
     ToolCall,
 )
-from eudai_server.generation import AnyJson, Generation, JsonSchema
-from eudai_server.schema import Schema, is_json
+from eudai_server.generation import Generation, JsonSchema
+from eudai_server.schema import Schema
+
+_ANY_JSON = Schema("{}")
+
+
+class Checks(Protocol):
+    """Checks texts against schemas."""
+
+    async def fits(self, schema: Schema, text: str, caller: str) -> bool | None:
+        """Whether a text is JSON that satisfies a schema; None where that took too long."""
+        ...
 
 
 async def reviewed(
-    generation: Generation, batches: AsyncGenerator[Sequence[Event], None]
+    generation: Generation, batches: AsyncGenerator[Sequence[Event], None], checks: Checks
 ) -> AsyncGenerator[Sequence[Event], None]:
-    """Warn of what the request asked for in vain, of calls that fit no tool, and of an answer that is not of its format."""
-    schemas = {
-        tool.name: Schema(tool.parameters_schema) if tool.parameters_schema else None
-        for tool in generation.tools
-    }
+    """Add warnings: of keywords without effect, of bad tool calls, of an answer not of its format."""
     texts: list[str] = []
     if generation.warnings:
         yield generation.warnings
@@ -31,15 +38,11 @@ async def reviewed(
         async for batch in batches:
             seen: list[Event] = []
             for event in batch:
-                if (
-                    isinstance(event, Finished)
-                    and generation.format
-                    and not _satisfied(generation.format, "".join(texts))
-                ):
-                    seen.append(_NOT_SATISFIED)
+                if isinstance(event, Finished) and generation.format:
+                    seen += await _format_warnings(generation, "".join(texts), checks)
                 seen.append(event)
                 if isinstance(event, ToolCall):
-                    seen += _complaints(event, schemas)
+                    seen += await _call_warnings(generation, event, checks)
                 elif (
                     isinstance(event, Delta) and event.channel is Channel.TEXT and generation.format
                 ):
@@ -47,23 +50,34 @@ async def reviewed(
             yield seen
 
 
-_NOT_SATISFIED = GenerationWarning(
-    GenerationWarningCode.FORMAT_NOT_SATISFIED,
-    "the answer does not satisfy the format; it may have been cut off",
-    "format",
-)
+async def _format_warnings(
+    generation: Generation, text: str, checks: Checks
+) -> list[GenerationWarning]:
+    wanted = generation.format
+    schema = wanted.schema if isinstance(wanted, JsonSchema) else _ANY_JSON
+    fits = await checks.fits(schema, text, generation.caller)
+    if fits:
+        return []
+    message = "the answer does not satisfy the format; it may have been cut off"
+    if fits is None:
+        message = "the answer could not be checked against the format within the limit"
+    return [GenerationWarning(GenerationWarningCode.FORMAT_NOT_SATISFIED, message, "format")]
 
 
-def _satisfied(format: AnyJson | JsonSchema, text: str) -> bool:  # noqa: A002 - the proto's word
-    return Schema(format.text).fits(text) if isinstance(format, JsonSchema) else is_json(text)
-
-
-def _complaints(call: ToolCall, schemas: dict[str, Schema | None]) -> list[Event]:
-    if call.name not in schemas:
+async def _call_warnings(
+    generation: Generation, call: ToolCall, checks: Checks
+) -> list[GenerationWarning]:
+    tools = {tool.name: tool for tool in generation.tools}
+    schema = tools[call.name].parameters_schema if call.name in tools else None
+    if call.name not in tools:
         message = "the call names no tool of the request"
+    elif schema is None:
+        return []
     else:
-        schema = schemas[call.name]
-        if schema is None or schema.fits(call.arguments_json):
+        fits = await checks.fits(schema, call.arguments_json, generation.caller)
+        if fits:
             return []
         message = "the arguments of the call do not fit the tool's schema"
+        if fits is None:
+            message = "the arguments of the call could not be checked within the limit"
     return [GenerationWarning(GenerationWarningCode.TOOL_CALL_INVALID, message, "tools", call.id)]

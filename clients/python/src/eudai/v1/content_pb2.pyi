@@ -75,12 +75,14 @@ class Message(_message.Message):
         """The content. May be empty only for ROLE_ASSISTANT and ROLE_TOOL. Reasoning is
         only for ROLE_ASSISTANT, media only for ROLE_USER and ROLE_TOOL. Ollama takes
         the texts and the media of a message apart, each in order, so their order
-        among each other is lost.
+        among each other is lost. At most 4096 in all messages of a request.
         """
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """Tool calls the assistant made in this turn. Only for ROLE_ASSISTANT."""
+        """Tool calls the assistant made in this turn. Only for ROLE_ASSISTANT. At most
+        4096 in all messages of a request.
+        """
 
     def __init__(
         self,
@@ -179,8 +181,8 @@ class Tool(_message.Message):
     parameters_schema: _builtins.str
     """JSON Schema of the arguments, an object, as JSON text. Empty means no
     arguments. Ollama keeps type, description, enum, items, properties, required,
-    anyOf and, at the top, $defs; anything else brings a warning. At most 256 Ki
-    characters.
+    anyOf and, at the top, $defs; anything else brings a warning. The limits are
+    those of OutputFormat.json_schema.
     """
     def __init__(
         self,
@@ -212,7 +214,8 @@ class ToolCall(_message.Message):
     """The tool's name."""
     arguments_json: _builtins.str
     """The arguments, a JSON object as text, as Ollama sent them: key order and integers are
-    preserved, which google.protobuf.Struct cannot do.
+    preserved, which google.protobuf.Struct cannot do. In a request, at most 1 Mi
+    characters in all messages together.
     """
     def __init__(
         self,

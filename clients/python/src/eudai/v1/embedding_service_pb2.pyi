@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class EmbedRequest(_message.Message):
-    """Embed a batch."""
+    """Embed a batch. At most 8 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

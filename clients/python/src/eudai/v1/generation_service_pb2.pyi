@@ -132,9 +132,13 @@ class _GenerationWarningCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[
     GENERATION_WARNING_CODE_OPTION_IGNORED: _GenerationWarningCode.ValueType  # 2
     """An option has no effect on this model or this version of Ollama."""
     GENERATION_WARNING_CODE_TOOL_CALL_INVALID: _GenerationWarningCode.ValueType  # 3
-    """A tool call names an unknown tool, or its arguments do not fit its schema."""
+    """A tool call names an unknown tool, or its arguments do not fit its schema or
+    could not be checked within the limits; the message says which.
+    """
     GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED: _GenerationWarningCode.ValueType  # 4
-    """The answer does not satisfy the requested format."""
+    """The answer does not satisfy the requested format, or could not be checked
+    within the limits; the message says which.
+    """
     GENERATION_WARNING_CODE_DEPRECATED: _GenerationWarningCode.ValueType  # 5
     """The request used something deprecated."""
 
@@ -148,9 +152,13 @@ GENERATION_WARNING_CODE_INPUT_TRUNCATED: GenerationWarningCode.ValueType  # 1
 GENERATION_WARNING_CODE_OPTION_IGNORED: GenerationWarningCode.ValueType  # 2
 """An option has no effect on this model or this version of Ollama."""
 GENERATION_WARNING_CODE_TOOL_CALL_INVALID: GenerationWarningCode.ValueType  # 3
-"""A tool call names an unknown tool, or its arguments do not fit its schema."""
+"""A tool call names an unknown tool, or its arguments do not fit its schema or
+could not be checked within the limits; the message says which.
+"""
 GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED: GenerationWarningCode.ValueType  # 4
-"""The answer does not satisfy the requested format."""
+"""The answer does not satisfy the requested format, or could not be checked
+within the limits; the message says which.
+"""
 GENERATION_WARNING_CODE_DEPRECATED: GenerationWarningCode.ValueType  # 5
 """The request used something deprecated."""
 Global___GenerationWarningCode: _TypeAlias = GenerationWarningCode  # noqa: Y015
@@ -242,7 +250,9 @@ Global___GenerateOnceResponse: _TypeAlias = GenerateOnceResponse  # noqa: Y015
 @_typing.final
 class GenerateRequest(_message.Message):
     """Ask a model to generate. The smallest useful request is
-    {"model": "llama3.2", "prompt": "Why is the sky blue?"}.
+    {"model": "llama3.2", "prompt": "Why is the sky blue?"}. At most 8 MiB and 20,000
+    fields, those of nested messages included; each element of a repeated field is
+    one.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -408,7 +418,7 @@ class Conversation(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.Message]:
-        """Required, at least one. Oldest first."""
+        """Required, 1 to 1024. Oldest first."""
 
     def __init__(
         self,
@@ -461,7 +471,12 @@ class OutputFormat(_message.Message):
     json_schema: _builtins.str
     """JSON that satisfies this JSON Schema, given as JSON text so that the order
     of properties, which steers constrained decoding, is kept. At most 256 Ki
-    characters.
+    characters, 20,000 values (by the number of commas and opening brackets),
+    128 levels, and 100 patterns of 1024 characters; all schemas of a request
+    together at most 512 Ki characters and 20,000 values. They are refused if
+    compiling them all takes more than 0.1 seconds of CPU time or 64 MiB. Where
+    checking an answer or a tool call takes more than that, a warning says that
+    it was not checked.
     """
     @_builtins.property
     def any_json(self) -> Global___AnyJsonFormat:
@@ -518,8 +533,11 @@ class ProtobufFormat(_message.Message):
     message_type: _builtins.str
     """Required. Full name, for example "acme.v1.Invoice"."""
     file_descriptor_set: _builtins.bytes
-    """Required, at most 1 MiB. A serialized google.protobuf.FileDescriptorSet that
-    defines it.
+    """Required, at most 1 MiB and 20,000 fields, source info included. A serialized
+    google.protobuf.FileDescriptorSet that defines it. The message types that an
+    answer may hold are at most 200, with at most 1000 fields, each counted once
+    for every way in which members of its message's oneofs can be set (at most
+    64), and 2000 values of enums.
     """
     def __init__(
         self,

@@ -221,7 +221,7 @@ class ListModelsRequest(_message.Message):
     """Only models that are in memory."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
-        """Only models that can do all of these."""
+        """Only models that can do all of these, at most 64."""
 
     def __init__(
         self,
@@ -588,15 +588,17 @@ class CreateModelRequest(_message.Message):
     """Ollama's built-in parser of its answers."""
     @_builtins.property
     def files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Digests ("sha256:...") of uploaded files by file name."""
+        """Digests ("sha256:...") of uploaded files by file name, at most 1024. A name
+        has at most 255 characters.
+        """
 
     @_builtins.property
     def adapters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Digests of uploaded adapters by file name."""
+        """Digests of uploaded adapters by file name, at most 1024."""
 
     @_builtins.property
     def licenses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Its licenses."""
+        """Its licenses, at most 64."""
 
     @_builtins.property
     def sampling(self) -> _options_pb2.SamplingOptions:
@@ -612,7 +614,7 @@ class CreateModelRequest(_message.Message):
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.Message]:
-        """Messages that every conversation starts with."""
+        """Messages that every conversation starts with, at most 1024."""
 
     def __init__(
         self,

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class ModelServiceStub(object):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
 
     Every model reference is as in GenerateRequest.model. One that names a model
     of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
@@ -96,7 +97,8 @@ class ModelServiceStub(object):
 
 class ModelServiceServicer(object):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
 
     Every model reference is as in GenerateRequest.model. One that names a model
     of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
@@ -247,7 +249,8 @@ def add_ModelServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
 
     Every model reference is as in GenerateRequest.model. One that names a model
     of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class ModelServiceStub:
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
 
     Every model reference is as in GenerateRequest.model. One that names a model
     of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
@@ -79,7 +80,8 @@ class ModelServiceStub:
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
 
     Every model reference is as in GenerateRequest.model. One that names a model
     of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
@@ -126,7 +128,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed.
+    end, a stream without `completed` failed. A request is at most 64 KiB, that of
+    CreateModel and a piece of UploadBlob at most 8 MiB.
 
     Every model reference is as in GenerateRequest.model. One that names a model
     of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,

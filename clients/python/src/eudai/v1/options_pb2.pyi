@@ -134,8 +134,8 @@ class StopOptions(_message.Message):
     """
     @_builtins.property
     def sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Stop before any of these strings, at most 16. They are not part of the
-        output.
+        """Stop before any of these strings, at most 16 of 1 to 1024 characters. They
+        are not part of the output.
         """
 
     def __init__(

@@ -68,9 +68,9 @@ def request_from(
     match generation.format:
         case AnyJson():
             body["format"] = "json"
-        case JsonSchema(text):
+        case JsonSchema(schema):
             # Raw, so that the order of properties, which steers constrained decoding, survives.
-            body["format"] = msgspec.Raw(text.encode())
+            body["format"] = msgspec.Raw(schema.text.encode())
     if generation.tools:
         body["tools"] = [_tool(tool) for tool in generation.tools]
     if generation.logprob_alternatives is not None:
@@ -201,7 +201,7 @@ def _message(message: Message) -> dict[str, Any]:
 
 def _tool(tool: Tool) -> dict[str, Any]:
     parameters = (
-        msgspec.Raw(tool.parameters_schema.encode())
+        msgspec.Raw(tool.parameters_schema.text.encode())
         if tool.parameters_schema
         else {"type": "object", "properties": {}}
     )

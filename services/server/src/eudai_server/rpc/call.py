@@ -142,6 +142,9 @@ class Call:
 
     async def abort(self, error: ServiceError) -> NoReturn:
         """Fail the call, with everything that helps to mend it."""
+        # gRPC keeps what ends a call in a cycle, until a garbage collection; the frames of these
+        # would keep the request with it.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         failure = None
         if self.output_sent:
             failure = error_pb2.GenerationFailure(

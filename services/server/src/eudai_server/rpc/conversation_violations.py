@@ -3,11 +3,17 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
 
 from eudai_server.errors import Violation
-from eudai_server.schema import Schema, is_json
+from eudai_server.rpc.request_schemas import RequestSchemas
 
+MESSAGES_MAX = 1024
+# Of all messages together, in parts as in tool calls.
+PARTS_MAX = 4096
+TOOL_CALLS_MAX = 4096
+ARGUMENTS_CHARS_MAX = 1 << 20
 TOOLS_MAX = 128
 ROLES = (
     content_pb2.ROLE_SYSTEM,
@@ -34,9 +40,14 @@ def conversation_violations(
     has_system: bool,
     field: str = "conversation.messages",
 ) -> Iterator[Violation]:
-    """What is wrong with the messages at `field`; `has_system` is whether the request has a system text of its own."""
-    if not messages:
-        yield Violation(field, "must hold at least one message")
+    """What is wrong with the messages at `field`.
+
+    `has_system` is whether the request has a system text of its own.
+    """
+    too_many = list(_count_violations(messages, field))
+    if too_many:
+        yield from too_many
+        return
     calls: set[str] = set()
     for index, message in enumerate(messages):
         at = f"{field}[{index}]"
@@ -49,11 +60,29 @@ def conversation_violations(
         yield from _part_violations(message, at)
         yield from _call_violations(message, at)
         yield from _result_violations(message, at, calls)
-        calls |= {call.id for call in message.tool_calls}
+        calls.update(call.id for call in message.tool_calls)
 
 
-def tool_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
-    """What is wrong with the tools."""
+def _count_violations(messages: Sequence[content_pb2.Message], field: str) -> Iterator[Violation]:
+    if not messages:
+        yield Violation(field, "must hold at least one message")
+    if len(messages) > MESSAGES_MAX:
+        yield Violation(field, f"must not hold more than {MESSAGES_MAX} messages")
+        return
+    if sum(len(message.parts) for message in messages) > PARTS_MAX:
+        yield Violation(field, f"must not hold more than {PARTS_MAX} parts in all")
+    calls = [call for message in messages for call in message.tool_calls]
+    if len(calls) > TOOL_CALLS_MAX:
+        yield Violation(field, f"must not hold more than {TOOL_CALLS_MAX} tool calls in all")
+    elif sum(len(call.arguments_json) for call in calls) > ARGUMENTS_CHARS_MAX:
+        yield Violation(
+            field,
+            f"must not hold tool calls with more than {ARGUMENTS_CHARS_MAX} characters in all",
+        )
+
+
+def tool_violations(request: pb.GenerateRequest, schemas: RequestSchemas) -> Iterator[Violation]:
+    """What is wrong with the tools. Their schemas are read into `schemas`."""
     if request.tools and request.WhichOneof("input") != "conversation":
         yield Violation("tools", "need a conversation")
     if len(request.tools) > TOOLS_MAX:
@@ -69,18 +98,15 @@ def tool_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
             yield Violation(f"tools[{index}].name", "must not be the name of two tools")
         names.add(tool.name)
         if tool.parameters_schema:
-            yield from _parameters_violations(
-                tool.parameters_schema, f"tools[{index}].parameters_schema"
-            )
+            yield from _parameters_violations(tool, f"tools[{index}].parameters_schema", schemas)
 
 
-def _parameters_violations(text: str, field: str) -> Iterator[Violation]:
-    try:
-        schema = Schema(text)
-    except ValueError as error:
-        yield Violation(field, str(error))
-        return
-    if schema.value.get("type") != "object":
+def _parameters_violations(
+    tool: content_pb2.Tool, field: str, schemas: RequestSchemas
+) -> Iterator[Violation]:
+    yield from schemas.read(field, lambda: tool.parameters_schema)
+    schema = schemas.get(field)
+    if schema and schema.value.get("type") != "object":
         yield Violation(field, 'must be the schema of an object: {"type":"object", …}')
 
 
@@ -122,8 +148,17 @@ def _call_violations(message: content_pb2.Message, field: str) -> Iterator[Viola
                 f"{field}.tool_calls[{index}].name",
                 "must be 1 to 64 letters, digits, underscores and hyphens",
             )
-        if not call.arguments_json.lstrip().startswith("{") or not is_json(call.arguments_json):
+        if not _is_json_object(call.arguments_json):
             yield Violation(f"{field}.tool_calls[{index}].arguments_json", "must be a JSON object")
+
+
+def _is_json_object(text: str) -> bool:
+    """Whether a text is a JSON object; nothing is built from it."""
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return False
+    return text.lstrip(" \t\r\n").startswith("{")
 
 
 def _result_violations(

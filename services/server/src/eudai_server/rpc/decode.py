@@ -24,9 +24,20 @@ from eudai_server.generation import (
     Tool,
 )
 from eudai_server.model_name import model_name_from
-from eudai_server.rpc.protobuf_schema import schema_text_from
+from eudai_server.rpc.field_count import has_more_fields
+from eudai_server.rpc.message_reader import MESSAGE_BYTES_MAX
+from eudai_server.rpc.request_schemas import RequestSchemas
 from eudai_server.rpc.violations import require, seconds_of, violations_of
 from eudai_server.schema import Schema
+
+# Of a request, its nested messages included: parsing and judging each costs about a microsecond.
+FIELDS_MAX = 20_000
+# A request that only names things and sets options.
+SMALL_REQUEST_BYTES_MAX = 64 << 10
+_LARGE = frozenset(
+    f"eudai.v1.{name}Request"
+    for name in ("Generate", "GenerateOnce", "Embed", "CreateModel", "UploadBlob")
+)
 
 _ROLES: Mapping[int, Role] = {
     content_pb2.ROLE_SYSTEM: Role.SYSTEM,
@@ -67,18 +78,25 @@ P = TypeVar("P", bound=ProtoMessage)
 
 
 def parse(kind: type[P], data: bytes) -> P:
-    """Bytes as a message. Raises InvalidRequestError where they are none."""
+    """Bytes as a message. Raises InvalidRequestError where they are not one, or cost too much."""
+    name = kind.DESCRIPTOR.full_name
+    bytes_max = MESSAGE_BYTES_MAX if name in _LARGE else SMALL_REQUEST_BYTES_MAX
+    if len(data) > bytes_max:
+        raise _invalid(f"a {name} must not be longer than {bytes_max} bytes")
+    if has_more_fields(kind.DESCRIPTOR, data, FIELDS_MAX):
+        raise _invalid(
+            f"a {name} must not have more than {FIELDS_MAX} fields, those of nested messages included"
+        )
     try:
         return kind.FromString(data)
     except DecodeError:
-        name = kind.DESCRIPTOR.full_name
-        raise InvalidRequestError(
-            [
-                Violation(
-                    "", f"the bytes are no {name}; generate the client's stubs from proto/eudai/v1"
-                )
-            ]
+        raise _invalid(
+            f"the bytes are not a {name}; generate the client's stubs from proto/eudai/v1"
         ) from None
+
+
+def _invalid(description: str) -> InvalidRequestError:
+    return InvalidRequestError([Violation("", description)])
 
 
 def generation_from(
@@ -90,27 +108,31 @@ def generation_from(
     caller: str = "",
     deadline_s: float | None = None,
 ) -> Generation:
-    """Judge a request. `arrived_s` is `time.monotonic()` then; `load_options` is whether the operator allows them.
+    """Judge a request. Its schemas are parsed; those that are not cheap still have to be compiled.
 
-    Raises InvalidRequestError with every violation, or ServiceError CLOUD_DISABLED or
+    `arrived_s` is `time.monotonic()` then; `load_options` is whether the operator allows them.
+    Raises InvalidRequestError with its violations, or ServiceError CLOUD_DISABLED or
     LOAD_OPTIONS_FORBIDDEN.
     """
-    require(violations_of(request))
+    schemas = RequestSchemas()
+    require(violations_of(request, schemas))
+    tools = tuple(
+        Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
+        for index, tool in enumerate(request.tools)
+    )
     return Generation(
         id=id,
         caller=caller,
         model=model_name_from(request.model).listed,
         input=_input(request),
         system=request.system,
-        tools=tuple(
-            Tool(tool.name, tool.description, tool.parameters_schema) for tool in request.tools
-        ),
+        tools=tools,
         sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
         max_output_tokens=request.stop.max_output_tokens
         if request.stop.HasField("max_output_tokens")
         else None,
         stop_sequences=tuple(request.stop.sequences),
-        format=_format(request.format),
+        format=_format(request.format, schemas),
         effort=ReasoningEffort[
             pb.ReasoningEffort.Name(request.reasoning.effort).removeprefix("REASONING_EFFORT_")
         ],
@@ -121,12 +143,24 @@ def generation_from(
         drop_oldest=request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST,
         load=load_from(request.load, allowed=load_options),
         expected_digest=request.expected_digest,
-        warnings=tuple(_warnings(request)),
+        warnings=tuple(_warnings(tools, schemas.get("format.json_schema"))),
         budget_end_s=arrived_s + seconds_of(request.time_budget)
         if request.HasField("time_budget")
         else None,
         deadline_s=deadline_s,
     )
+
+
+def schemas_of(request: pb.GenerateRequest, generation: Generation) -> Mapping[str, Schema]:
+    """The schemas of a generation, by the path of their field in its request."""
+    schemas = {
+        f"tools[{index}].parameters_schema": tool.parameters_schema
+        for index, tool in enumerate(generation.tools)
+        if tool.parameters_schema
+    }
+    if isinstance(generation.format, JsonSchema):
+        schemas[f"format.{request.format.WhichOneof('shape')}"] = generation.format.schema
+    return schemas
 
 
 def _input(request: pb.GenerateRequest) -> Input:
@@ -148,33 +182,37 @@ def messages_from(messages: Sequence[content_pb2.Message]) -> tuple[Message, ...
 
 
 def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Message:
+    texts, reasonings, media = [], [], []
+    for part in message.parts:
+        match part.WhichOneof("kind"):
+            case "text":
+                texts.append(part.text)
+            case "reasoning":
+                reasonings.append(part.reasoning)
+            case "media":
+                media.append(part.media.data)
+    call_id = message.tool_call_id
     return Message(
         role=_ROLES[message.role],
-        text="".join(part.text for part in message.parts),
-        reasoning="".join(part.reasoning for part in message.parts),
-        media=tuple(part.media.data for part in message.parts if part.HasField("media")),
+        text="".join(texts),
+        reasoning="".join(reasonings),
+        media=tuple(media),
         tool_calls=tuple(
             ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls
         ),
-        tool_call_id=message.tool_call_id,
-        tool_name=message.tool_name or tool_names.get(message.tool_call_id, ""),
+        tool_call_id=call_id,
+        tool_name=message.tool_name or (tool_names.get(call_id, "") if call_id else ""),
     )
 
 
-def _warnings(request: pb.GenerateRequest) -> Iterator[GenerationWarning]:
+def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[GenerationWarning]:  # noqa: A002 - the proto's word
     """What Ollama passes over in silence."""
-    for index, tool in enumerate(request.tools):
+    for index, tool in enumerate(tools):
         if tool.parameters_schema:
-            lost = (
-                Schema(tool.parameters_schema).keywords(within=("properties", "anyOf"))
-                - _TOOL_KEYWORDS
-            )
+            lost = tool.parameters_schema.keywords(within=("properties", "anyOf")) - _TOOL_KEYWORDS
             yield from _lost(lost, f"tools[{index}].parameters_schema")
-    if request.format.json_schema:
-        yield from _lost(
-            Schema(request.format.json_schema).keywords() & _FORMAT_KEYWORDS_LOST,
-            "format.json_schema",
-        )
+    if format:
+        yield from _lost(format.keywords() & _FORMAT_KEYWORDS_LOST, "format.json_schema")
 
 
 def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
@@ -183,20 +221,22 @@ def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
         yield GenerationWarning(GenerationWarningCode.OPTION_IGNORED, message, field)
 
 
-def _format(format: pb.OutputFormat) -> AnyJson | JsonSchema | None:  # noqa: A002 - the proto's word
-    match format.WhichOneof("shape"):
-        case "any_json":
-            return AnyJson()
-        case "json_schema":
-            return JsonSchema(format.json_schema)
-        case "protobuf":
-            return JsonSchema(schema_text_from(format.protobuf))
-        case _:
-            return None
+def _format(
+    format: pb.OutputFormat,  # noqa: A002 - the proto's word
+    schemas: RequestSchemas,
+) -> AnyJson | JsonSchema | None:
+    shape = format.WhichOneof("shape")
+    schema = schemas.get(f"format.{shape}")
+    if schema:
+        return JsonSchema(schema)
+    return AnyJson() if shape == "any_json" else None
 
 
 def load_from(load: options_pb2.LoadOptions, *, allowed: bool) -> LoadOptions:
-    """Load options, already judged. Raises LOAD_OPTIONS_FORBIDDEN where there are some and the operator does not allow them."""
+    """Load options, already judged.
+
+    Raises LOAD_OPTIONS_FORBIDDEN where there are some and the operator does not allow them.
+    """
     if load.ListFields() and not allowed:
         raise ServiceError(
             Reason.LOAD_OPTIONS_FORBIDDEN,

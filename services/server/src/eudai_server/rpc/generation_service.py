@@ -8,10 +8,15 @@ from eudai.v1 import generation_service_pb2 as pb
 
 from eudai_server.errors import InvalidRequestError, Violation
 from eudai_server.events import Delta, Finished, Progress, ToolCall
-from eudai_server.generation import Backend
+from eudai_server.generation import Backend, Generation
 from eudai_server.review import reviewed
 from eudai_server.rpc.call import Call
-from eudai_server.rpc.decode import generation_from, parse
+from eudai_server.rpc.decode import (
+    SMALL_REQUEST_BYTES_MAX,
+    generation_from,
+    parse,
+    schemas_of,
+)
 from eudai_server.rpc.encode import (
     NANOS,
     duration_from,
@@ -19,6 +24,7 @@ from eudai_server.rpc.encode import (
     response_from,
 )
 from eudai_server.rpc.violations import seconds_of
+from eudai_server.schema_checks import SchemaChecks
 
 MODEL = "eudai-model"
 
@@ -26,9 +32,12 @@ MODEL = "eudai-model"
 class GenerationService:
     """Fulfils the RPCs with a backend."""
 
-    def __init__(self, backend: Backend, *, load_options: bool) -> None:
+    def __init__(
+        self, backend: Backend, schema_checks: SchemaChecks, *, load_options: bool
+    ) -> None:
         """`load_options`: whether the operator lets callers set them."""
         self._backend = backend
+        self._schema_checks = schema_checks
         self._load_options = load_options
 
     async def generate(self, data: bytes, call: Call) -> None:
@@ -64,6 +73,9 @@ class GenerationService:
         self, request: pb.GenerateRequest, call: Call
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         _check_model(request, call)
+        if request.ByteSize() > SMALL_REQUEST_BYTES_MAX:
+            # Parsing it took some milliseconds, and judging it will: others go between.
+            await asyncio.sleep(0)
         generation = generation_from(
             request,
             id=call.id,
@@ -78,8 +90,10 @@ class GenerationService:
             "model": request.model,
             "labels": dict(request.labels),
         }
+        await self._compile_schemas(request, generation)
         first_output_ns = None
-        async with aclosing(reviewed(generation, self._backend.generate(generation))) as batches:
+        events = self._backend.generate(generation)
+        async with aclosing(reviewed(generation, events, self._schema_checks)) as batches:
             async for batch in batches:
                 for event in batch:
                     if isinstance(event, Progress):
@@ -95,6 +109,14 @@ class GenerationService:
                         elapsed_ns=call.elapsed_ns,
                         first_output_ns=first_output_ns,
                     )
+
+    async def _compile_schemas(self, request: pb.GenerateRequest, generation: Generation) -> None:
+        """Raises InvalidRequestError for a schema that does not compile within the limits."""
+        schemas = schemas_of(request, generation)
+        wrong = await self._schema_checks.compile(list(schemas.values()), generation.caller)
+        if wrong:
+            index, reason = wrong
+            raise InvalidRequestError([Violation(list(schemas)[index], reason)])
 
 
 async def beating(

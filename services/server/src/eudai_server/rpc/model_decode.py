@@ -23,8 +23,12 @@ from eudai_server.rpc.violations import (
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
+CAPABILITIES_MAX = 64
+# Of a new model; files and adapters each.
+FILES_MAX = 1024
+LICENSES_MAX = 64
 
-_FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]*")
+_FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]{0,254}")
 
 
 def digest_violations(digest: str) -> Iterator[Violation]:
@@ -65,6 +69,10 @@ def page_from(
     """The models of one page, in order of name, and the token of the next one. Raises InvalidRequestError."""
     if request.page_size < 0:
         raise InvalidRequestError([Violation("page_size", "must not be negative")])
+    if len(request.capabilities) > CAPABILITIES_MAX:
+        raise InvalidRequestError(
+            [Violation("capabilities", f"must not be more than {CAPABILITIES_MAX}")]
+        )
     if not all(value in pb.Capability.values() and value for value in request.capabilities):
         raise InvalidRequestError([Violation("capabilities", "must be known ones")])
     wanted = {
@@ -118,6 +126,8 @@ def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
         yield from reference_violations(base_model=request.base_model)
     yield from _file_violations("files", request.files)
     yield from _file_violations("adapters", request.adapters)
+    if len(request.licenses) > LICENSES_MAX:
+        yield Violation("licenses", f"must not be more than {LICENSES_MAX}")
     yield from sampling_violations(request.sampling)
     yield from stop_violations(request.stop)
     yield from load_violations(request.load, "load")
@@ -128,9 +138,14 @@ def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
 
 
 def _file_violations(field: str, files: Mapping[str, str]) -> Iterator[Violation]:
+    if len(files) > FILES_MAX:
+        yield Violation(field, f"must not be more than {FILES_MAX}")
+        return
     for name, digest in files.items():
         if not _FILE_NAME.fullmatch(name) or ".." in name.split("/"):
-            yield Violation(field, f"{name[:60]!r} is no name of a file within a model's folder")
+            yield Violation(
+                field, f"{name[:60]!r} is not a name of 1 to 255 characters within a model's folder"
+            )
         if not DIGEST.fullmatch(digest):
             yield Violation(
                 f"{field}[{name[:40]!r}]",

@@ -6,101 +6,104 @@ the mapping does (64-bit integers, dates, members of a oneof), the schema is the
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
 from eudai.v1 import generation_service_pb2 as pb
 from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
+from eudai_server.rpc.field_count import has_more_fields
+from eudai_server.rpc.protobuf_json import SCALARS, SHARED, WELL_KNOWN, Json
+
 DESCRIPTOR_BYTES_MAX = 1 << 20
+# Of a serialized FileDescriptorSet; a field of a message takes about six of them.
+DESCRIPTOR_FIELDS_MAX = 20_000
 MESSAGES_MAX = 200
+# Of all messages that an answer may hold; a field counts once for each choice of members of oneofs.
+FIELDS_MAX = 1000
+ENUM_VALUES_MAX = 2000
 ONEOF_CHOICES_MAX = 64
 
-Json = dict[str, Any]
+_NULL = "google.protobuf.NullValue"
 
-_INTEGER_32 = {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
-_UNSIGNED_32 = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
-# As text, which is how the mapping writes them; one digit short of the greatest, so that every one of them fits.
-_INTEGER_64 = {"type": "string", "pattern": "^-?[0-9]{1,18}$"}
-_UNSIGNED_64 = {"type": "string", "pattern": "^[0-9]{1,19}$"}
-# As text too: the grammar of JSON numbers knows no bound, and 1e999 is no double.
-_FLOAT = {"type": "string", "pattern": "^-?[0-9]{1,9}(\\.[0-9]{1,9})?$"}
-_TEXT = {"type": "string"}
-_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
-_TIMESTAMP = {
-    "type": "string",
-    "pattern": f"^(19|20)[0-9]{{2}}-{_DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$",
-}
 
-_SCALARS: dict[int, Json] = {
-    **dict.fromkeys(
-        (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_SFIXED32),
-        _INTEGER_32,
-    ),
-    **dict.fromkeys((FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_FIXED32), _UNSIGNED_32),
-    **dict.fromkeys(
-        (FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_SINT64, FieldDescriptor.TYPE_SFIXED64),
-        _INTEGER_64,
-    ),
-    **dict.fromkeys((FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64), _UNSIGNED_64),
-    **dict.fromkeys((FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE), _FLOAT),
-    FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
-    FieldDescriptor.TYPE_STRING: _TEXT,
-    FieldDescriptor.TYPE_BYTES: {"type": "string", "pattern": "^([A-Za-z0-9+/]{4}){0,1024}$"},
-}
+class _MessageTypes:
+    """The message types that an answer may hold, well-known ones aside, and which hold which."""
 
-_WELL_KNOWN: dict[str, Json] = {
-    "google.protobuf.Timestamp": _TIMESTAMP,
-    "google.protobuf.Duration": {"type": "string", "pattern": "^-?[0-9]{1,9}(\\.[0-9]{1,9})?s$"},
-    "google.protobuf.FieldMask": {
-        "type": "string",
-        "pattern": "^([a-z][a-zA-Z0-9]{0,30}(,[a-z][a-zA-Z0-9]{0,30}){0,15})?$",
-    },
-    "google.protobuf.Struct": {"type": "object"},
-    "google.protobuf.Value": {},
-    "google.protobuf.ListValue": {"type": "array"},
-    "google.protobuf.Empty": {"type": "object", "properties": {}, "additionalProperties": False},
-    "google.protobuf.DoubleValue": _FLOAT,
-    "google.protobuf.FloatValue": _FLOAT,
-    "google.protobuf.Int64Value": _INTEGER_64,
-    "google.protobuf.UInt64Value": _UNSIGNED_64,
-    "google.protobuf.Int32Value": _INTEGER_32,
-    "google.protobuf.UInt32Value": _UNSIGNED_32,
-    "google.protobuf.BoolValue": {"type": "boolean"},
-    "google.protobuf.StringValue": _TEXT,
-    "google.protobuf.BytesValue": _SCALARS[FieldDescriptor.TYPE_BYTES],
-}
+    def __init__(self, root: Descriptor) -> None:
+        """Raises ValueError where there are too many, or where they have too many fields."""
+        self.all: list[Descriptor] = []
+        self._indexes: dict[str, int] = {}
+        fields = 0
+        waiting = [root]
+        held: list[list[Descriptor]] = []
+        while waiting:
+            descriptor = waiting.pop()
+            if descriptor.full_name in self._indexes:
+                continue
+            fields += len(descriptor.fields) * _count_choices(descriptor)
+            if fields > FIELDS_MAX:
+                raise ValueError(
+                    f"{root.full_name} must not hold more than {FIELDS_MAX} fields, counted once"
+                    " for each way in which the oneofs of their message combine"
+                )
+            if len(self.all) >= MESSAGES_MAX:
+                raise ValueError(f"{root.full_name} holds more than {MESSAGES_MAX} message types")
+            self._indexes[descriptor.full_name] = len(self.all)
+            self.all.append(descriptor)
+            held.append(_nested(descriptor))
+            waiting += held[-1]
+        self._reachable = self._close(held)
+
+    def _close(self, held: list[list[Descriptor]]) -> list[int]:
+        """For each type, the types it reaches, as bits (Warshall's transitive closure)."""
+        reachable = [sum(1 << i for i in {self._indexes[m.full_name] for m in h}) for h in held]
+        for middle in range(len(reachable)):
+            for start in range(len(reachable)):
+                if reachable[start] >> middle & 1:
+                    reachable[start] |= reachable[middle]
+        return reachable
+
+    def may_hold_itself(self, descriptor: Descriptor, within: Descriptor) -> bool:
+        """Whether a message of one type, held in one of another, may hold the latter again."""
+        start, target = (self._indexes.get(d.full_name) for d in (descriptor, within))
+        if start is None or target is None:
+            return False
+        return start == target or bool(self._reachable[start] >> target & 1)
 
 
 def schema_text_from(format: pb.ProtobufFormat) -> str:  # noqa: A002 - the proto's word
     """The schema. Raises ValueError, saying what to change."""
     message = _find(format)
-    schemas: dict[str, Json] = {}
-    waiting = [message]
-    while waiting:
-        descriptor = waiting.pop()
-        if descriptor.full_name in schemas:
-            continue
-        if len(schemas) >= MESSAGES_MAX:
-            raise ValueError(f"{message.full_name} holds more than {MESSAGES_MAX} message types")
-        schemas[descriptor.full_name] = _message_schema(descriptor)
-        waiting += _nested(descriptor)
+    types = _MessageTypes(message)
+    schemas = {descriptor.full_name: _message_schema(descriptor, types) for descriptor in types.all}
+    enums = _enum_schemas(types)
     root = schemas[message.full_name]
-    return json.dumps({**root, "$defs": schemas} if _nested(message) else root)
+    definitions = {**(schemas if _nested(message) else {}), **enums}
+    text = json.dumps({**root, "$defs": definitions})
+    shared = {name: schema for name, schema in SHARED.items() if f'#/$defs/{name}"' in text}
+    definitions |= shared
+    return json.dumps({**root, "$defs": definitions} if definitions else root)
 
 
 def _find(format: pb.ProtobufFormat) -> Descriptor:  # noqa: A002 - the proto's word
-    if len(format.file_descriptor_set) > DESCRIPTOR_BYTES_MAX:
+    data = format.file_descriptor_set
+    if len(data) > DESCRIPTOR_BYTES_MAX:
         raise ValueError(
             f"file_descriptor_set must not be longer than {DESCRIPTOR_BYTES_MAX} bytes"
         )
+    if has_more_fields(descriptor_pb2.FileDescriptorSet.DESCRIPTOR, data, DESCRIPTOR_FIELDS_MAX):
+        raise ValueError(
+            f"file_descriptor_set must not have more than {DESCRIPTOR_FIELDS_MAX} fields, those of"
+            " nested messages included; leave out what message_type does not need, and source info"
+        )
     try:
-        files = descriptor_pb2.FileDescriptorSet.FromString(format.file_descriptor_set)
+        files = descriptor_pb2.FileDescriptorSet.FromString(data)
     except DecodeError:
         raise ValueError(
-            "file_descriptor_set is no serialized google.protobuf.FileDescriptorSet"
+            "file_descriptor_set is not a serialized google.protobuf.FileDescriptorSet"
         ) from None
     pool = descriptor_pool.DescriptorPool()
     try:
@@ -109,7 +112,8 @@ def _find(format: pb.ProtobufFormat) -> Descriptor:  # noqa: A002 - the proto's 
         return pool.FindMessageTypeByName(format.message_type)
     except KeyError:
         raise ValueError(
-            f"file_descriptor_set defines no message {format.message_type[:100]!r}, or lacks a file it imports"
+            f"file_descriptor_set defines no message {format.message_type[:100]!r},"
+            " or lacks a file it imports"
         ) from None
     except TypeError:
         raise ValueError(
@@ -119,34 +123,42 @@ def _find(format: pb.ProtobufFormat) -> Descriptor:  # noqa: A002 - the proto's 
 
 def _nested(descriptor: Descriptor) -> list[Descriptor]:
     """The messages that its fields hold, well-known ones aside."""
-    held = (field.message_type for field in descriptor.fields if field.message_type)
-    values = (_value_of(message).message_type if _is_map(message) else message for message in held)
-    return [message for message in values if message and message.full_name not in _WELL_KNOWN]
+    values = (_value_of(field).message_type for field in descriptor.fields)
+    return [message for message in values if message and message.full_name not in WELL_KNOWN]
 
 
-def _message_schema(descriptor: Descriptor) -> Json:
-    groups = [oneof.fields for oneof in descriptor.oneofs if not _is_optional(oneof.fields)]
-    members = {field.name for group in groups for field in group}
-    common = [field for field in descriptor.fields if field.name not in members]
-    choices = list(
-        itertools.islice(
-            itertools.product(*([None, *group] for group in groups)), ONEOF_CHOICES_MAX + 1
-        )
-    )
-    if len(choices) > ONEOF_CHOICES_MAX:
+def _oneofs(descriptor: Descriptor) -> list[Sequence[FieldDescriptor]]:
+    return [oneof.fields for oneof in descriptor.oneofs if not _is_optional(oneof.fields)]
+
+
+def _count_choices(descriptor: Descriptor) -> int:
+    """In how many ways members of its oneofs can be set. Raises ValueError for too many."""
+    choices = math.prod(len(group) + 1 for group in _oneofs(descriptor))
+    if choices > ONEOF_CHOICES_MAX:
         raise ValueError(
             f"the oneofs of {descriptor.full_name} combine in more than {ONEOF_CHOICES_MAX} ways"
         )
-    # At most one member of a oneof may be set, and a grammar can say so only by a shape for each choice.
+    return choices
+
+
+def _message_schema(descriptor: Descriptor, types: _MessageTypes) -> Json:
+    groups = _oneofs(descriptor)
+    members = {field.name for group in groups for field in group}
+    common = [field for field in descriptor.fields if field.name not in members]
+    # At most one member of a oneof may be set, and a grammar can say so only by a shape for each
+    # choice.
     shapes = [
-        _shape([*common, *(field for field in choice if field)], members) for choice in choices
+        _shape([*common, *(field for field in choice if field)], members, types)
+        for choice in itertools.product(*([None, *group] for group in groups))
     ]
     return shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
 
 
-def _shape(fields: list[FieldDescriptor], chosen: set[str]) -> Json:
+def _shape(fields: list[FieldDescriptor], chosen: set[str], types: _MessageTypes) -> Json:
     fields = sorted(fields, key=lambda field: field.number)
-    required = [field.json_name for field in fields if field.name in chosen or _is_expected(field)]
+    required = [
+        field.json_name for field in fields if field.name in chosen or _is_expected(field, types)
+    ]
     properties = {field.json_name: _field_schema(field) for field in fields}
     return {
         "type": "object",
@@ -156,13 +168,16 @@ def _shape(fields: list[FieldDescriptor], chosen: set[str]) -> Json:
     }
 
 
-def _is_expected(field: FieldDescriptor) -> bool:
-    """Whether an answer must have it: all but what is declared optional, and messages that could hold themselves for ever."""
+def _is_expected(field: FieldDescriptor, types: _MessageTypes) -> bool:
+    """Whether an answer must have a field.
+
+    All but those declared optional, and messages that could hold themselves without end.
+    """
     if field.is_required or field.is_repeated or not field.has_presence:
         return True
     if field.message_type is None or field.containing_type is None or _is_optional([field]):
         return False
-    return not _reaches(field.message_type, field.containing_type)
+    return not types.may_hold_itself(field.message_type, field.containing_type)
 
 
 def _is_optional(fields: Sequence[FieldDescriptor]) -> bool:
@@ -171,54 +186,50 @@ def _is_optional(fields: Sequence[FieldDescriptor]) -> bool:
     return len(fields) == 1 and oneof is not None and oneof.name == f"_{fields[0].name}"
 
 
-def _reaches(start: Descriptor, target: Descriptor) -> bool:
-    seen: set[str] = set()
-    waiting = [start]
-    while waiting:
-        message = waiting.pop()
-        if message.full_name == target.full_name:
-            return True
-        if message.full_name not in seen:
-            seen.add(message.full_name)
-            waiting += _nested(message)
-    return False
+def _enum_schemas(types: _MessageTypes) -> dict[str, Json]:
+    """The enums of all fields. Raises ValueError where they have too many values."""
+    enums = {
+        enum.full_name: enum
+        for descriptor in types.all
+        for enum in (_value_of(field).enum_type for field in descriptor.fields)
+        if enum and enum.full_name != _NULL
+    }
+    if sum(len(enum.values) for enum in enums.values()) > ENUM_VALUES_MAX:
+        raise ValueError(f"its enums must not have more than {ENUM_VALUES_MAX} values in all")
+    return {name: {"enum": [value.name for value in enum.values]} for name, enum in enums.items()}
 
 
 def _field_schema(field: FieldDescriptor) -> Json:
-    if field.message_type and _is_map(field.message_type):
-        key, value = field.message_type.fields_by_number[1], _value_of(field.message_type)
-        if key.type != FieldDescriptor.TYPE_STRING:
+    if field.message_type and _is_map(field):
+        if field.message_type.fields_by_number[1].type != FieldDescriptor.TYPE_STRING:
             raise ValueError(
-                f"{field.full_name} is a map whose keys are no strings, which no grammar can hold an answer to"
+                f"{field.full_name} is a map whose keys are no strings,"
+                " which no grammar can hold an answer to"
             )
-        return {"type": "object", "additionalProperties": _value_schema(value)}
+        return {"type": "object", "additionalProperties": _value_schema(_value_of(field))}
     schema = _value_schema(field)
     return {"type": "array", "items": schema} if field.is_repeated else schema
 
 
 def _value_schema(field: FieldDescriptor) -> Json:
     if field.enum_type:
-        return {"enum": list(_enum_names(field.enum_type))}
+        name = field.enum_type.full_name
+        return {"enum": [None]} if name == _NULL else {"$ref": f"#/$defs/{name}"}
     if field.message_type:
         name = field.message_type.full_name
         if name == "google.protobuf.Any":
             raise ValueError(
                 f"{field.full_name} is a google.protobuf.Any, whose type no grammar can know"
             )
-        return _WELL_KNOWN.get(name) or ({} if name in _WELL_KNOWN else {"$ref": f"#/$defs/{name}"})
-    return _SCALARS[field.type]
+        return WELL_KNOWN.get(name, {"$ref": f"#/$defs/{name}"})
+    return SCALARS[field.type]
 
 
-def _enum_names(enum: EnumDescriptor) -> Iterator[str | None]:
-    if enum.full_name == "google.protobuf.NullValue":
-        yield None
-    else:
-        yield from (value.name for value in enum.values)
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
-def _is_map(message: Descriptor) -> bool:
-    return bool(message.GetOptions().map_entry)
-
-
-def _value_of(entry: Descriptor) -> FieldDescriptor:
-    return entry.fields_by_number[2]
+def _value_of(field: FieldDescriptor) -> FieldDescriptor:
+    """The field whose type its values have: of a map, that of its entries."""
+    entry = field.message_type
+    return entry.fields_by_number[2] if entry and _is_map(field) else field

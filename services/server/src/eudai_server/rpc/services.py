@@ -27,6 +27,7 @@ from eudai_server.rpc.health import HealthService
 from eudai_server.rpc.model_service import ModelService
 from eudai_server.rpc.reflection import V1, V1ALPHA, ReflectionService
 from eudai_server.rpc.server_service import Limits, ServerService
+from eudai_server.schema_checks import SchemaChecks
 
 GENERATION = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 EMBEDDING = embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]
@@ -57,13 +58,16 @@ class Parts:
     registries: Sequence[str]
     readiness: Readiness
     admission: Admission
+    schema_checks: SchemaChecks
     limits: Limits
     ollama_version: Callable[[], str]
 
 
 def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
     """All services, in the order in which they are listed."""
-    generation = GenerationService(parts.admission, load_options=parts.limits.load_options)
+    generation = GenerationService(
+        parts.admission, parts.schema_checks, load_options=parts.limits.load_options
+    )
     embedding = EmbeddingService(parts.admission, load_options=parts.limits.load_options)
     server = ServerService(parts.admission, parts.limits, parts.ollama_version)
     models = ModelService(

@@ -7,11 +7,16 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from eudai_server.errors import ModelNotFoundError, Reason, ServiceError, Violation
+from eudai_server.errors import (
+    VIOLATIONS_MAX,
+    ModelNotFoundError,
+    Reason,
+    ServiceError,
+    Violation,
+)
 from eudai_server.rpc.encode import NANOS, duration_from
 
 DOMAIN = "eudai"
-VIOLATIONS_MAX = 16
 # All details together stay under 4 KiB: from 8 KiB of metadata on, a client may see something else instead.
 FIELD_CHARS_MAX = 64
 TEXT_CHARS_MAX = 120
@@ -118,8 +123,7 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
         for violation in violations[:VIOLATIONS_MAX]
     ]
     if len(violations) > VIOLATIONS_MAX:
-        more = f"and {len(violations) - VIOLATIONS_MAX} more violations"
-        shown.append(error_details_pb2.BadRequest.FieldViolation(description=more))
+        shown.append(error_details_pb2.BadRequest.FieldViolation(description="and more violations"))
     return error_details_pb2.BadRequest(field_violations=shown)
 
 

@@ -2,18 +2,20 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from eudai.v1 import generation_service_pb2 as pb, options_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from eudai_server.errors import InvalidRequestError, Violation
+from eudai_server.errors import VIOLATIONS_MAX, InvalidRequestError, Violation
 from eudai_server.model_name import violation_of
 from eudai_server.rpc.conversation_violations import conversation_violations, tool_violations
 from eudai_server.rpc.protobuf_schema import schema_text_from
-from eudai_server.schema import Schema
+from eudai_server.rpc.request_schemas import RequestSchemas
 
 STOP_SEQUENCES_MAX = 16
+STOP_SEQUENCE_CHARS_MAX = 1024
 LABELS_MAX = 16
 LABEL_CHARS_MAX = 256
 LOGPROB_ALTERNATIVES_MAX = 20
@@ -51,8 +53,8 @@ _LOAD_LEAST: Mapping[str, float] = {
 
 
 def require(violations: Iterable[Violation]) -> None:
-    """Raise InvalidRequestError where there are any."""
-    found = list(violations)
+    """Raise InvalidRequestError where there are any. Stops looking when it has found enough."""
+    found = list(islice(violations, VIOLATIONS_MAX + 1))
     if found:
         raise InvalidRequestError(found)
 
@@ -65,15 +67,15 @@ def reference_violations(**references: str) -> Iterator[Violation]:
             yield Violation(field, wrong)
 
 
-def violations_of(request: pb.GenerateRequest) -> Iterator[Violation]:
-    """All that is wrong with a request."""
+def violations_of(request: pb.GenerateRequest, schemas: RequestSchemas) -> Iterator[Violation]:
+    """All that is wrong with a request. Its schemas are read into `schemas`."""
     yield from reference_violations(model=request.model)
     yield from _input_violations(request)
-    yield from tool_violations(request)
+    yield from tool_violations(request, schemas)
     yield from sampling_violations(request.sampling)
     yield from stop_violations(request.stop)
     if request.HasField("format"):
-        yield from _format_violations(request.format)
+        yield from _format_violations(request.format, schemas)
     yield from _enum_violations(request)
     if not 0 <= request.logprobs.alternatives <= LOGPROB_ALTERNATIVES_MAX:
         yield Violation(
@@ -132,25 +134,21 @@ def stop_violations(stop: options_pb2.StopOptions) -> Iterator[Violation]:
         )
     if len(stop.sequences) > STOP_SEQUENCES_MAX:
         yield Violation("stop.sequences", f"must not be more than {STOP_SEQUENCES_MAX}")
-    elif not all(stop.sequences):
-        yield Violation("stop.sequences", "must not hold an empty string")
+    elif not all(0 < len(text) <= STOP_SEQUENCE_CHARS_MAX for text in stop.sequences):
+        yield Violation("stop.sequences", f"must be 1 to {STOP_SEQUENCE_CHARS_MAX} characters each")
 
 
-def _format_violations(format: pb.OutputFormat) -> Iterator[Violation]:  # noqa: A002 - the proto's word
+def _format_violations(
+    format: pb.OutputFormat,  # noqa: A002 - the proto's word
+    schemas: RequestSchemas,
+) -> Iterator[Violation]:
     shape = format.WhichOneof("shape")
     if shape is None:
         yield Violation("format", "needs one of any_json, json_schema and protobuf")
     elif shape == "protobuf":
-        yield from _check("format.protobuf", lambda: schema_text_from(format.protobuf))
+        yield from schemas.read("format.protobuf", lambda: schema_text_from(format.protobuf))
     elif shape == "json_schema":
-        yield from _check("format.json_schema", lambda: Schema(format.json_schema))
-
-
-def _check(field: str, make: Callable[[], object]) -> Iterator[Violation]:
-    try:
-        make()
-    except ValueError as error:
-        yield Violation(field, str(error))
+        yield from schemas.read("format.json_schema", lambda: format.json_schema)
 
 
 def _enum_violations(request: pb.GenerateRequest) -> Iterator[Violation]:

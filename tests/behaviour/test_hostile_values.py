@@ -1,0 +1,181 @@
+"""Whatever stands in a field, the request is accepted or refused by that field's name, and soon."""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from eudai.v1 import embedding_service_pb2, generation_service_pb2, model_service_pb2
+from eudai_server.errors import InvalidRequestError, Reason, ServiceError
+from eudai_server.events import Event, Finished, FinishReason, Started
+from eudai_server.generation import Generation
+from eudai_server.rpc.decode import parse
+from eudai_server.rpc.embedding_service import batch_from
+from eudai_server.rpc.generation_service import GenerationService
+from eudai_server.rpc.model_service import ModelService
+from eudai_server.schema_checks import SchemaChecks
+from google.protobuf.message_factory import GetMessageClass
+from hostile_values import Hostile, hostile_values
+from table import Row
+
+CPU_MAX_MS = 100
+DIGEST = f"sha256:{'0' * 64}"
+ONCE = generation_service_pb2.GenerateOnceRequest
+BASES: dict[str, dict[str, Any]] = {
+    "GenerateRequest": {"model": "m", "prompt": "x"},
+    "GenerateOnceRequest": {"request": {"model": "m", "prompt": "x"}},
+    "EmbedRequest": {"model": "m", "inputs": ["x"]},
+    "CreateModelRequest": {"model": "m", "base_model": "b"},
+    "UploadBlobRequest": {"digest": DIGEST},
+    "CopyModelRequest": {"source": "a", "destination": "b"},
+    "ListModelsRequest": {},
+}
+METHODS = {
+    method.input_type.name: method
+    for file in (generation_service_pb2, embedding_service_pb2, model_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+@dataclass
+class FakeCall:
+    """What a handler needs of its call."""
+
+    id: str = "g"
+    caller: str = "c"
+    arrived_ns: int = 0
+    elapsed_ns: int = 0
+    deadline_s: float | None = None
+    phase: Any = 0
+    output_sent: bool = False
+    fields: dict[str, object] = field(default_factory=dict)
+
+    def metadata(self, _name: str) -> None:
+        """None was sent."""
+
+    def set_trailers(self, *_trailers: tuple[str, str]) -> None:
+        """Nobody takes them."""
+
+    async def write(self, _message: bytes, **_how: bool) -> None:
+        """Nobody reads it."""
+
+
+class FakeBackend:
+    """Finishes at once."""
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
+        """An empty answer."""
+        yield [
+            Started(generation.model, DIGEST, 1, datetime.now(UTC)),
+            Finished(FinishReason.STOP),
+        ]
+
+
+class FakeStore:
+    """Has nothing."""
+
+    async def list(self) -> Sequence[Any]:
+        """No model."""
+        return []
+
+    async def has_blob(self, _digest: str) -> bool:
+        """As if every file were there."""
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        """Every other method refuses, as if its model were not there."""
+
+        def refuse(*_arguments: Any, **_how: Any) -> Any:
+            raise ServiceError(Reason.MODEL_NOT_FOUND, name)
+
+        return refuse
+
+
+@pytest.fixture
+async def handles() -> AsyncIterator[dict[str, Any]]:
+    """What answers each request type, without a wire."""
+    checks = SchemaChecks()
+    generation = GenerationService(FakeBackend(), checks, load_options=True)  # type: ignore[arg-type]  # it needs no more
+    models: Any = ModelService(FakeStore(), load_options=True, registries=["registry.ollama.ai"])
+
+    async def embed(data: bytes, _call: Any) -> None:
+        request = parse(embedding_service_pb2.EmbedRequest, data)
+        batch_from(request, load_options=True, caller="", deadline_s=None)
+
+    async def upload(data: bytes, call: Any) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield data
+
+        await models.upload_blob(pieces(), call)
+
+    special = {
+        "GenerateRequest": generation.generate,
+        "GenerateOnceRequest": generation.generate_once,
+        "EmbedRequest": embed,
+        "UploadBlobRequest": upload,
+    }
+    names = {
+        name: "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
+        for name in METHODS
+    }
+    yield {
+        name: special.get(name) or getattr(models, names[name].removesuffix("_request"))
+        for name in METHODS
+    }
+    await checks.close()
+
+
+async def _outcome(handle: Any, data: bytes) -> tuple[float, ServiceError | None]:
+    """CPU milliseconds, the best of three where they are many, and the failure."""
+    best_ms = float("inf")
+    for _ in range(3):
+        begin_s = time.process_time()
+        failure = None
+        try:
+            await handle(data, FakeCall())
+        except ServiceError as error:
+            failure = error
+        best_ms = min(best_ms, (time.process_time() - begin_s) * 1000)
+        if best_ms < CPU_MAX_MS / 10:
+            break
+    return best_ms, failure
+
+
+def _names_its_field(hostile: Hostile, failure: InvalidRequestError) -> bool:
+    """Whether a violation names the field, or a part of the request around it."""
+    names = {field.name for field in hostile.path}
+    return any(
+        not violation.field or names & set(_words(f"{violation.field} {violation.description}"))
+        for violation in failure.violations
+    )
+
+
+def _words(text: str) -> list[str]:
+    return "".join(letter if letter.isalnum() or letter == "_" else " " for letter in text).split()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "S4", "a hostile value of any field: accepted, or refused by its name, in 10 ms of CPU"
+)
+@pytest.mark.parametrize("name", METHODS)
+async def test_a_hostile_value_is_cheap(name: str, handles: dict[str, Any], figures: Row) -> None:
+    descriptor = METHODS[name].input_type
+    base = GetMessageClass(descriptor)(**BASES.get(name, {"model": "m"})).SerializeToString()
+    assert not isinstance((await _outcome(handles[name], base))[1], InvalidRequestError)
+    costs: dict[str, float] = {}
+    for hostile in hostile_values(descriptor):
+        cost_ms, failure = await _outcome(handles[name], base + hostile.data)
+        costs[hostile.name] = cost_ms
+        if isinstance(failure, InvalidRequestError):
+            assert _names_its_field(hostile, failure), (hostile.name, failure.violations)
+        else:
+            assert failure is None or failure.reason != Reason.INTERNAL, hostile.name
+    worst = max(costs, key=costs.__getitem__)
+    figures.count(f"{name}: values", len(costs), ">=", 2)
+    figures.count(f"{name}: worst CPU ms ({worst})", costs[worst], "<=", CPU_MAX_MS)
+    figures.count(f"{name}: values of more than 10 ms", sum(cost > 10 for cost in costs.values()))
+    assert costs[worst] <= CPU_MAX_MS, (worst, costs[worst])

@@ -1,0 +1,178 @@
+"""No schema costs the server more than a fraction of a second of another process."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from eudai.v1 import content_pb2, generation_service_pb2 as pb
+from eudai_server import schema_checks
+from eudai_server.errors import ServiceError
+from eudai_server.schema import PATTERNS_MAX, VALUES_MAX, Schema
+from eudai_server.schema_checks import TOO_EXPENSIVE, SchemaChecks
+from hostile_schemas import any_of_chain, patterns
+from refusal import refusal
+from scripted_ollama import ScriptedOllama, words
+from serving import Server, collect, config_for, kinds, serving
+
+REFERENCE = json.dumps({"$ref": "#/$defs/a", "$defs": {"a": {"type": "integer"}}})
+
+
+@pytest.fixture
+async def checks() -> AsyncIterator[SchemaChecks]:
+    """Checks with a process of their own."""
+    running = SchemaChecks()
+    yield running
+    await running.close()
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "fits"),
+    [
+        ('{"type":"object"}', "{}", True),
+        ('{"type":"object"}', "[]", False),
+        ("{}", "no JSON", False),
+        (REFERENCE, "1", True),
+        (REFERENCE, '"1"', False),
+        (REFERENCE, "no JSON", False),
+        (REFERENCE, "[" * 100_000, False),
+        (any_of_chain(10), '"x"', False),
+        (any_of_chain(40), '"x"', None),
+        (REFERENCE, " " * (1 << 20) + "1", None),
+    ],
+)
+async def test_a_text_fits_or_not_or_takes_too_long(
+    checks: SchemaChecks, schema: str, text: str, fits: object
+) -> None:
+    assert await checks.fits(Schema(schema), text, "a") is fits
+
+
+async def test_the_first_schema_that_does_not_compile_is_named(checks: SchemaChecks) -> None:
+    cheap, good, bad, expensive = (
+        Schema(text)
+        for text in ("{}", REFERENCE, '{"$ref":"#/nowhere"}', patterns(PATTERNS_MAX, 15))
+    )
+
+    assert await checks.compile([cheap, good, any_of(40)], "a") is None
+    index, reason = await checks.compile([cheap, good, bad], "a") or (-1, "")
+    assert (index, reason.split(":")[0]) == (2, "is not a valid JSON Schema")
+    assert await checks.compile([good, cheap, expensive, bad], "a") == (2, TOO_EXPENSIVE)
+
+
+def any_of(links: int) -> Schema:
+    """A schema that takes exponential time to check against, and none to compile."""
+    return Schema(any_of_chain(links))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1]", "must be a JSON object"),
+        ("{", "is not JSON"),
+        ('{"a":NaN}', "is not JSON"),
+        ('{"a":' * 30_000, "must not have more than"),
+        ('{"not":' * 200 + "{}" + "}" * 200, "must not be nested deeper than"),
+        (json.dumps({"enum": list(range(VALUES_MAX))}), "must not have more than"),
+        (json.dumps({"title": "x" * (256 << 10)}), "must not be longer than"),
+        (patterns(PATTERNS_MAX + 1, 1), "more than 100 patterns"),
+        (json.dumps({"pattern": "x" * 1025}), "more than 1024 characters"),
+        (json.dumps({"patternProperties": {"x" * 1025: {}}}), "more than 1024 characters"),
+    ],
+)
+def test_what_a_schema_may_not_be_is_said(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Schema(text)
+
+
+async def test_a_process_that_died_is_started_again(checks: SchemaChecks) -> None:
+    schema = Schema(REFERENCE)
+    assert await checks.fits(schema, "1", "a")
+    checks._worker._process.kill()  # type: ignore[union-attr]  # noqa: SLF001 - as the kernel would
+
+    assert await checks.fits(schema, "1", "a")
+
+
+async def test_without_a_process_no_call_fails(
+    checks: SchemaChecks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start() -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(schema_checks._Worker, "start", start)  # noqa: SLF001 - as above
+    schema = Schema(REFERENCE)
+
+    assert await checks.compile([schema], "a") is None
+    assert await checks.fits(schema, "1", "a") is None
+
+
+async def test_a_caller_who_leaves_does_not_get_anothers_answer(checks: SchemaChecks) -> None:
+    leaving = asyncio.create_task(checks.fits(any_of(40), '"x"', "a"))
+    await asyncio.sleep(0.02)
+    leaving.cancel()
+
+    assert [await checks.fits(Schema(REFERENCE), text, "a") for text in ("1", "null")] == [
+        True,
+        False,
+    ]
+
+
+async def test_callers_take_turns(checks: SchemaChecks) -> None:
+    hostile = [asyncio.create_task(checks.fits(any_of(40), '"x"', "a")) for _ in range(8)]
+    await asyncio.sleep(0)
+    assert await checks.fits(Schema(REFERENCE), "1", "b")
+    done = sum(task.done() for task in hostile)
+    await asyncio.gather(*hostile)
+
+    assert done <= 2
+
+
+async def test_a_queue_that_is_full_refuses(
+    checks: SchemaChecks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks._queue, "max_queued", 1)  # noqa: SLF001 - to fill it soon
+    held = [asyncio.create_task(checks.fits(any_of(40), '"x"', "a")) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    with pytest.raises(ServiceError) as refused:
+        await checks.compile([Schema(REFERENCE)], "a")
+    await asyncio.gather(*held)
+
+    assert refused.value.reason == "QUEUE_FULL"
+
+
+# ---- through the server
+
+
+async def test_an_answer_that_takes_too_long_to_check_brings_a_warning(
+    server: Server, ollama: ScriptedOllama
+) -> None:
+    ollama.scripts["/api/generate"] = words('"', 'x"')
+    shape = pb.OutputFormat(json_schema=any_of_chain(40))
+    events = await collect(server, prompt="x", format=shape)
+    warning = events[-2].warning
+
+    assert kinds(events)[-1] == "finished"
+    assert warning.code == pb.GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED
+    assert "could not be checked" in warning.message
+
+
+async def test_a_schema_that_is_too_expensive_names_its_field(server: Server) -> None:
+    ask = pb.Conversation(messages=[{"role": content_pb2.ROLE_USER, "parts": [{"text": "x"}]}])  # type: ignore[list-item]
+    tools = [
+        content_pb2.Tool(name="a"),
+        content_pb2.Tool(name="b", parameters_schema=patterns(PATTERNS_MAX, 15, type="object")),
+    ]
+    refused = await refusal(server, conversation=ask, tools=tools)
+
+    assert refused.fields == ["tools[1].parameters_schema"]
+    assert TOO_EXPENSIVE in refused.message
+
+
+async def test_a_drain_ends_the_process(ollama: ScriptedOllama) -> None:
+    async with serving(config_for(ollama.url)) as server:
+        await server.until("", "SERVING")
+        await collect(server, prompt="x", format=pb.OutputFormat(json_schema=REFERENCE))
+        checks = server.app.parts.schema_checks
+        process = checks._worker._process  # type: ignore[union-attr]  # noqa: SLF001 - it has no name outside
+        assert process.poll() is None
+
+    assert process.poll() is not None
