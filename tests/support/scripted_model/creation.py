@@ -10,6 +10,8 @@ import httpx
 
 # A first load on a busy machine.
 TIMEOUT_S = 60.0
+# The models are so small that threads would only wait for one another, long on a busy machine.
+PARAMETERS = {"num_thread": 1}
 
 
 @contextmanager
@@ -20,9 +22,8 @@ def created(url: str, name: str, *files: Path, **fields: object) -> Iterator[str
     """
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
         digests = {file.name: _upload(http, file) for file in files}
-        answer = http.post(
-            "/api/create", json={"model": name, "files": digests, "stream": False, **fields}
-        )
+        asked = {"model": name, "files": digests, "parameters": PARAMETERS, "stream": False}
+        answer = http.post("/api/create", json=asked | fields)
         assert answer.json() == {"status": "success"}, (
             f"Ollama did not create {name}: {answer.text}"
         )

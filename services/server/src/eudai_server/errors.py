@@ -37,6 +37,8 @@ class Reason(StrEnum):
     CLOUD_DISABLED = auto()
     REGISTRY_DENIED = auto()
     BLOB_NOT_FOUND = auto()
+    TOOL_CALL_MALFORMED = auto()
+    REPETITION_STOPPED = auto()
 
 
 @dataclass(frozen=True, slots=True)
