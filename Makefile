@@ -92,6 +92,14 @@ ROUNDS ?= 100
 formats: setup-develop ## how many of ROUNDS real answers under a format parse; wants a server at EUDAI_LISTEN
 	@cd tests && ../$(BIN)/python formats.py --rounds $(ROUNDS) --address $${EUDAI_LISTEN:-127.0.0.1:50051}
 
+.PHONY: parsers
+parsers: setup-develop ## what arrives of thoughts and tool calls, by each parser of Ollama, as a table
+	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_parsers.py -q -rP
+
+.PHONY: record
+record: setup-develop ## write the answers of the real Ollama that the double plays
+	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_parsers.py tests/system/test_scripted_model.py -q -rP --record
+
 SEEDS ?= 1000
 .PHONY: simulate
 simulate: setup-develop ## the whole server on a virtual clock: SEEDS=n of them, or SEED=n alone, with what happened

@@ -1,12 +1,14 @@
-"""Fixtures only: a scripted Ollama, a real one, and a server before either."""
+"""Fixtures only: a scripted Ollama, a real one, a fast model in it, and a server before either."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
+from scripted_model import Script, write_model
+from scripted_model.creation import created
 from scripted_ollama import ScriptedOllama
 from serving import CLEANUP_TIMEOUT_S, Server, config_for, serving
 
@@ -50,6 +52,19 @@ def real_url() -> str:
         "OLLAMA_BASE_URL is not set; run the tests by `make test`, which starts a real Ollama"
     )
     return url
+
+
+@pytest.fixture(scope="session")
+def fast_model(real_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A model of the real Ollama that answers any prompt with "n0 n1 … n99 n0 …" and never ends.
+
+    It makes about a thousand tokens a second; `max_output_tokens` says how many.
+    """
+    path = tmp_path_factory.mktemp("fast") / "model.gguf"
+    tokens = tuple(b"n%d " % number for number in range(100))
+    write_model(path, {"count": Script(tokens=tokens, repeats=True)}, {})
+    with created(real_url, "eudai-fast", path, template="{{ .Prompt }}") as name:
+        yield name
 
 
 @pytest.fixture

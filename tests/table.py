@@ -67,6 +67,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="every row of docs/reliability.md at its full length, times held to their bounds",
     )
     parser.addoption("--minutes", type=float, help="how long the soak lasts")
+    parser.addoption(
+        "--record",
+        action="store_true",
+        help="write the answers of the real Ollama that the double plays",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,5 +1,7 @@
 """Every way in which Ollama says that it failed has a row, and its words stay inside."""
 
+import json
+
 import pytest
 from eudai_server.errors import ModelNotFoundError, Reason, ServiceError
 from eudai_server.ollama.failure import error_from_line, error_from_response
@@ -30,6 +32,11 @@ ROWS: list[tuple[int, bytes, Reason]] = [
     ),
     (400, b'{"error":"this server cannot run this remote model"}', Reason.CLOUD_DISABLED),
     (400, b'{"error":"failed to parse grammar"}', Reason.BACKEND_FAILURE),
+    (
+        400,
+        b'{"error":"logprobs is not supported with tools + stream"}',
+        Reason.CAPABILITY_UNSUPPORTED,
+    ),
     (401, b'{"error":"unauthorized","signin_url":"x"}', Reason.CLOUD_DISABLED),
     (403, b"", Reason.CLOUD_DISABLED),
     (404, b'{"error":"something new"}', Reason.MODEL_NOT_FOUND),
@@ -56,6 +63,37 @@ ROWS: list[tuple[int, bytes, Reason]] = [
 @pytest.mark.parametrize(("status", "body", "reason"), ROWS)
 def test_a_failure_has_a_row(status: int, body: bytes, reason: Reason) -> None:
     assert error_from_response(status, body, "m").reason is reason
+
+
+# What parsers said of malformed calls, or would say by Ollama's source.
+MALFORMED_CALLS = [
+    "failed to parse JSON: invalid character 'n' looking for beginning of object key string",
+    "error parsing tool call: raw='server busy, please try again', err=unexpected end of JSON input",
+    'llama-server returned invalid tool call arguments for "f": unexpected end of JSON input',
+    "incomplete GLM tool call: XML syntax error on line 1: unexpected EOF",
+    "tool 'server busy' not found",
+    "expected element type <function> but have <parameter>",
+    "empty function name",
+    "invalid character 'S' looking for beginning of value",
+    "EOF",
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED_CALLS)
+def test_a_malformed_call_is_told_from_a_failure_of_ollama(text: str) -> None:
+    error = json.dumps(text).encode()
+    body = b'{"error":' + error + b"}"
+    errors = [error_from_response(500, body, "m", "/api/chat"), error_from_line(error, "m")]
+
+    assert [error.reason for error in errors] == [Reason.TOOL_CALL_MALFORMED] * 2
+    assert [error.retry_after_s for error in errors] == [None, None]
+
+
+@pytest.mark.parametrize(("status", "route"), [(400, "/api/chat"), (500, "/api/embed")])
+def test_only_a_generation_can_fail_by_a_malformed_call(status: int, route: str) -> None:
+    error = error_from_response(status, b'{"error":"EOF"}', "m", route)
+
+    assert error.reason is Reason.BACKEND_FAILURE
 
 
 def test_the_nested_error_of_the_runner_gives_its_numbers() -> None:

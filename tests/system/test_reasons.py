@@ -124,6 +124,9 @@ CASES = {
     "BLOB_NOT_FOUND": Case(
         "ModelService/CreateModel", {"model": "mine", "files": {"a.gguf": ZERO}}, config=ADMIN
     ),
+    # test_parsers.py and test_scripted_model.py bring the real one to these.
+    "TOOL_CALL_MALFORMED": Case(GENERATE, GEMMA, stream(X, line(error="empty function name"))),
+    "REPETITION_STOPPED": Case(GENERATE, GEMMA, stream(*[X] * 31)),
 }
 
 

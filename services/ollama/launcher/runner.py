@@ -12,7 +12,7 @@ import threading
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every flag Ollama may pass to a text or embedding model; any other is refused by argparse with exit code 2."""
+    """Every flag that Ollama may pass. argparse refuses any other one with exit code 2."""
     flags = argparse.ArgumentParser(prog="llama-server", allow_abbrev=False)
     flags.add_argument("--model", default="")
     flags.add_argument("--host", default="127.0.0.1")
@@ -25,8 +25,15 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("-ngl", dest="n_gpu_layers", type=int)
     flags.add_argument("--log-verbosity", type=int, default=3)
     flags.add_argument("--chat-template", default="")
+    flags.add_argument("--mmproj", default="")  # the projector of a model that takes images
     flags.add_argument("--keep", type=int, default=0)
-    for switch in ("--embedding", "--no-jinja", "--context-shift", "--list-devices"):
+    for switch in (
+        "--embedding",
+        "--no-jinja",
+        "--context-shift",
+        "--list-devices",
+        "--no-mmproj-offload",
+    ):
         flags.add_argument(switch, action="store_true")
     # Without effect on a CPU, or already so in this server.
     for switch in (
@@ -59,6 +66,9 @@ def serve(flags: argparse.Namespace) -> None:
     params.use_jinja = not flags.no_jinja
     params.chat_template = flags.chat_template
     params.verbosity = flags.log_verbosity
+    if flags.mmproj:
+        params.mmproj.path = flags.mmproj
+        params.mmproj_use_gpu = not flags.no_mmproj_offload
     for name in ("n_batch", "n_ubatch", "n_gpu_layers"):
         if getattr(flags, name) is not None:
             setattr(params, name, getattr(flags, name))

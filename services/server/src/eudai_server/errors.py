@@ -37,6 +37,8 @@ class Reason(StrEnum):
     CLOUD_DISABLED = auto()
     REGISTRY_DENIED = auto()
     BLOB_NOT_FOUND = auto()
+    TOOL_CALL_MALFORMED = auto()
+    REPETITION_STOPPED = auto()
 
 
 # How many violations a caller is told. One more says that there are others.

@@ -91,6 +91,8 @@ class GenerationWarningCode(Name):
     TOOL_CALL_INVALID = auto()
     FORMAT_NOT_SATISFIED = auto()
     DEPRECATED = auto()
+    TOOL_CALL_LOST = auto()
+    TOOL_CALL_ALTERED = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,9 @@ Global___Tool: _TypeAlias = Tool  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
-    """A call that the model made."""
+    """A call that the model made. Where a model has a Go template in Ollama, text that
+    it writes after a call is lost. docs/parsers.md shows what each parser does.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -213,9 +215,15 @@ class ToolCall(_message.Message):
     name: _builtins.str
     """The tool's name."""
     arguments_json: _builtins.str
-    """The arguments, a JSON object as text, as Ollama sent them: key order and integers are
-    preserved, which google.protobuf.Struct cannot do. In a request, at most 1 Mi
-    characters in all messages together.
+    """The arguments, a JSON object as text, exactly as Ollama sent them. In a request,
+    at most 1 Mi characters in all messages together. Ollama may
+    have changed what the model wrote, depending on the model's parser in Ollama:
+    - Most parsers round integers from 2^53 on, which brings the warning
+      TOOL_CALL_ALTERED. In Ollama 0.32.15, qwen3-coder, qwen3.5, nemotron-3-nano,
+      glm-4.7, lfm2 and olmo3 keep those of 64 bits.
+    - 1.0 may arrive as 1, and 1e3 as 1000.
+    - With a Go template, the keys arrive in any order.
+    - gemma4 and olmo3 mend some malformed calls.
     """
     def __init__(
         self,

@@ -91,6 +91,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED. The model registry refuses this server's access."""
     ERROR_REASON_BLOB_NOT_FOUND: _ErrorReason.ValueType  # 25
     """FAILED_PRECONDITION. Metadata: digest. A file was not uploaded before."""
+    ERROR_REASON_TOOL_CALL_MALFORMED: _ErrorReason.ValueType  # 26
+    """ABORTED. The model wrote a tool call that Ollama cannot parse. Another seed,
+    prompt or model may help, and so may simpler tools.
+    """
+    ERROR_REASON_REPETITION_STOPPED: _ErrorReason.ValueType  # 27
+    """ABORTED. Ollama ended the answer because the model wrote the same thing some
+    thirty times in a row. Raise repeat_penalty, or change the prompt.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable causes."""
@@ -157,6 +165,14 @@ ERROR_REASON_REGISTRY_DENIED: ErrorReason.ValueType  # 24
 """PERMISSION_DENIED. The model registry refuses this server's access."""
 ERROR_REASON_BLOB_NOT_FOUND: ErrorReason.ValueType  # 25
 """FAILED_PRECONDITION. Metadata: digest. A file was not uploaded before."""
+ERROR_REASON_TOOL_CALL_MALFORMED: ErrorReason.ValueType  # 26
+"""ABORTED. The model wrote a tool call that Ollama cannot parse. Another seed,
+prompt or model may help, and so may simpler tools.
+"""
+ERROR_REASON_REPETITION_STOPPED: ErrorReason.ValueType  # 27
+"""ABORTED. Ollama ended the answer because the model wrote the same thing some
+thirty times in a row. Raise repeat_penalty, or change the prompt.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

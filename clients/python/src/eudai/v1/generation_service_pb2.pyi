@@ -141,6 +141,16 @@ class _GenerationWarningCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[
     """
     GENERATION_WARNING_CODE_DEPRECATED: _GenerationWarningCode.ValueType  # 5
     """The request used something deprecated."""
+    GENERATION_WARNING_CODE_TOOL_CALL_LOST: _GenerationWarningCode.ValueType  # 6
+    """Tools were given, and much of what the model generated was never sent: most
+    likely a tool call that Ollama could not parse. Sent before Finished. Not
+    detected beside another tool call.
+    """
+    GENERATION_WARNING_CODE_TOOL_CALL_ALTERED: _GenerationWarningCode.ValueType  # 7
+    """The arguments of a tool call may differ from what the model wrote: they hold
+    an integer of 2^53 or more, or U+FFFD. Arguments of more than 256 Ki
+    characters are not checked.
+    """
 
 class GenerationWarningCode(_GenerationWarningCode, metaclass=_GenerationWarningCodeEnumTypeWrapper):
     """Kinds of warning."""
@@ -161,6 +171,16 @@ within the limits; the message says which.
 """
 GENERATION_WARNING_CODE_DEPRECATED: GenerationWarningCode.ValueType  # 5
 """The request used something deprecated."""
+GENERATION_WARNING_CODE_TOOL_CALL_LOST: GenerationWarningCode.ValueType  # 6
+"""Tools were given, and much of what the model generated was never sent: most
+likely a tool call that Ollama could not parse. Sent before Finished. Not
+detected beside another tool call.
+"""
+GENERATION_WARNING_CODE_TOOL_CALL_ALTERED: GenerationWarningCode.ValueType  # 7
+"""The arguments of a tool call may differ from what the model wrote: they hold
+an integer of 2^53 or more, or U+FFFD. Arguments of more than 256 Ki
+characters are not checked.
+"""
 Global___GenerationWarningCode: _TypeAlias = GenerationWarningCode  # noqa: Y015
 
 class _FinishReason:

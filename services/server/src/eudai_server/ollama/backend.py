@@ -158,6 +158,8 @@ class OllamaBackend:
             context_length=facts.context_length,
             max_output_tokens=generation.max_output_tokens,
             hide_reasoning=generation.hide_reasoning,
+            has_tools=bool(generation.tools),
+            stop_sequences=generation.stop_sequences,
         )
         while not decoder.finished:
             data = await _within(generation, self._event_timeout_s, answer.read())

@@ -140,7 +140,7 @@ class Client:
             return answer
         async with answer:
             text = await answer.read_all(ERROR_BODY_BYTES_MAX)
-        raise error_from_response(response.status_code, text, model)
+        raise error_from_response(response.status_code, text, model, route)
 
     async def fetch(
         self,

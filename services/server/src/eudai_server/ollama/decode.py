@@ -13,6 +13,7 @@ from eudai_server.events import (
     Delta,
     Finished,
     FinishReason,
+    GenerationWarning,
     Logprob,
     Timings,
     TokenLogprob,
@@ -20,6 +21,8 @@ from eudai_server.events import (
     Usage,
 )
 from eudai_server.ollama.failure import error_from_line
+from eudai_server.ollama.streamed_pieces import StreamedPieces
+from eudai_server.ollama.tool_arguments import alteration_warning
 
 # Ollama's own bound; the longest real line is the last of /api/generate, which holds the whole context as numbers.
 LINE_BYTES_MAX = 8 << 20
@@ -73,7 +76,7 @@ class _WireLine(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_WireLine)
 
-Output = Delta | ToolCall | Finished
+Output = Delta | ToolCall | GenerationWarning | Finished
 
 
 class StreamDecoder:
@@ -87,6 +90,8 @@ class StreamDecoder:
         context_length: int = 0,
         max_output_tokens: int | None = None,
         hide_reasoning: bool = False,
+        has_tools: bool = False,
+        stop_sequences: Sequence[str] = (),
     ) -> None:
         """`generation_id` goes into the ids of tool calls that have none; `context_length` is 0 where it is not known."""
         self.finished = False
@@ -97,6 +102,8 @@ class StreamDecoder:
         self._context_length = context_length
         self._max_output_tokens = max_output_tokens
         self._hide_reasoning = hide_reasoning
+        self._stop_sequences = stop_sequences
+        self._streamed = StreamedPieces(count_tokens=has_tools)
         self._partial = bytearray()
         # Of the delta that is being gathered, and of pieces without text, which wait for the next one.
         self._logprobs: list[TokenLogprob] = []
@@ -124,10 +131,7 @@ class StreamDecoder:
         """The stream has ended: a last line may lack its newline. An answer that is not whole sets `failure`."""
         events = self.feed(b"\n")
         if not self.finished and not self.failure:
-            self.failure = ServiceError(
-                Reason.BACKEND_STREAM_INTERRUPTED,
-                "Ollama's answer broke off before its end; what was sent is incomplete",
-            )
+            self.failure = _repetition() if self._streamed.are_repeating else _interruption()
         return events
 
     def _events_from(self, lines: Sequence[bytes]) -> list[Output]:
@@ -136,6 +140,7 @@ class StreamDecoder:
         channel = Channel.TEXT
         try:
             for line in self._lines_from(lines):
+                self._streamed.add(self._thinking_of(line) + self._text_of(line))
                 pieces = self._pieces_of(line)
                 for piece_channel, piece in pieces:
                     if piece_channel is not channel:
@@ -149,10 +154,13 @@ class StreamDecoder:
                     self._waiting.clear()
                 if line.message and line.message.tool_calls:
                     self._flush(events, channel, texts)
-                    events += [self._tool_call_from(wire) for wire in line.message.tool_calls]
+                    for wire in line.message.tool_calls:
+                        events += self._tool_call_from(wire)
                 if line.done:
                     self._flush(events, channel, texts)
-                    events.append(self._finished_from(line))
+                    finished = self._finished_from(line)
+                    lost = self._streamed.loss_warning(finished, self._stop_sequences)
+                    events += [lost, finished] if lost else [finished]
                     self.finished = True
                     break
         except ServiceError as error:
@@ -188,21 +196,24 @@ class StreamDecoder:
     def _thinking_of(line: _WireLine) -> str:
         return line.message.thinking if line.message else line.thinking
 
+    @staticmethod
+    def _text_of(line: _WireLine) -> str:
+        return line.message.content if line.message else line.response
+
     def _pieces_of(self, line: _WireLine) -> list[tuple[Channel, str]]:
         reasoning = "" if self._hide_reasoning else self._thinking_of(line)
-        text = line.message.content if line.message else line.response
-        return [
-            (channel, piece)
-            for channel, piece in ((Channel.REASONING, reasoning), (Channel.TEXT, text))
-            if piece
-        ]
+        pieces = ((Channel.REASONING, reasoning), (Channel.TEXT, self._text_of(line)))
+        return [(channel, piece) for channel, piece in pieces if piece]
 
-    def _tool_call_from(self, wire: _WireToolCall) -> ToolCall:
+    def _tool_call_from(self, wire: _WireToolCall) -> list[Output]:
+        """The call, and the warning that it needs, if any."""
         self._tool_calls += 1
         made_up = f"call_{self._generation_id}_{self._tool_calls}"
-        return ToolCall(
+        call = ToolCall(
             wire.id or made_up, wire.function.name, bytes(wire.function.arguments).decode()
         )
+        warning = alteration_warning(call)
+        return [call, warning] if warning else [call]
 
     def _finished_from(self, line: _WireLine) -> Finished:
         if line.done_reason in ("load", "unload"):
@@ -233,6 +244,21 @@ class StreamDecoder:
         ):
             return FinishReason.CONTEXT_LENGTH
         return FinishReason.LENGTH
+
+
+def _interruption() -> ServiceError:
+    return ServiceError(
+        Reason.BACKEND_STREAM_INTERRUPTED,
+        "Ollama's answer broke off before its end; what was sent is incomplete",
+    )
+
+
+def _repetition() -> ServiceError:
+    return ServiceError(
+        Reason.REPETITION_STOPPED,
+        "Ollama ended the answer, because the model wrote the same thing some thirty times in a row; "
+        "raise sampling.repeat_penalty, or change the prompt",
+    )
 
 
 def _too_long_line() -> ServiceError:

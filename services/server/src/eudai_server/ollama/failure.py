@@ -10,7 +10,14 @@ from typing import Any
 
 import msgspec
 
-from eudai_server.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
+from eudai_server.errors import (
+    CloudDisabledError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    Reason,
+    ServiceError,
+    Violation,
+)
 
 # Another try may find the queue shorter; Ollama does not say when.
 BUSY_RETRY_AFTER_S = 1.0
@@ -52,6 +59,20 @@ def _without_embeddings(model: str, *_: object) -> ServiceError:
     )
 
 
+def _unreadable_media(*_: object) -> ServiceError:
+    # Which of the media it was, Ollama does not say.
+    what = "holds an image or a sound that Ollama cannot read; it may be damaged"
+    return InvalidRequestError([Violation("conversation", what)])
+
+
+def _without_logprobs(model: str, *_: object) -> ServiceError:
+    return ServiceError(
+        Reason.CAPABILITY_UNSUPPORTED,
+        f"model {model!r} gives no log probabilities beside tools; leave out one of them",
+        metadata={"model": model, "capability": "logprobs"},
+    )
+
+
 def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> Make:
     return lambda _model, _nested, _match: ServiceError(
         reason, message, retry_after_s=retry_after_s
@@ -66,6 +87,22 @@ _NO_MEMORY = r"requires more (?:system )?memory|out of memory|insufficient memor
 _NO_GRAMMAR = r"(?:parse|load|initialize|parsing) grammar|invalid (?:json schema|format|grammar)|schema conversion"
 _PROCESS_ENDED = r"unexpectedly stopped|process has terminated|process no longer running"
 
+# What the parsers of Ollama and of llama.cpp say of a call that they cannot read, each at the
+# beginning of the text: what follows may be the model's own words.
+_MALFORMED_CALL = re.compile(
+    r"error parsing tool call|llama-server returned invalid tool call|incomplete GLM tool call"
+    r"|failed to parse (?:JSON|XML|Laguna|function call|arguments|value|input at pos)"
+    r"|invalid (?:format$|tool call|function call|argument|object entry)|no tool calls? found"
+    r"|empty (?:function|argument|Laguna|Glimmer)|tool ['\"].*['\"] (?:is )?not (?:found|declared)"
+    r"|mismatched arg_key|required argument .* is missing|unterminated string"
+    r"|expected element type|expected ('call:' prefix|'\{' in tool call)|repair failed to produce"
+    r"|undeclared Glimmer|parse Glimmer|Glimmer recipient|(?:missing|malformed|unterminated) ATEM"
+    # These come from Go's own packages, of JSON and XML.
+    r"|invalid character|unexpected end of JSON|json: cannot unmarshal|XML syntax|(?:unexpected )?EOF$",
+    re.IGNORECASE | re.DOTALL,
+)
+_GENERATING_ROUTES = ("/api/chat", "/api/generate")
+
 # First match decides.
 _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), make)
@@ -76,8 +113,10 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
         ),
         (_TOO_LONG, _too_long),
         (r"does not support embeddings", _without_embeddings),
+        (r"failed to load image or audio", _unreadable_media),
+        (r"logprobs is not supported with tools", _without_logprobs),
         (
-            r"input is not supported",
+            r"input is not supported|does not support multimodal",
             _plain(Reason.CAPABILITY_UNSUPPORTED, "the model takes no such media"),
         ),
         (
@@ -157,7 +196,17 @@ def _no_blob(digest: str) -> ServiceError:
     )
 
 
-def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
+def _malformed_call(text: str) -> ServiceError | None:
+    if not _MALFORMED_CALL.match(text):
+        return None
+    return ServiceError(
+        Reason.TOOL_CALL_MALFORMED,
+        "the model wrote a tool call that Ollama cannot parse; try another seed, prompt or model, "
+        "or simpler tools",
+    )
+
+
+def error_from_response(status: int, body: bytes, model: str, route: str = "") -> ServiceError:
     """The failure that an HTTP answer other than 200 means. `model` as Ollama lists it."""
     text = _error_text(body)
     if text is None and status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
@@ -166,7 +215,9 @@ def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
             Reason.BACKEND_UNSUPPORTED, "this version of Ollama lacks the route; use a newer one"
         )
     if text is not None:
-        known = _known_error(text, model)
+        # A malformed call is answered so where nothing was sent before it.
+        generates = route in _GENERATING_ROUTES and status == HTTPStatus.INTERNAL_SERVER_ERROR
+        known = (_malformed_call(text) if generates else None) or _known_error(text, model)
         if known:
             return known
     if status == HTTPStatus.NOT_FOUND:
@@ -182,7 +233,8 @@ def error_from_response(status: int, body: bytes, model: str) -> ServiceError:
 
 def error_from_line(error: bytes, model: str) -> ServiceError:
     """The failure that an `error` value means, which came in a line after HTTP status 200. Never one to be tried again."""
-    known = _known_error(_text_of(error), model)
+    text = _text_of(error)
+    known = _malformed_call(text) or _known_error(text, model)
     if known:
         known.retry_after_s = None
         return known

@@ -48,6 +48,9 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.CLOUD_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.REGISTRY_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.BLOB_NOT_FOUND: grpc.StatusCode.FAILED_PRECONDITION,
+    # Neither this service nor Ollama is at fault, and the same call may succeed: only its caller can judge that.
+    Reason.TOOL_CALL_MALFORMED: grpc.StatusCode.ABORTED,
+    Reason.REPETITION_STOPPED: grpc.StatusCode.ABORTED,
 }
 
 

@@ -1,0 +1,27 @@
+"""A recording goes in; a server before the double that plays it comes out."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from recorded_answers import Recording
+from scripted_ollama import ScriptedOllama
+from serving import Server, config_for, serving
+
+
+@asynccontextmanager
+async def replaying(
+    recording: Recording, capabilities: Mapping[str, Sequence[str]]
+) -> AsyncIterator[Server]:
+    """`capabilities`: of each model that the double has."""
+    ollama = ScriptedOllama()
+    ollama.models |= {
+        name: {"digest": "5c" * 32, "capabilities": kinds} for name, kinds in capabilities.items()
+    }
+    ollama.scripts |= dict.fromkeys(("/api/chat", "/api/generate"), recording.script)
+    await ollama.start()
+    try:
+        async with serving(config_for(ollama.url)) as server:
+            await server.until("", "SERVING")
+            yield server
+    finally:
+        await ollama.stop()
