@@ -176,14 +176,21 @@ class OllamaBackend:
 
 
 async def _within(generation: Generation, limit_s: float, step: Coroutine[None, None, T]) -> T:
-    """Await a step for no longer than a limit of ours, which is a failure, and than the caller's budget, which is an end."""
+    """Await a step for at most `limit_s`, and until the caller's time budget ends.
+
+    Raises BACKEND_STALLED at the limit, and _BudgetSpentError at the end of the budget.
+    """
     budget_s = (
         float("inf")
         if generation.budget_end_s is None
         else generation.budget_end_s - time.monotonic()
     )
+    if budget_s <= 0:
+        # A read of bytes that have arrived does not suspend, so no timeout would end it.
+        step.close()
+        raise _BudgetSpentError
     try:
-        async with asyncio.timeout(min(limit_s, max(budget_s, 0))):
+        async with asyncio.timeout(min(limit_s, budget_s)):
             return await step
     except TimeoutError:
         if budget_s <= limit_s:
