@@ -594,7 +594,8 @@ class EventOptions(_message.Message):
     @_builtins.property
     def flush_interval(self) -> _duration_pb2.Duration:
         """Gather deltas for up to this long, to have fewer, larger ones, at most 10
-        seconds. Unset sends each at once. The first is never held.
+        seconds. Unset sends each at once. The first is never held, and no other
+        event is delayed: what was gathered is sent before it.
         """
 
     def __init__(
