@@ -102,7 +102,9 @@ class ScriptedOllama:
             "gemma3:270m": {"digest": "14" * 32, "capabilities": ["completion"]},
             "deepseek-r1:1.5b": {"digest": "de" * 32, "capabilities": ["completion", "thinking"]},
         }
-        self.resident: set[str] = set()
+        # Name and digest of what was loaded. Ollama keeps listing the old digest after the model
+        # was replaced.
+        self.resident: set[tuple[str, str]] = set()
         self.scripts: dict[str, Answer] = {}
         self.exchanges: list[Exchange] = []
         self.load_script: Script | None = None
@@ -136,7 +138,19 @@ class ScriptedOllama:
 
     def loads(self) -> list[Exchange]:
         """Requests that loaded a model and did nothing else."""
-        return [exchange for exchange in self.exchanges if _is_load(exchange)]
+        return [
+            exchange
+            for exchange in self.exchanges
+            if _is_load(exchange) and not _keeps_nothing(exchange)
+        ]
+
+    def load(self, model: str) -> None:
+        """Have a model in memory."""
+        self.resident.add((model, self.models[model]["digest"]))
+
+    def unload(self, model: str) -> None:
+        """Have it in memory no longer."""
+        self.resident.discard((model, self.models[model]["digest"]))
 
     async def start(self) -> None:
         """Listen, at the same port again after a stop."""
@@ -208,8 +222,13 @@ class ScriptedOllama:
             },
             "/api/ps": {
                 "models": [
-                    {"name": name, **self.models[name], "context_length": 4096}
-                    for name in self.resident
+                    {
+                        "name": name,
+                        **self.models.get(name, {}),
+                        "digest": digest,
+                        "context_length": 4096,
+                    }
+                    for name, digest in sorted(self.resident)
                 ]
             },
         }
@@ -218,16 +237,25 @@ class ScriptedOllama:
         model = exchange.body.get("model", "")
         if model not in self.models:
             return error(404, f"model '{model}' not found")
+        if _keeps_nothing(exchange):
+            self.unload(model)
         if not _is_load(exchange):
             return words("Hello", " world")
-        self.resident.add(model)
-        return self.load_script or reply(
-            200, {"model": model, "response": "", "done": True, "done_reason": "load"}
-        )
+        reason = "unload" if _keeps_nothing(exchange) else "load"
+        if reason == "load":
+            self.load(model)
+            if self.load_script:
+                return self.load_script
+        return reply(200, {"model": model, "response": "", "done": True, "done_reason": reason})
 
 
 def _is_load(exchange: Exchange) -> bool:
+    """Whether it has no prompt: a load, or an unload if nothing is to be kept."""
     return exchange.route == "/api/generate" and "prompt" not in exchange.body
+
+
+def _keeps_nothing(exchange: Exchange) -> bool:
+    return bool(exchange.body.get("keep_alive") == 0)
 
 
 async def _read(reader: asyncio.StreamReader) -> Exchange:

@@ -85,7 +85,7 @@ async def test_a_list_has_pages_in_order_of_name(admin: Any, ollama: ScriptedOll
 
 
 async def test_a_list_can_be_filtered(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.resident.add("gemma3:270m")
+    ollama.load("gemma3:270m")
     loaded = (await admin.ListModels(pb.ListModelsRequest(loaded_only=True))).models
     embedding = (
         await admin.ListModels(pb.ListModelsRequest(capabilities=[pb.CAPABILITY_EMBEDDING]))
@@ -294,6 +294,11 @@ BAD: dict[str, tuple[str, Any, list[str]]] = {
         pb.LoadModelRequest(
             model="m", load=options_pb2.LoadOptions(keep_alive=Duration(seconds=10**11))
         ),
+        ["load.keep_alive"],
+    ),
+    "a load that keeps nothing": (
+        "LoadModel",
+        pb.LoadModelRequest(model="m", load=options_pb2.LoadOptions(keep_alive=Duration())),
         ["load.keep_alive"],
     ),
     "a creation of nothing": ("CreateModel", pb.CreateModelRequest(), ["model", "base_model"]),

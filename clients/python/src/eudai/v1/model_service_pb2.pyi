@@ -848,7 +848,9 @@ class LoadModelRequest(_message.Message):
     """Required. Its reference."""
     @_builtins.property
     def load(self) -> _options_pb2.LoadOptions:
-        """With which options, and for how long."""
+        """With which options, and for how long. A keep_alive of zero is refused: it
+        would unload the model.
+        """
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class Catalog:
         """Empty until the first refresh."""
         self.version = ""
         self._present: dict[str, _WireModel] = {}
-        self._resident: dict[str, _WireModel] = {}
+        self._resident: list[_WireModel] = []
 
     def refresh(self, tags: bytes, ps: bytes) -> None:
         """Take the two bodies in. Raises ServiceError where they are none of Ollama's."""
@@ -57,7 +57,7 @@ class Catalog:
                 Reason.BACKEND_FAILURE, "what answers at OLLAMA_BASE_URL is not Ollama"
             ) from error
         self._present = {model.name.lower(): model for model in present or ()}
-        self._resident = {model.name.lower(): model for model in resident or ()}
+        self._resident = resident or []
 
     def take_version(self, body: bytes) -> None:
         """The body of /api/version; what is none of Ollama's leaves it unknown."""
@@ -72,14 +72,17 @@ class Catalog:
         return frozenset(self._present)
 
     def resident_digest(self, model: str) -> str | None:
-        """The digest of the copy in memory; None where there is none."""
-        wire = self._resident_of(key_of(model))
-        return wire.digest if wire else None
+        """The digest of the copy in memory; None where it is not in memory, or another one is."""
+        key = key_of(model)
+        present, resident = self._present.get(key), self._resident_of(key)
+        if resident is None or (present and present.digest != resident.digest):
+            return None
+        return resident.digest
 
     @property
     def bytes_on_gpu(self) -> dict[str, int]:
         """Of every model in memory, by digest."""
-        return {wire.digest: wire.size_vram for wire in self._resident.values()}
+        return {wire.digest: wire.size_vram for wire in self._resident}
 
     def names_of(self, digests: Collection[str]) -> frozenset[str]:
         """The names of the models that are these."""
@@ -100,12 +103,15 @@ class Catalog:
         )
 
     def _resident_of(self, key: str) -> _WireModel | None:
-        """The copy in memory. Of two names of one model, Ollama lists the one that was loaded first: the digest tells."""
+        """The copy in memory, else one of that name whose model has been replaced since.
+
+        Ollama lists each under the name and the digest that it was loaded with. Its weights may be
+        the new model's too.
+        """
         present = self._present.get(key)
-        same = (
-            wire for wire in self._resident.values() if present and wire.digest == present.digest
-        )
-        return self._resident.get(key) or next(same, None)
+        same = (wire for wire in self._resident if present and wire.digest == present.digest)
+        named = (wire for wire in self._resident if wire.name.lower() == key)
+        return next(same, None) or next(named, None)
 
     def check_digest(self, model: str, expected: str) -> None:
         """Raise DIGEST_MISMATCH where another digest than the expected one is known; an empty one expects nothing."""

@@ -11,9 +11,15 @@ from eudai_server.models import Model, Store, Transfer
 from eudai_server.rpc.call import Call, Requests
 from eudai_server.rpc.decode import load_from, parse
 from eudai_server.rpc.encode import duration_from
-from eudai_server.rpc.model_decode import creation_from, digest_violations, insecure_of, page_from
+from eudai_server.rpc.model_decode import (
+    creation_from,
+    digest_violations,
+    insecure_of,
+    load_request_violations,
+    page_from,
+)
 from eudai_server.rpc.model_encode import description_from, model_from, progress_from
-from eudai_server.rpc.violations import load_violations, reference_violations, require
+from eudai_server.rpc.violations import reference_violations, require
 
 
 class ModelService:
@@ -118,9 +124,7 @@ class ModelService:
     async def load_model(self, data: bytes, call: Call) -> bytes:
         """Load a model."""
         request = parse(pb.LoadModelRequest, data)
-        require(
-            [*reference_violations(model=request.model), *load_violations(request.load, "load")]
-        )
+        require(load_request_violations(request))
         begin_ns = call.elapsed_ns
         await self._store.load(request.model, load_from(request.load, allowed=self._load_options))
         duration = duration_from(call.elapsed_ns - begin_ns)
