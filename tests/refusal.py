@@ -47,3 +47,15 @@ async def refusal(server: Server, **fields: Any) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, **fields)
     return Refusal(failure.value)
+
+
+async def refused(call: Any) -> Refusal:
+    """A call that must fail, streaming or not."""
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await (_drained(call) if hasattr(call, "__aiter__") else call)
+    return Refusal(failure.value)
+
+
+async def _drained(call: Any) -> None:
+    async for _ in call:
+        pass

@@ -30,7 +30,9 @@ class _Capability:
 class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CAPABILITY_UNSPECIFIED: _Capability.ValueType  # 0
-    """Not known."""
+    """In a model: it can do something that this service has no name for, or Ollama
+    did not say what it can do. Refused in a request.
+    """
     CAPABILITY_COMPLETION: _Capability.ValueType  # 1
     """Continue text and converse."""
     CAPABILITY_TOOLS: _Capability.ValueType  # 2
@@ -52,7 +54,9 @@ class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
     """What a model can do."""
 
 CAPABILITY_UNSPECIFIED: Capability.ValueType  # 0
-"""Not known."""
+"""In a model: it can do something that this service has no name for, or Ollama
+did not say what it can do. Refused in a request.
+"""
 CAPABILITY_COMPLETION: Capability.ValueType  # 1
 """Continue text and converse."""
 CAPABILITY_TOOLS: Capability.ValueType  # 2
@@ -139,7 +143,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
-        """What it can do."""
+        """What it can do. CAPABILITY_UNSPECIFIED alone where Ollama did not describe it."""
 
     @_builtins.property
     def loaded(self) -> Global___LoadedState:

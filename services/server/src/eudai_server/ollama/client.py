@@ -132,10 +132,17 @@ class Client:
         body: bytes | AsyncIterable[bytes] | None = None,
         *,
         model: str = "",
+        bytes_max: int = BODY_BYTES_MAX,
     ) -> bytes:
-        """The whole answer. Raises as `open` does."""
+        """The whole answer. Raises as `open` does, and BACKEND_FAILURE if it is longer than `bytes_max`."""
         async with await self.open(method, route, body, model=model) as answer:
-            return await answer.read_all(BODY_BYTES_MAX)
+            whole = await answer.read_all(bytes_max + 1)
+        if len(whole) > bytes_max:
+            raise ServiceError(
+                Reason.BACKEND_FAILURE,
+                f"Ollama's answer at {route} is longer than {bytes_max} bytes",
+            )
+        return whole
 
     async def close(self) -> None:
         """Close what is open."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from eudai_server.errors import (
 )
 from eudai_server.generation import LoadOptions
 from eudai_server.models import Capability, Creation, Description, Model, Transfer
-from eudai_server.ollama.client import Client
+from eudai_server.ollama.client import BODY_BYTES_MAX, Client
 from eudai_server.ollama.encode import create_request_from, unload_request_from
 from eudai_server.ollama.loading import Loader
 from eudai_server.ollama.probe import Probe
@@ -33,6 +33,11 @@ UNLOAD_POLL_S = 0.1
 # Descriptions asked for at once, while a list is made.
 DESCRIBED_AT_ONCE = 4
 DESCRIBED_MAX = 4096
+# Templates and licenses are some kilobytes, the vocabulary of a verbose answer some ten megabytes.
+SHOW_BYTES_MAX = 8 << 20
+VERBOSE_SHOW_BYTES_MAX = 32 << 20
+# Of a model that Ollama did not describe.
+UNKNOWN = frozenset({Capability.UNSPECIFIED})
 
 T = TypeVar("T")
 
@@ -61,15 +66,22 @@ class OllamaStore:
 
     async def list(self) -> Sequence[Model]:
         """As `Store.list` says."""
+        rows = await self._rows()
+        known = dict(self._capabilities)
         gate = asyncio.Semaphore(DESCRIBED_AT_ONCE)
 
-        async def described(model: Model) -> Model:
-            if model.digest not in self._capabilities:
-                async with gate:
-                    await self._describe(model, verbose=False)
-            return replace(model, capabilities=self._capabilities.get(model.digest, frozenset()))
+        async def describe(row: Model) -> None:
+            async with gate:
+                with suppress(ServiceError):
+                    description = await self._describe(row, verbose=False)
+                    known[row.digest] = description.model.capabilities
 
-        return await asyncio.gather(*(described(model) for model in await self._rows()))
+        with suppress(TimeoutError):  # the next list goes on where this one ends
+            async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
+                for row in rows:
+                    if row.digest not in known:
+                        group.create_task(describe(row))
+        return [replace(row, capabilities=known.get(row.digest, UNKNOWN)) for row in rows]
 
     async def describe(self, model: str, *, verbose: bool) -> Description:
         """As `Store.describe` says."""
@@ -188,19 +200,17 @@ class OllamaStore:
         return found
 
     async def _describe(self, row: Model, *, verbose: bool) -> Description:
-        plain = await self._fetch("POST", "/api/show", {"model": row.name}, model=row.name)
-        full = (
-            await self._fetch(
-                "POST", "/api/show", {"model": row.name, "verbose": True}, model=row.name
-            )
-            if verbose
-            else b""
-        )
+        plain = await self._show(row.name, SHOW_BYTES_MAX)
+        full = await self._show(row.name, VERBOSE_SHOW_BYTES_MAX, verbose=True) if verbose else b""
         description = description_from(plain, row, full)
         if len(self._capabilities) >= DESCRIBED_MAX:
             self._capabilities.clear()
         self._capabilities[row.digest] = description.model.capabilities
         return description
+
+    async def _show(self, model: str, bytes_max: int, *, verbose: bool = False) -> bytes:
+        body = msgspec.json.encode({"model": model, "verbose": verbose})
+        return await self._call("POST", "/api/show", body, model=model, bytes_max=bytes_max)
 
     async def _transfer(
         self, route: str, body: dict[str, object] | bytes, model: str
@@ -231,12 +241,20 @@ class OllamaStore:
         return await self._call(method, route, msgspec.json.encode(body), model=model)
 
     async def _call(
-        self, method: str, route: str, body: bytes | None = None, *, model: str = ""
+        self,
+        method: str,
+        route: str,
+        body: bytes | None = None,
+        *,
+        model: str = "",
+        bytes_max: int = BODY_BYTES_MAX,
     ) -> bytes:
         self._probe.require_up()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await self._client.fetch(method, route, body, model=model)
+                return await self._client.fetch(
+                    method, route, body, model=model, bytes_max=bytes_max
+                )
         except TimeoutError:
             raise ServiceError(
                 Reason.BACKEND_STALLED, f"Ollama did not answer within {TIMEOUT_S:g} s"
