@@ -8,7 +8,7 @@ import pytest
 from eudai.v1 import generation_service_pb2 as pb
 from eudai_server.ollama import backend
 from refusal import refusal
-from scripted_ollama import END, HEADERS_STREAM, Script, ScriptedOllama, chunk, done, line
+from scripted_ollama import END, HEADERS_STREAM, RESET, Script, ScriptedOllama, chunk, done, line
 from serving import Server, collect, config_for, serving, text_of
 
 STALLS = 3
@@ -179,3 +179,16 @@ async def test_a_client_that_reads_nothing_is_given_up(ollama: ScriptedOllama) -
 
     assert code is grpc.StatusCode.CANCELLED
     assert "read nothing for 0.5 s" in message
+
+
+async def test_a_look_that_fails_leaves_no_request_behind(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/tags"] = [RESET]
+    ollama.scripts["/api/ps"] = [60.0]
+    async with serving(config_for(ollama.url)) as server:
+        await server.until("", "NOT_SERVING")
+        while len(ollama.sent_to("/api/tags")) < 3:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+        left = [one for one in ollama.sent_to("/api/ps") if not one.closed.is_set()]
+
+    assert not left

@@ -59,9 +59,9 @@ class Probe:
     async def refresh(self) -> None:
         """Ask now. Raises ServiceError, or TimeoutError."""
         async with asyncio.timeout(TIMEOUT_S):
-            tags, ps = await asyncio.gather(
-                self._client.fetch("GET", "/api/tags"), self._client.fetch("GET", "/api/ps")
-            )
+            # One after the other, so that a failure leaves no request behind.
+            tags = await self._client.fetch("GET", "/api/tags")
+            ps = await self._client.fetch("GET", "/api/ps")
             if not self._readiness.backend_up:
                 self._catalog.take_version(await self._client.fetch("GET", "/api/version"))
         self._catalog.refresh(tags, ps)
