@@ -209,7 +209,9 @@ class ToolCall(_message.Message):
     id: _builtins.str
     """Identifies the call, unique across generations; answer with the same id."""
     name: _builtins.str
-    """The tool's name."""
+    """The tool's name, as the model wrote it, which may be a name that no tool has.
+    In a request, 1 to 256 printable characters.
+    """
     arguments_json: _builtins.str
     """The arguments, a JSON object as text, as Ollama sent them: key order and integers are
     preserved, which google.protobuf.Struct cannot do.

@@ -9,6 +9,8 @@ from eudai_server.errors import Violation
 from eudai_server.schema import Schema, is_json
 
 TOOLS_MAX = 128
+# A model may call a tool that does not exist, and its answer can be appended nevertheless.
+CALL_NAME_CHARS_MAX = 256
 ROLES = (
     content_pb2.ROLE_SYSTEM,
     content_pb2.ROLE_USER,
@@ -117,10 +119,10 @@ def _call_violations(message: content_pb2.Message, field: str) -> Iterator[Viola
     for index, call in enumerate(message.tool_calls):
         if not call.id:
             yield Violation(f"{field}.tool_calls[{index}].id", "must not be empty")
-        if not _TOOL_NAME.fullmatch(call.name):
+        if not 1 <= len(call.name) <= CALL_NAME_CHARS_MAX or not call.name.isprintable():
             yield Violation(
                 f"{field}.tool_calls[{index}].name",
-                "must be 1 to 64 letters, digits, underscores and hyphens",
+                f"must be 1 to {CALL_NAME_CHARS_MAX} printable characters",
             )
         if not call.arguments_json.lstrip().startswith("{") or not is_json(call.arguments_json):
             yield Violation(f"{field}.tool_calls[{index}].arguments_json", "must be a JSON object")
