@@ -13,6 +13,8 @@ from eudai_server.ollama import store
 from google.protobuf.duration_pb2 import Duration
 from refusal import refused
 from scripted_ollama import (
+    Exchange,
+    Script,
     ScriptedOllama,
     error,
     reply,
@@ -82,6 +84,36 @@ async def test_descriptions_are_asked_for_once_a_digest(admin: Any, ollama: Scri
         await admin.ListModels(pb.ListModelsRequest())
 
     assert len(ollama.sent_to("/api/show")) == len(ollama.models)
+
+
+async def test_a_failure_after_the_work_was_done_must_not_repeat_it(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
+    busy = error(503, "server busy, please try again")
+
+    def copied(_: Exchange) -> Script:
+        ollama.scripts["/api/tags"] = busy
+        return reply(200, "")
+
+    ollama.scripts["/api/copy"] = copied
+    request = pb.CopyModelRequest(source="gemma3:270m", destination="mine")
+    failure = await refused(admin.CopyModel(request))
+
+    assert failure.reason == "QUEUE_FULL"
+    assert failure.trailers["grpc-retry-pushback-ms"] == "-1"
+
+
+async def test_an_unload_that_was_sent_must_not_be_repeated(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
+    def busy_after_the_unload(_: Exchange) -> Script:
+        unloads = [one for one in ollama.exchanges if one.body.get("keep_alive") == 0]
+        return error(503, "server busy, please try again") if unloads else reply(200, {})
+
+    ollama.scripts["/api/ps"] = busy_after_the_unload
+    failure = await refused(admin.UnloadModel(pb.UnloadModelRequest(model="gemma3:270m")))
+
+    assert failure.trailers["grpc-retry-pushback-ms"] == "-1"
 
 
 BAD: dict[str, tuple[str, Any, list[str]]] = {

@@ -56,7 +56,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BACKEND_STALLED: _ErrorReason.ValueType  # 12
     """UNAVAILABLE. Ollama sent nothing for longer than allowed."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 13
-    """UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down."""
+    """UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down. The
+    metadata grpc-retry-pushback-ms is -1 where the call may have run.
+    """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 14
     """UNAUTHENTICATED. No credential, or one that does not hold."""
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 15
@@ -114,7 +116,9 @@ ERROR_REASON_BACKEND_FAILURE: ErrorReason.ValueType  # 11
 ERROR_REASON_BACKEND_STALLED: ErrorReason.ValueType  # 12
 """UNAVAILABLE. Ollama sent nothing for longer than allowed."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 13
-"""UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down."""
+"""UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down. The
+metadata grpc-retry-pushback-ms is -1 where the call may have run.
+"""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 14
 """UNAUTHENTICATED. No credential, or one that does not hold."""
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 15

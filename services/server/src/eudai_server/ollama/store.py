@@ -120,6 +120,9 @@ class OllamaStore:
                 Reason.BACKEND_STALLED,
                 f"the model was in use for {self._load_timeout_s:g} s and is still loaded",
             ) from None
+        except ServiceError as error:
+            error.may_have_run = True  # only the look at it failed
+            raise
 
     async def pull(
         self, model: str, *, insecure: bool, detach: bool

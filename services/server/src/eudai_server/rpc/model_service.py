@@ -6,7 +6,7 @@ from contextlib import aclosing
 from eudai.v1 import model_service_pb2 as pb
 from google.protobuf.message import Message
 
-from eudai_server.errors import ModelNotFoundError
+from eudai_server.errors import ModelNotFoundError, ServiceError
 from eudai_server.models import Model, Store, Transfer
 from eudai_server.rpc.call import Call, Requests
 from eudai_server.rpc.decode import load_from, parse
@@ -140,7 +140,12 @@ class ModelService:
         return pb.UnloadModelResponse().SerializeToString()
 
     async def _model(self, reference: str) -> pb.Model:
-        described: Model = (await self._store.describe(reference, verbose=False)).model
+        """The model, once what was asked for is done: a failure must not repeat that."""
+        try:
+            described: Model = (await self._store.describe(reference, verbose=False)).model
+        except ServiceError as error:
+            error.may_have_run = True
+            raise
         return model_from(described)
 
 

@@ -69,7 +69,8 @@ def trailers_from(
     error: ServiceError, status: status_pb2.Status
 ) -> tuple[tuple[str, str | bytes], ...]:
     """The trailing metadata of a failure: its details, and whether a client may repeat the call (-1: never)."""
-    pushback_ms = -1 if error.retry_after_s is None else int(error.retry_after_s * 1000)
+    may_repeat = error.retry_after_s is not None and not error.may_have_run
+    pushback_ms = int((error.retry_after_s or 0) * 1000) if may_repeat else -1
     return (
         ("grpc-status-details-bin", status.SerializeToString()),
         ("grpc-retry-pushback-ms", str(pushback_ms)),
