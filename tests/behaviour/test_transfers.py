@@ -1,34 +1,34 @@
-"""Pulls, pushes, creations and uploads are whole, or fail with their reason."""
+"""Pulls, pushes and creations are whole, or fail with their reason."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from eudai.v1 import (
     content_pb2,
     model_service_pb2 as pb,
+    model_service_pb2_grpc as rpc,
     options_pb2,
 )
+from eudai_server.ollama import store
 from refusal import refused
 from scripted_ollama import (
     END,
     HEADERS_STREAM,
-    Exchange,
-    Script,
     ScriptedOllama,
     chunk,
     line,
     reply,
     stream,
 )
+from serving import config_for, serving
 
 DIGEST = "sha256:" + "ab" * 32
 
 
-HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-
-
+PULL = pb.PullModelRequest(model="gemma3:270m")
 LAYERS = [
     line(status="pulling manifest"),
     line(status="pulling aaaa", digest="sha256:a", total=100, completed=40),
@@ -136,6 +136,67 @@ async def test_a_pull_that_fails_inside_a_200_fails(
     assert "SECRET" not in failure.message
 
 
+@pytest.mark.parametrize("status", ["verifying sha256 digest", "writing manifest"])
+async def test_a_pull_that_works_in_silence_is_not_stalled(
+    ollama: ScriptedOllama, status: str
+) -> None:
+    ollama.scripts["/api/show"] = reply(200, {})
+    ollama.scripts["/api/pull"] = [
+        HEADERS_STREAM,
+        chunk(line(status=status)),
+        1.0,
+        chunk(LAYERS[-1]),
+        END,
+    ]
+    async with impatient(ollama) as stub:
+        events = [event async for event in stub.PullModel(PULL)]
+
+    assert events[-1].HasField("completed")
+
+
+async def test_a_creation_that_converts_in_silence_is_not_stalled(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/show"] = reply(200, {})
+    ollama.scripts["/api/create"] = [
+        HEADERS_STREAM,
+        chunk(line(status="converting model")),
+        1.0,
+        chunk(LAYERS[-1]),
+        END,
+    ]
+    request = pb.CreateModelRequest(model="gemma3:270m", base_model="gemma3:270m")
+    async with impatient(ollama) as stub:
+        events = [event async for event in stub.CreateModel(request)]
+
+    assert events[-1].HasField("completed")
+
+
+async def test_a_pull_that_works_in_silence_has_a_limit(
+    ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "WORK_TIMEOUT_S", 0.6)
+    ollama.scripts["/api/pull"] = [HEADERS_STREAM, chunk(line(status="writing manifest")), 60.0]
+    async with impatient(ollama) as stub:
+        failure = await refused(stub.PullModel(PULL))
+
+    assert failure.reason == "BACKEND_STALLED"
+
+
+async def test_a_pull_whose_registry_is_silent_is_stalled(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/pull"] = [HEADERS_STREAM, chunk(LAYERS[1]), 60.0]
+    async with impatient(ollama) as stub:
+        failure = await refused(stub.PullModel(PULL))
+
+    assert failure.reason == "BACKEND_STALLED"
+
+
+@asynccontextmanager
+async def impatient(ollama: ScriptedOllama) -> AsyncIterator[Any]:
+    """A stub of a server that waits for little."""
+    async with serving(config_for(ollama.url, admin=True, first_event_timeout_s=0.4)) as server:
+        await server.until("", "SERVING")
+        yield rpc.ModelServiceStub(server.channel)
+
+
 async def test_a_pull_that_breaks_off_is_not_complete(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/pull"] = stream(*LAYERS[:3])
 
@@ -216,41 +277,3 @@ async def test_a_creation_fetches_nothing_in_silence(admin: Any, ollama: Scripte
         DIGEST,
     )
     assert not ollama.sent_to("/api/create")
-
-
-def pieces(digest: str, *datas: bytes) -> Any:
-    """An upload."""
-
-    async def send() -> AsyncIterator[pb.UploadBlobRequest]:
-        yield pb.UploadBlobRequest(digest=digest)
-        for data in datas:
-            yield pb.UploadBlobRequest(data=data)
-
-    return send()
-
-
-@pytest.mark.parametrize(
-    ("digest", "script", "fields"),
-    [
-        (DIGEST, reply(201, ""), ["digest"]),
-        ("sha256:nonsense", reply(201, ""), ["digest"]),
-        ("", reply(201, ""), ["digest"]),
-    ],
-)
-async def test_bytes_of_another_digest_are_refused(
-    admin: Any, ollama: ScriptedOllama, digest: str, script: Script, fields: list[str]
-) -> None:
-    def answer(exchange: Exchange) -> Script:
-        return script if exchange.headers.get("transfer-encoding") else reply(404, "")
-
-    ollama.scripts[f"/api/blobs/{digest}"] = answer
-
-    assert (await refused(admin.UploadBlob(pieces(digest, b"hel", b"lo")))).fields == fields
-
-
-async def test_a_file_that_is_there_is_not_sent_again(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts[f"/api/blobs/{HELLO}"] = reply(200, "")
-    answer = await admin.UploadBlob(pieces(HELLO, b"hello"))
-
-    assert answer.existed
-    assert len(ollama.sent_to(f"/api/blobs/{HELLO}")) == 1

@@ -730,7 +730,9 @@ class UploadBlobResponse(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     EXISTED_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
-    """Its size."""
+    """Its size as it was uploaded. 0 if it was there already: Ollama does not tell
+    the size of a file.
+    """
     existed: _builtins.bool
     """True if it was there already."""
     def __init__(

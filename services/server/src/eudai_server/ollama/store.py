@@ -8,13 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from eudai_server.errors import (
-    InvalidRequestError,
-    ModelNotFoundError,
-    Reason,
-    ServiceError,
-    Violation,
-)
+from eudai_server.errors import ModelNotFoundError, Reason, ServiceError
 from eudai_server.generation import LoadOptions
 from eudai_server.models import Capability, Creation, Description, Model, Transfer
 from eudai_server.ollama.client import BODY_BYTES_MAX, Client
@@ -33,6 +27,9 @@ UNLOAD_POLL_S = 0.1
 # Descriptions asked for at once, while a list is made.
 DESCRIBED_AT_ONCE = 4
 DESCRIBED_MAX = 4096
+# Ollama is silent while it checks the digest of a layer, converts a model or writes it: some minutes
+# for each 100 GB, and a quarter of an hour on a slow disk.
+WORK_TIMEOUT_S = 3600.0
 # Templates and licenses are some kilobytes, the vocabulary of a verbose answer some ten megabytes.
 SHOW_BYTES_MAX = 8 << 20
 VERBOSE_SHOW_BYTES_MAX = 32 << 20
@@ -177,14 +174,16 @@ class OllamaStore:
 
     async def upload(self, digest: str, data: AsyncIterable[bytes]) -> int:
         """As `Store.upload` says."""
-        upload = Upload(digest, data)
+        limit = asyncio.timeout(None)
+        upload = Upload(digest, data, limit, self._event_timeout_s)
         try:
-            await self._client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
-        except ServiceError as error:
-            if upload.mismatched:
-                raise InvalidRequestError(
-                    [Violation("digest", "is not that of the bytes, of which nothing is kept")]
-                ) from error
+            async with limit:
+                await self._client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
+        except TimeoutError:
+            raise _stalled(self._event_timeout_s) from None
+        except ServiceError:
+            if upload.failure:
+                raise upload.failure from None
             raise
         return upload.size_bytes
 
@@ -220,23 +219,24 @@ class OllamaStore:
     ) -> AsyncGenerator[Transfer, None]:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         decoder = TransferDecoder(model)
-        async with await self._within(
-            self._client.open("POST", route, data, model=model)
-        ) as answer:
-            while chunk := await self._within(answer.read()):
+        opening = self._client.open("POST", route, data, model=model)
+        async with await self._within(self._event_timeout_s, opening) as answer:
+            while True:
+                limit_s = WORK_TIMEOUT_S if decoder.is_working else self._event_timeout_s
+                chunk = await self._within(limit_s, answer.read())
+                if not chunk:
+                    break
                 transfer = decoder.feed(chunk)
                 if transfer:
                     yield transfer
         decoder.close()
 
-    async def _within(self, step: Coroutine[None, None, T]) -> T:
+    async def _within(self, limit_s: float, step: Coroutine[None, None, T]) -> T:
         try:
-            async with asyncio.timeout(self._event_timeout_s):
+            async with asyncio.timeout(limit_s):
                 return await step
         except TimeoutError:
-            raise ServiceError(
-                Reason.BACKEND_STALLED, f"Ollama sent nothing for {self._event_timeout_s:g} s"
-            ) from None
+            raise _stalled(limit_s) from None
 
     async def _fetch(
         self, method: str, route: str, body: dict[str, object], *, model: str
@@ -269,3 +269,7 @@ class OllamaStore:
             await self._probe.refresh()
         except (ServiceError, TimeoutError):
             return  # the next probe will tell
+
+
+def _stalled(limit_s: float) -> ServiceError:
+    return ServiceError(Reason.BACKEND_STALLED, f"Ollama neither read nor sent for {limit_s:g} s")
