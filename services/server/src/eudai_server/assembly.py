@@ -28,6 +28,7 @@ class Assembly:
         self.calls = Calls(write_timeout_s)
         self._client = client
         catalog = Catalog()
+        client.ollama_version = lambda: catalog.version
         gpu = Gpu(catalog, self.readiness, expected=config.expect_gpu)
         self._probe = Probe(client, catalog, self.readiness, gpu)
         self._loader = Loader(client, catalog, self._probe, config.first_event_timeout_s)

@@ -20,7 +20,8 @@ class Started:
     model: str
     digest: str
     context_length: int
-    start_time: datetime
+    # When the request was handed to the backend; None where it never was.
+    start_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

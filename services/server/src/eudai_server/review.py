@@ -25,6 +25,7 @@ async def reviewed(
         for tool in generation.tools
     }
     texts: list[str] = []
+    called = False
     if generation.warnings:
         yield generation.warnings
     async with aclosing(batches):
@@ -34,11 +35,13 @@ async def reviewed(
                 if (
                     isinstance(event, Finished)
                     and generation.format
+                    and (texts or not called)
                     and not _satisfied(generation.format, "".join(texts))
                 ):
                     seen.append(_NOT_SATISFIED)
                 seen.append(event)
                 if isinstance(event, ToolCall):
+                    called = True
                     seen += _complaints(event, schemas)
                 elif (
                     isinstance(event, Delta) and event.channel is Channel.TEXT and generation.format

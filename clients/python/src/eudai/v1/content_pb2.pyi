@@ -178,9 +178,9 @@ class Tool(_message.Message):
     """What the function does, for the model to read."""
     parameters_schema: _builtins.str
     """JSON Schema of the arguments, an object, as JSON text. Empty means no
-    arguments. Ollama keeps type, description, enum, items, properties, required,
-    anyOf and, at the top, $defs; anything else brings a warning. At most 256 Ki
-    characters.
+    arguments. At the top Ollama keeps type, $defs, items, required and properties;
+    in a property type, description, enum, items, properties, required and anyOf.
+    Anything else brings a warning. At most 256 Ki characters.
     """
     def __init__(
         self,

@@ -134,7 +134,9 @@ class _GenerationWarningCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[
     GENERATION_WARNING_CODE_TOOL_CALL_INVALID: _GenerationWarningCode.ValueType  # 3
     """A tool call names an unknown tool, or its arguments do not fit its schema."""
     GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED: _GenerationWarningCode.ValueType  # 4
-    """The answer does not satisfy the requested format."""
+    """The answer does not satisfy the requested format. Not sent for a turn that is
+    made of tool calls alone.
+    """
     GENERATION_WARNING_CODE_DEPRECATED: _GenerationWarningCode.ValueType  # 5
     """The request used something deprecated."""
 
@@ -150,7 +152,9 @@ GENERATION_WARNING_CODE_OPTION_IGNORED: GenerationWarningCode.ValueType  # 2
 GENERATION_WARNING_CODE_TOOL_CALL_INVALID: GenerationWarningCode.ValueType  # 3
 """A tool call names an unknown tool, or its arguments do not fit its schema."""
 GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED: GenerationWarningCode.ValueType  # 4
-"""The answer does not satisfy the requested format."""
+"""The answer does not satisfy the requested format. Not sent for a turn that is
+made of tool calls alone.
+"""
 GENERATION_WARNING_CODE_DEPRECATED: GenerationWarningCode.ValueType  # 5
 """The request used something deprecated."""
 Global___GenerationWarningCode: _TypeAlias = GenerationWarningCode  # noqa: Y015
@@ -696,7 +700,9 @@ class Started(_message.Message):
     """The context window in effect."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the request was handed to Ollama."""
+        """When the request was handed to Ollama. Unset if the time budget was spent
+        before that.
+        """
 
     def __init__(
         self,
@@ -731,7 +737,7 @@ class Delta(_message.Message):
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
         """The tokens since the last delta, those without text of their own included,
-        if requested. Never of hidden reasoning.
+        if requested. Never of hidden reasoning, nor of a token without text beside it.
         """
 
     def __init__(
@@ -860,7 +866,7 @@ class GenerationWarning(_message.Message):
     message: _builtins.str
     """For a developer to read."""
     field: _builtins.str
-    """The request field it concerns, for example "sampling.typical_p"."""
+    """The field of GenerateRequest it concerns, for example "sampling.typical_p"."""
     tool_call_id: _builtins.str
     """The tool call it concerns."""
     def __init__(

@@ -338,11 +338,13 @@ class GetModelResponse(_message.Message):
 
     @_builtins.property
     def licenses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Its licenses."""
+        """Its licenses. Ollama joins several into one text, so there is at most one."""
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.Message]:
-        """Messages that every conversation starts with."""
+        """Messages that every conversation starts with: their roles and texts. Ollama
+        does not tell their reasoning, media and tool calls.
+        """
 
     def __init__(
         self,

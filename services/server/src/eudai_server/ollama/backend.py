@@ -66,17 +66,20 @@ class OllamaBackend:
     async def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
         """As `Backend.generate` says."""
         started = False
+        start_time = None
         try:
             async with aclosing(self._watched(generation)) as batches:
                 async for batch in batches:
                     started = started or any(isinstance(event, Started) for event in batch)
+                    if _EVALUATING in batch:
+                        start_time = datetime.now(UTC)
                     yield batch
         except _BudgetSpentError:
             finished = Finished(FinishReason.TIME_BUDGET)
             yield (
                 [finished]
                 if started
-                else [_started(self._catalog.facts(generation.model), datetime.now(UTC)), finished]
+                else [_started(self._catalog.facts(generation.model), start_time), finished]
             )
         finally:
             if generation.load.keep_alive_s == 0:
@@ -123,7 +126,7 @@ class OllamaBackend:
                 self._loader.load(generation.model, generation.load),
             )
             self._catalog.check_digest(generation.model, generation.expected_digest)
-        yield [Progress(Phase.EVALUATING_PROMPT)]
+        yield [_EVALUATING]
         load_ns = time.monotonic_ns() - load_begin_ns
         start_time = datetime.now(UTC)
         facts = self._catalog.facts(generation.model)
@@ -200,6 +203,8 @@ async def _within(generation: Generation, limit_s: float, step: Coroutine[None, 
         ) from None
 
 
+_EVALUATING = Progress(Phase.EVALUATING_PROMPT)
+
 _TRUNCATED = GenerationWarning(
     GenerationWarningCode.INPUT_TRUNCATED,
     "the conversation did not fit the context window; its oldest messages were dropped",
@@ -207,7 +212,7 @@ _TRUNCATED = GenerationWarning(
 )
 
 
-def _started(facts: Facts, start_time: datetime) -> Started:
+def _started(facts: Facts, start_time: datetime | None) -> Started:
     return Started(facts.name, facts.digest, facts.context_length, start_time)
 
 

@@ -93,6 +93,8 @@ class Client:
         )
         # Called whenever a connection is refused, whoever wanted it.
         self.on_refused: Callable[[], None] = _ignore
+        # The version of this Ollama, empty while it is not known. For what its callers are told.
+        self.ollama_version: Callable[[], str] = str
 
     async def open(
         self,
@@ -123,7 +125,10 @@ class Client:
             return answer
         async with answer:
             text = await answer.read_all(ERROR_BODY_BYTES_MAX)
-        raise error_from_response(response.status_code, text, model)
+        failure = error_from_response(response.status_code, text, model)
+        if failure.reason is Reason.BACKEND_UNSUPPORTED:
+            failure.metadata["ollama_version"] = self.ollama_version()
+        raise failure
 
     async def fetch(
         self,

@@ -52,6 +52,23 @@ def _without_embeddings(model: str, *_: object) -> ServiceError:
     )
 
 
+def _without_media(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
+    capability = "audio" if match[1] == "audio" else "vision"
+    return ServiceError(
+        Reason.CAPABILITY_UNSUPPORTED,
+        f"model {model!r} does not take such media",
+        metadata={"model": model, "capability": capability},
+    )
+
+
+def _without_effort(model: str, *_: object) -> ServiceError:
+    return ServiceError(
+        Reason.CAPABILITY_UNSUPPORTED,
+        f"model {model!r} does not know this reasoning effort",
+        metadata={"model": model, "capability": "thinking"},
+    )
+
+
 def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> Make:
     return lambda _model, _nested, _match: ServiceError(
         reason, message, retry_after_s=retry_after_s
@@ -76,17 +93,14 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
         ),
         (_TOO_LONG, _too_long),
         (r"does not support embeddings", _without_embeddings),
-        (
-            r"input is not supported",
-            _plain(Reason.CAPABILITY_UNSUPPORTED, "the model takes no such media"),
-        ),
+        (r"(image|audio)? ?input is not supported", _without_media),
         (
             r"does not support (generate|chat|insert|tools|thinking|vision|completion|embeddings?)\b",
             _unsupported,
         ),
         (
             r"think value .* is not supported",
-            _plain(Reason.CAPABILITY_UNSUPPORTED, "the model does not know this reasoning effort"),
+            _without_effort,
         ),
         (
             r"model ['\"].*['\"] not found|file does not exist|invalid model name",

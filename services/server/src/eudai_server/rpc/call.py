@@ -49,6 +49,8 @@ class Call:
         self.id = uuid.uuid4().hex
         self.arrived_ns = time.monotonic_ns()
         self.phase = pb.GENERATION_PHASE_UNSPECIFIED
+        # How many are ahead of it while it is queued.
+        self.requests_ahead: int | None = None
         self.output_sent = False
         self._was_read = False
         # Since when it writes what the client does not take.

@@ -24,6 +24,7 @@ from eudai_server.generation import (
     Tool,
 )
 from eudai_server.rpc.protobuf_schema import schema_text_from
+from eudai_server.rpc.tool_keywords import dropped_keywords
 from eudai_server.rpc.violations import require, seconds_of, violations_of
 from eudai_server.schema import Schema
 
@@ -33,11 +34,6 @@ _ROLES: Mapping[int, Role] = {
     content_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
     content_pb2.ROLE_TOOL: Role.TOOL,
 }
-
-# What Ollama keeps of a tool's schema (its `ToolFunctionParameters` and `ToolProperty`).
-_TOOL_KEYWORDS = frozenset(
-    {"type", "description", "enum", "items", "properties", "required", "anyOf", "$defs", "$schema"}
-)
 
 # What llama.cpp leaves out where it turns a schema into a grammar.
 _FORMAT_KEYWORDS_LOST = frozenset(
@@ -163,10 +159,7 @@ def _warnings(request: pb.GenerateRequest) -> Iterator[GenerationWarning]:
     """What Ollama passes over in silence."""
     for index, tool in enumerate(request.tools):
         if tool.parameters_schema:
-            lost = (
-                Schema(tool.parameters_schema).keywords(within=("properties", "anyOf"))
-                - _TOOL_KEYWORDS
-            )
+            lost = dropped_keywords(Schema(tool.parameters_schema).value)
             yield from _lost(lost, f"tools[{index}].parameters_schema")
     if request.format.json_schema:
         yield from _lost(

@@ -104,7 +104,8 @@ def _started(started: heart.Started, id: str) -> pb.Started:  # noqa: A002 - the
         digest=started.digest,
         context_length=started.context_length,
     )
-    message.start_time.FromDatetime(started.start_time)
+    if started.start_time:
+        message.start_time.FromDatetime(started.start_time)
     return message
 
 

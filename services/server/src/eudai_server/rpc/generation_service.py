@@ -56,8 +56,16 @@ class GenerationService:
     async def generate_once(self, data: bytes, call: Call) -> None:
         """Gather the events into one answer."""
         request = parse(pb.GenerateOnceRequest, data).request
-        async with aclosing(self._responses(request, call)) as responses:
-            whole = whole_from([response async for response in responses])
+        try:
+            async with aclosing(self._responses(request, call)) as responses:
+                whole = whole_from([response async for response in responses])
+        except InvalidRequestError as error:
+            raise InvalidRequestError(
+                [
+                    Violation(f"request.{violation.field}", violation.description)
+                    for violation in error.violations
+                ]
+            ) from None
         answer = pb.GenerateOnceResponse(generation=whole)
         await call.write(answer.SerializeToString(), generation=True)
 
@@ -85,6 +93,7 @@ class GenerationService:
                 for event in batch:
                     if isinstance(event, Progress):
                         call.phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
+                        call.requests_ahead = event.requests_ahead
                     elif isinstance(event, Delta | ToolCall):
                         call.phase = pb.GENERATION_PHASE_GENERATING
                         first_output_ns = first_output_ns or call.elapsed_ns
@@ -106,7 +115,11 @@ async def _write(response: pb.GenerateResponse, call: Call) -> None:
 
 
 def _beat(call: Call) -> pb.GenerateResponse:
-    progress = pb.GenerationProgress(phase=call.phase, elapsed=duration_from(call.elapsed_ns))
+    progress = pb.GenerationProgress(
+        phase=call.phase,
+        requests_ahead=call.requests_ahead,
+        elapsed=duration_from(call.elapsed_ns),
+    )
     return pb.GenerateResponse(progress=progress)
 
 
