@@ -138,7 +138,7 @@ class _GenerationWarningCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[
     made of tool calls alone.
     """
     GENERATION_WARNING_CODE_DEPRECATED: _GenerationWarningCode.ValueType  # 5
-    """The request used something deprecated."""
+    """The request used something deprecated. Reserved: no server sends it yet."""
 
 class GenerationWarningCode(_GenerationWarningCode, metaclass=_GenerationWarningCodeEnumTypeWrapper):
     """Kinds of warning."""
@@ -156,7 +156,7 @@ GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED: GenerationWarningCode.ValueType  #
 made of tool calls alone.
 """
 GENERATION_WARNING_CODE_DEPRECATED: GenerationWarningCode.ValueType  # 5
-"""The request used something deprecated."""
+"""The request used something deprecated. Reserved: no server sends it yet."""
 Global___GenerationWarningCode: _TypeAlias = GenerationWarningCode  # noqa: Y015
 
 class _FinishReason:
