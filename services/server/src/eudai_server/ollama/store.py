@@ -27,8 +27,8 @@ UNLOAD_POLL_S = 0.1
 # Descriptions asked for at once, while a list is made.
 DESCRIBED_AT_ONCE = 4
 DESCRIBED_MAX = 4096
-# Ollama is silent while it checks the digest of a layer, converts a model or writes it: some minutes
-# for each 100 GB, and a quarter of an hour on a slow disk.
+# Ollama is silent while it checks the digest of a layer, converts a model or writes it, which for a
+# large model on a slow disk takes long.
 WORK_TIMEOUT_S = 3600.0
 # Templates and licenses are some kilobytes, the vocabulary of a verbose answer some ten megabytes.
 SHOW_BYTES_MAX = 8 << 20
@@ -222,8 +222,8 @@ class OllamaStore:
         opening = self._client.open("POST", route, data, model=model)
         async with await self._within(self._event_timeout_s, opening) as answer:
             while True:
-                limit_s = WORK_TIMEOUT_S if decoder.is_working else self._event_timeout_s
-                chunk = await self._within(limit_s, answer.read())
+                work_s = WORK_TIMEOUT_S if decoder.is_working else 0.0
+                chunk = await self._within(max(work_s, self._event_timeout_s), answer.read())
                 if not chunk:
                     break
                 transfer = decoder.feed(chunk)

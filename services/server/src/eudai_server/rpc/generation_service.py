@@ -42,16 +42,16 @@ class GenerationService:
             responses = gathered(responses, flush_interval_s)
         if heartbeat_s:
             responses = beating(responses, heartbeat_s, lambda: _beat(call))
-        response = None
+        finished = None
         async with aclosing(responses):
             async for response in responses:
                 if response.HasField("finished"):
-                    break
-                if progress or not response.HasField("progress"):
+                    finished = response
+                elif progress or not response.HasField("progress"):
                     await _write(response, call)
         # Not before the generation has given up its slot: the client may be slow to read.
-        if response:
-            await _write(response, call)
+        if finished:
+            await _write(finished, call)
 
     async def generate_once(self, data: bytes, call: Call) -> None:
         """Gather the events into one answer."""
@@ -62,7 +62,7 @@ class GenerationService:
         except InvalidRequestError as error:
             raise InvalidRequestError(
                 [
-                    Violation(f"request.{violation.field}", violation.description)
+                    Violation(f"request.{violation.field}".rstrip("."), violation.description)
                     for violation in error.violations
                 ]
             ) from None
