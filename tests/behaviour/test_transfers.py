@@ -144,7 +144,7 @@ async def test_a_pull_that_works_in_silence_is_not_stalled(
     ollama.scripts["/api/pull"] = [
         HEADERS_STREAM,
         chunk(line(status=status)),
-        1.0,
+        2.0,
         chunk(LAYERS[-1]),
         END,
     ]
@@ -159,7 +159,7 @@ async def test_a_creation_that_converts_in_silence_is_not_stalled(ollama: Script
     ollama.scripts["/api/create"] = [
         HEADERS_STREAM,
         chunk(line(status="converting model")),
-        1.0,
+        2.0,
         chunk(LAYERS[-1]),
         END,
     ]
@@ -192,7 +192,7 @@ async def test_a_pull_whose_registry_is_silent_is_stalled(ollama: ScriptedOllama
 @asynccontextmanager
 async def impatient(ollama: ScriptedOllama) -> AsyncIterator[Any]:
     """A stub of a server that waits for little."""
-    async with serving(config_for(ollama.url, admin=True, first_event_timeout_s=0.4)) as server:
+    async with serving(config_for(ollama.url, admin=True, first_event_timeout_s=1.0)) as server:
         await server.until("", "SERVING")
         yield rpc.ModelServiceStub(server.channel)
 
