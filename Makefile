@@ -65,6 +65,10 @@ ollama-stop: ## stop the Ollama that make ollama started
 test: setup-develop ## all tests, against a real Ollama
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest $(ARGS)
 
+.PHONY: test-image-python
+test-image-python: ## the tests of codecs and behaviours on the image's Python, where that is installed
+	@tests/image_python.sh
+
 $(BIN)/docker-compose: tests/compose/go.sum | $(BIN)/python
 	@$(PYTHON) $(LAUNCHER) build tests/compose github.com/docker/compose/v2/cmd $@
 

@@ -3,13 +3,15 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 import uvloop
+from eudai.v1 import model_service_pb2_grpc as rpc
 from hypothesis import HealthCheck, settings
 from scripted_model import Script, write_model
 from scripted_model.creation import created
-from scripted_ollama import ScriptedOllama
+from scripted_ollama import ScriptedOllama, reply
 from serving import CLEANUP_TIMEOUT_S, Server, config_for, serving
 
 pytest_plugins = ["table"]
@@ -42,6 +44,23 @@ async def server(ollama: ScriptedOllama) -> AsyncIterator[Server]:
     async with serving(config_for(ollama.url)) as running:
         await running.until("", "SERVING")
         yield running
+
+
+@pytest.fixture
+async def admin(ollama: ScriptedOllama) -> AsyncIterator[Any]:
+    """A stub of the service, with administration on, before the scripted Ollama."""
+    ollama.scripts["/api/show"] = reply(
+        200, {"capabilities": ["completion"], "model_info": {}, "details": {"family": "gemma3"}}
+    )
+    config = config_for(
+        ollama.url,
+        admin=True,
+        registries=("registry.ollama.ai", "http://localhost:5005"),
+        event_timeout_s=5.0,
+    )
+    async with serving(config) as server:
+        await server.until("", "SERVING")
+        yield rpc.ModelServiceStub(server.channel)
 
 
 @pytest.fixture(scope="session")

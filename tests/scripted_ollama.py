@@ -107,7 +107,9 @@ class ScriptedOllama:
             "gemma3:270m": {"digest": "14" * 32, "capabilities": ["completion"]},
             "deepseek-r1:1.5b": {"digest": "de" * 32, "capabilities": ["completion", "thinking"]},
         }
-        self.resident: set[str] = set()
+        # Name and digest of what was loaded. Ollama keeps listing the old digest after the model
+        # was replaced.
+        self.resident: set[tuple[str, str]] = set()
         self.scripts: dict[str, Answer] = {}
         self.exchanges: list[Exchange] = []
         self.load_script: Script | None = None
@@ -127,11 +129,7 @@ class ScriptedOllama:
 
     def sent_to(self, route: str) -> list[Exchange]:
         """Requests to a route that were no loads."""
-        return [
-            exchange
-            for exchange in self.exchanges
-            if exchange.route == route and not _is_load(exchange)
-        ]
+        return [one for one in self.exchanges if one.route == route and not _is_load(one)]
 
     def hold(self) -> asyncio.Event:
         """Let generations begin, and end once the event is set."""
@@ -141,7 +139,15 @@ class ScriptedOllama:
 
     def loads(self) -> list[Exchange]:
         """Requests that loaded a model and did nothing else."""
-        return [exchange for exchange in self.exchanges if _is_load(exchange)]
+        return [one for one in self.exchanges if _is_load(one) and not _keeps_nothing(one)]
+
+    def load(self, model: str) -> None:
+        """Have a model in memory."""
+        self.resident.add((model, self.models[model]["digest"]))
+
+    def unload(self, model: str) -> None:
+        """Have it in memory no longer."""
+        self.resident.discard((model, self.models[model]["digest"]))
 
     def unloads(self) -> list[str]:
         """The models that requests unloaded, in order."""
@@ -218,29 +224,38 @@ class ScriptedOllama:
             },
             "/api/ps": {
                 "models": [
-                    {"name": name, **self.models[name], "context_length": 4096}
-                    for name in self.resident
+                    {
+                        "name": name,
+                        **self.models.get(name, {}),
+                        "digest": digest,
+                        "context_length": 4096,
+                    }
+                    for name, digest in sorted(self.resident)
                 ]
             },
         }
         if exchange.route in facts:
             return reply(200, facts[exchange.route])
+        return self._answer(exchange)
+
+    def _answer(self, exchange: Exchange) -> Script:
+        """What an idle Ollama answers to a request that names a model."""
         asked = exchange.body.get("model", "")
         model = asked.removesuffix(":local")
         if model not in self.models or (model != asked and "remote_host" in self.models[model]):
             return error(404, f"model '{asked}' not found")
+        if exchange.route == "/api/show":
+            return reply(200, self._shown(model))
+        if _keeps_nothing(exchange):
+            self.unload(model)
         if not _is_load(exchange):
-            shown = exchange.route == "/api/show"
-            return reply(200, self._shown(model)) if shown else words("Hello", " world")
-        if _is_unload(exchange):
-            self.resident.discard(model)
-            return reply(
-                200, {"model": model, "response": "", "done": True, "done_reason": "unload"}
-            )
-        self.resident.add(model)
-        return self.load_script or reply(
-            200, {"model": model, "response": "", "done": True, "done_reason": "load"}
-        )
+            return words("Hello", " world")
+        reason = "unload" if _keeps_nothing(exchange) else "load"
+        if reason == "load":
+            self.load(model)
+            if self.load_script:
+                return self.load_script
+        return reply(200, {"model": model, "response": "", "done": True, "done_reason": reason})
 
     def _shown(self, model: str) -> dict[str, Any]:
         facts = self.models[model]
@@ -253,11 +268,16 @@ class ScriptedOllama:
 
 
 def _is_load(exchange: Exchange) -> bool:
+    """Whether it has no prompt: a load, or an unload if nothing is to be kept."""
     return exchange.route == "/api/generate" and "prompt" not in exchange.body
 
 
+def _keeps_nothing(exchange: Exchange) -> bool:
+    return bool(exchange.body.get("keep_alive") == 0)
+
+
 def _is_unload(exchange: Exchange) -> bool:
-    return _is_load(exchange) and exchange.body.get("keep_alive") == 0
+    return _is_load(exchange) and _keeps_nothing(exchange)
 
 
 async def _read(reader: asyncio.StreamReader) -> Exchange:

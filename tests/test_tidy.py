@@ -17,6 +17,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 IGNORED = {
     ".git",
     ".venv",
+    *(path.name for path in ROOT.glob(".venv-*")),
     ".ci",
     "__pycache__",
     ".pytest_cache",

@@ -5,9 +5,13 @@ import time
 
 import grpc
 import pytest
-from eudai.v1 import generation_service_pb2 as pb
+from eudai.v1 import (
+    embedding_service_pb2,
+    embedding_service_pb2_grpc,
+    generation_service_pb2 as pb,
+)
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from refusal import Refusal
+from refusal import Refusal, refused
 from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, line
 from serving import collect, config_for, serving, text_of
 
@@ -70,10 +74,11 @@ async def test_what_outlives_the_grace_is_cut_with_a_status(ollama: ScriptedOlla
         await server.app.drain()
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await running
-    refused = Refusal(failure.value)
+    cut = Refusal(failure.value)
 
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-    assert refused.trailers["grpc-retry-pushback-ms"] == "-1"
+    assert (cut.code, cut.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    assert cut.trailers["grpc-retry-pushback-ms"] == "-1"
+    assert "RetryInfo" in cut.details
     await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 2)
 
 
@@ -85,8 +90,25 @@ async def test_what_was_cut_in_the_queue_may_be_repeated_elsewhere(ollama: Scrip
         await asyncio.sleep(0.2)
         await server.app.drain()
         await asyncio.wait((running, waiting))
-    refused = Refusal(waiting.exception())  # type: ignore[arg-type]  # a failed call has one of that kind
+    cut = Refusal(waiting.exception())  # type: ignore[arg-type]  # a failed call has one of that kind
 
-    assert refused.reason == "DRAINING"
-    assert refused.trailers["grpc-retry-pushback-ms"] == "0"
-    assert "RetryInfo" in refused.details
+    assert cut.reason == "DRAINING"
+    assert cut.trailers["grpc-retry-pushback-ms"] == "0"
+    assert "RetryInfo" in cut.details
+
+
+async def test_an_embedding_that_was_sent_may_have_run(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/embed"] = [60.0]
+    async with serving(config_for(ollama.url, drain_grace_s=0.2)) as server:
+        await server.until("", "SERVING")
+        stub = embedding_service_pb2_grpc.EmbeddingServiceStub(server.channel)
+        request = embedding_service_pb2.EmbedRequest(model="gemma3:270m", inputs=["x"])
+        running = asyncio.create_task(refused(stub.Embed(request)))
+        while not ollama.sent_to("/api/embed"):
+            await asyncio.sleep(0.01)
+        await server.app.drain()
+        cut = await running
+
+    assert cut.reason == "DRAINING"
+    assert cut.trailers["grpc-retry-pushback-ms"] == "-1"
+    assert "RetryInfo" in cut.details

@@ -58,6 +58,20 @@ async def test_a_batch_comes_back_in_order_and_in_parts(server: Server) -> None:
     assert not responses[1].model
 
 
+async def test_what_fails_after_some_vectors_may_have_run(
+    server: Server, embedder: ScriptedOllama
+) -> None:
+    def busy_after_the_first(exchange: Exchange) -> Script:
+        is_later = "16" in exchange.body.get("input", ())
+        return error(503, "server busy, please try again") if is_later else vectors(exchange)
+
+    embedder.scripts["/api/embed"] = busy_after_the_first
+    refused = await refusal(server, inputs=[str(index) for index in range(20)])
+
+    assert refused.reason == "QUEUE_FULL"
+    assert refused.trailers["grpc-retry-pushback-ms"] == "-1"
+
+
 @pytest.mark.usefixtures("embedder")
 async def test_the_input_that_does_not_fit_is_named_after_what_came_before(server: Server) -> None:
     inputs = [str(index) for index in range(20)] + ["long"] + ["1"] * 10

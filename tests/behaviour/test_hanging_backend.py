@@ -19,6 +19,7 @@ from refusal import Refusal, refusal
 from scripted_ollama import (
     END,
     HEADERS_STREAM,
+    RESET,
     Exchange,
     Script,
     ScriptedOllama,
@@ -135,7 +136,7 @@ async def test_unloading_a_model_that_hangs_cures_it(hung: Server, ollama: Scrip
 
 
 async def test_a_model_that_stalls_while_it_embeds_hangs_too(ollama: ScriptedOllama) -> None:
-    ollama.resident.add("gemma3:270m")
+    ollama.load("gemma3:270m")
     ollama.scripts["/api/embed"] = lambda exchange: (
         [60.0] if exchange.body["input"] else reply(200, {"embeddings": []})
     )
@@ -279,3 +280,16 @@ async def test_a_client_that_reads_nothing_is_given_up(ollama: ScriptedOllama) -
 
     assert code is grpc.StatusCode.CANCELLED
     assert "read nothing for 0.5 s" in message
+
+
+async def test_a_look_that_fails_leaves_no_request_behind(ollama: ScriptedOllama) -> None:
+    ollama.scripts["/api/tags"] = [RESET]
+    ollama.scripts["/api/ps"] = [60.0]
+    async with serving(config_for(ollama.url)) as server:
+        await server.until("", "NOT_SERVING")
+        while len(ollama.sent_to("/api/tags")) < 3:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+        left = [one for one in ollama.sent_to("/api/ps") if not one.closed.is_set()]
+
+    assert not left

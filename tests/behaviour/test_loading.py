@@ -77,7 +77,12 @@ async def test_a_model_that_is_not_kept_is_loaded_again(
     await collect(server, prompt="x", load=options_pb2.LoadOptions(keep_alive=Duration()))
     await collect(server, prompt="x")
 
-    assert [exchange.body.get("keep_alive") for exchange in ollama.loads()] == [0, None]
+    # A load request that keeps nothing would be an unload, so only the generation says it.
+    assert [exchange.body.get("keep_alive") for exchange in ollama.loads()] == [None, None]
+    assert [exchange.body.get("keep_alive") for exchange in ollama.sent_to("/api/generate")] == [
+        0,
+        None,
+    ]
 
 
 async def test_a_load_that_cannot_be_looked_at_is_still_a_load(

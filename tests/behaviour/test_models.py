@@ -1,60 +1,25 @@
-"""What models there are is told as it is; what is done with them is whole, or fails with its reason."""
+"""Models are listed and described as they are, and administration is the operator's."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 from eudai.v1 import (
-    content_pb2,
     model_service_pb2 as pb,
     model_service_pb2_grpc as rpc,
     options_pb2,
 )
+from eudai_server.ollama import store
 from google.protobuf.duration_pb2 import Duration
 from refusal import refused
 from scripted_ollama import (
-    END,
-    HEADERS_STREAM,
     Exchange,
     Script,
     ScriptedOllama,
-    chunk,
-    line,
+    error,
     reply,
-    stream,
 )
-from serving import Server, config_for, serving
-
-DIGEST = "sha256:" + "ab" * 32
-HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-LAYERS = [
-    line(status="pulling manifest"),
-    line(status="pulling aaaa", digest="sha256:a", total=100, completed=40),
-    line(status="pulling bbbb", digest="sha256:b", total=50),
-    line(status="pulling aaaa", digest="sha256:a", total=100, completed=100),
-    line(status="verifying sha256 digest"),
-    line(status="writing manifest"),
-    line(status="success"),
-]
-
-
-@pytest.fixture
-async def admin(ollama: ScriptedOllama) -> AsyncIterator[Any]:
-    """A stub of the service, with administration on, before the scripted Ollama."""
-    ollama.scripts["/api/show"] = reply(
-        200, {"capabilities": ["completion"], "model_info": {}, "details": {"family": "gemma3"}}
-    )
-    config = config_for(
-        ollama.url,
-        admin=True,
-        registries=("registry.ollama.ai", "http://localhost:5005"),
-        event_timeout_s=5.0,
-    )
-    async with serving(config) as server:
-        await server.until("", "SERVING")
-        yield rpc.ModelServiceStub(server.channel)
+from serving import Server
 
 
 async def test_a_list_has_pages_in_order_of_name(admin: Any, ollama: ScriptedOllama) -> None:
@@ -73,7 +38,7 @@ async def test_a_list_has_pages_in_order_of_name(admin: Any, ollama: ScriptedOll
 
 
 async def test_a_list_can_be_filtered(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.resident.add("gemma3:270m")
+    ollama.load("gemma3:270m")
     loaded = (await admin.ListModels(pb.ListModelsRequest(loaded_only=True))).models
     embedding = (
         await admin.ListModels(pb.ListModelsRequest(capabilities=[pb.CAPABILITY_EMBEDDING]))
@@ -84,6 +49,36 @@ async def test_a_list_can_be_filtered(admin: Any, ollama: ScriptedOllama) -> Non
     assert not embedding
 
 
+async def test_a_model_that_cannot_be_described_is_listed(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
+    described = reply(200, {"capabilities": ["completion", "telepathy"], "model_info": {}})
+    ollama.scripts["/api/show"] = lambda exchange: (
+        error(500, "cannot read it") if exchange.body["model"] == "gemma3:270m" else described
+    )
+    models = (await admin.ListModels(pb.ListModelsRequest())).models
+
+    assert {model.name: list(model.capabilities) for model in models} == {
+        "deepseek-r1:1.5b": [pb.CAPABILITY_UNSPECIFIED, pb.CAPABILITY_COMPLETION],
+        "gemma3:270m": [pb.CAPABILITY_UNSPECIFIED],
+    }
+
+
+@pytest.mark.parametrize("call", ["GetModel", "ListModels"])
+async def test_a_description_is_bounded(
+    admin: Any, ollama: ScriptedOllama, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SHOW_BYTES_MAX", 1000)
+    ollama.scripts["/api/show"] = reply(200, {"template": "x" * 1000})
+    if call == "ListModels":
+        models = (await admin.ListModels(pb.ListModelsRequest())).models
+        assert list(models[0].capabilities) == [pb.CAPABILITY_UNSPECIFIED]
+    else:
+        failure = await refused(admin.GetModel(pb.GetModelRequest(model="gemma3:270m")))
+        assert failure.reason == "BACKEND_FAILURE"
+        assert "/api/show" in failure.message
+
+
 async def test_descriptions_are_asked_for_once_a_digest(admin: Any, ollama: ScriptedOllama) -> None:
     for _ in range(3):
         await admin.ListModels(pb.ListModelsRequest())
@@ -91,166 +86,34 @@ async def test_descriptions_are_asked_for_once_a_digest(admin: Any, ollama: Scri
     assert len(ollama.sent_to("/api/show")) == len(ollama.models)
 
 
-async def test_a_pull_streams_its_progress_over_all_layers(
+async def test_a_failure_after_the_work_was_done_must_not_repeat_it(
     admin: Any, ollama: ScriptedOllama
 ) -> None:
-    ollama.scripts["/api/pull"] = [
-        HEADERS_STREAM,
-        *[step for layer in LAYERS for step in (chunk(layer), 0.05)],
-        END,
-    ]
-    events = [event async for event in admin.PullModel(pb.PullModelRequest(model="gemma3:270m"))]
-    progress = [event.progress for event in events if event.HasField("progress")]
+    busy = error(503, "server busy, please try again")
 
-    assert [step.phase for step in progress][:2] == [
-        pb.TRANSFER_PHASE_RESOLVING,
-        pb.TRANSFER_PHASE_TRANSFERRING,
-    ]
-    assert [(step.completed_bytes, step.total_bytes) for step in progress][1:4] == [
-        (40, 100),
-        (40, 150),
-        (100, 150),
-    ]
-    assert events[-1].completed.name == "gemma3:270m"
-    assert ollama.sent_to("/api/pull")[0].body["insecure"] is False
+    def copied(_: Exchange) -> Script:
+        ollama.scripts["/api/tags"] = busy
+        return reply(200, "")
+
+    ollama.scripts["/api/copy"] = copied
+    request = pb.CopyModelRequest(source="gemma3:270m", destination="mine")
+    failure = await refused(admin.CopyModel(request))
+
+    assert failure.reason == "QUEUE_FULL"
+    assert failure.trailers["grpc-retry-pushback-ms"] == "-1"
 
 
-async def test_calls_for_one_model_share_one_download(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/pull"] = [
-        HEADERS_STREAM,
-        *[step for layer in LAYERS for step in (chunk(layer), 0.05)],
-        END,
-    ]
-
-    async def pull(model: str) -> str:
-        events = [event async for event in admin.PullModel(pb.PullModelRequest(model=model))]
-        return str(events[-1].completed.name)
-
-    assert set(
-        await asyncio.gather(
-            *(pull(model) for model in ("gemma3:270m", "library/gemma3:270m", "GEMMA3:270m"))
-        )
-    ) == {"gemma3:270m"}
-    assert len(ollama.sent_to("/api/pull")) == 1
-
-
-@pytest.mark.parametrize("detach", [False, True])
-async def test_a_download_ends_with_its_last_caller_unless_detached(
-    admin: Any,
-    ollama: ScriptedOllama,
-    detach: bool,  # noqa: FBT001 - a parameter of pytest's
+async def test_an_unload_that_was_sent_must_not_be_repeated(
+    admin: Any, ollama: ScriptedOllama
 ) -> None:
-    ollama.scripts["/api/pull"] = [
-        HEADERS_STREAM,
-        chunk(LAYERS[0]),
-        0.7,
-        *map(chunk, LAYERS[1:]),
-        END,
-    ]
-    first, second = (
-        admin.PullModel(pb.PullModelRequest(model="gemma3:270m", detach=detach)) for _ in range(2)
-    )
-    await first.read()
-    await second.read()
-    first.cancel()
-    await asyncio.sleep(0.1)
-    exchange = ollama.sent_to("/api/pull")[0]
-    after_one = exchange.closed.is_set()
-    second.cancel()
-    await asyncio.sleep(0.3)
+    def busy_after_the_unload(_: Exchange) -> Script:
+        unloads = [one for one in ollama.exchanges if one.body.get("keep_alive") == 0]
+        return error(503, "server busy, please try again") if unloads else reply(200, {})
 
-    assert not after_one
-    assert exchange.closed.is_set() is not detach
-    await asyncio.wait_for(exchange.closed.wait(), 5)
+    ollama.scripts["/api/ps"] = busy_after_the_unload
+    failure = await refused(admin.UnloadModel(pb.UnloadModelRequest(model="gemma3:270m")))
 
-
-PULL_ERRORS = [
-    ("pull model manifest: file does not exist", "MODEL_NOT_FOUND"),
-    (
-        'pull model manifest: Get "https://x/v2/": dial tcp: lookup x: no such host',
-        "REGISTRY_FAILURE",
-    ),
-    ("max retries exceeded: EOF", "REGISTRY_FAILURE"),
-    ("unauthorized: access denied", "REGISTRY_DENIED"),
-    ("something new SECRET", "BACKEND_FAILURE"),
-]
-
-
-@pytest.mark.parametrize(("message", "reason"), PULL_ERRORS)
-async def test_a_pull_that_fails_inside_a_200_fails(
-    admin: Any, ollama: ScriptedOllama, message: str, reason: str
-) -> None:
-    ollama.scripts["/api/pull"] = stream(LAYERS[0], line(error=message))
-    failure = await refused(admin.PullModel(pb.PullModelRequest(model="gemma3:270m")))
-
-    assert failure.reason == reason
-    assert "SECRET" not in failure.message
-
-
-async def test_a_pull_that_breaks_off_is_not_complete(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/pull"] = stream(*LAYERS[:3])
-
-    assert (
-        await refused(admin.PullModel(pb.PullModelRequest(model="gemma3:270m")))
-    ).reason == "BACKEND_STREAM_INTERRUPTED"
-
-
-async def test_a_push_streams_its_progress(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/push"] = stream(
-        line(status="retrieving manifest"), line(status="pushing manifest"), line(status="success")
-    )
-    events = [event async for event in admin.PushModel(pb.PushModelRequest(model="gemma3:270m"))]
-
-    assert events[-1].completed.digest == "sha256:" + "14" * 32
-    assert (
-        await refused(admin.PushModel(pb.PushModelRequest(model="nope")))
-    ).reason == "MODEL_NOT_FOUND"
-
-
-async def test_a_creation_says_everything_that_is_set(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/create"] = stream(line(status="writing manifest"), line(status="success"))
-    ollama.models["mine:latest"] = {"digest": "1" * 64}
-    request = pb.CreateModelRequest(
-        model="mine",
-        base_model="gemma3:270m",
-        system="be kind",
-        licenses=["MIT"],
-        sampling=options_pb2.SamplingOptions(temperature=0.5),
-        stop=options_pb2.StopOptions(max_output_tokens=9, sequences=["END"]),
-        load=options_pb2.LoadOptions(context_length=2048),
-        messages=[
-            content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text="hi")])
-        ],
-    )
-    events = [event async for event in admin.CreateModel(request)]
-
-    assert events[0].progress.status
-    assert events[-1].completed.name == "mine:latest"
-    assert ollama.sent_to("/api/create")[0].body == {
-        "model": "mine:latest",
-        "from": "gemma3:270m",
-        "system": "be kind",
-        "license": ["MIT"],
-        "parameters": {"temperature": 0.5, "num_ctx": 2048, "num_predict": 9, "stop": ["END"]},
-        "messages": [{"role": "user", "content": "hi"}],
-    }
-
-
-async def test_a_creation_fetches_nothing_in_silence(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts[f"/api/blobs/{DIGEST}"] = reply(404, "")
-    from_model = await refused(
-        admin.CreateModel(pb.CreateModelRequest(model="mine", base_model="nope"))
-    )
-    from_file = await refused(
-        admin.CreateModel(pb.CreateModelRequest(model="mine", files={"a.gguf": DIGEST}))
-    )
-
-    assert from_model.reason == "MODEL_NOT_FOUND"
-    assert (from_file.reason, from_file.details["ErrorInfo"].metadata["digest"]) == (
-        "BLOB_NOT_FOUND",
-        DIGEST,
-    )
-    assert not ollama.sent_to("/api/create")
+    assert failure.trailers["grpc-retry-pushback-ms"] == "-1"
 
 
 BAD: dict[str, tuple[str, Any, list[str]]] = {
@@ -266,6 +129,11 @@ BAD: dict[str, tuple[str, Any, list[str]]] = {
         pb.LoadModelRequest(
             model="m", load=options_pb2.LoadOptions(keep_alive=Duration(seconds=10**11))
         ),
+        ["load.keep_alive"],
+    ),
+    "a load that keeps nothing": (
+        "LoadModel",
+        pb.LoadModelRequest(model="m", load=options_pb2.LoadOptions(keep_alive=Duration())),
         ["load.keep_alive"],
     ),
     "a creation of nothing": ("CreateModel", pb.CreateModelRequest(), ["model", "base_model"]),
@@ -291,44 +159,6 @@ async def test_each_violation_names_its_field(admin: Any, case: str) -> None:
     assert (await refused(getattr(admin, method)(request))).fields == fields
 
 
-def pieces(digest: str, *datas: bytes) -> Any:
-    """An upload."""
-
-    async def send() -> AsyncIterator[pb.UploadBlobRequest]:
-        yield pb.UploadBlobRequest(digest=digest)
-        for data in datas:
-            yield pb.UploadBlobRequest(data=data)
-
-    return send()
-
-
-@pytest.mark.parametrize(
-    ("digest", "script", "fields"),
-    [
-        (DIGEST, reply(201, ""), ["digest"]),
-        ("sha256:nonsense", reply(201, ""), ["digest"]),
-        ("", reply(201, ""), ["digest"]),
-    ],
-)
-async def test_bytes_of_another_digest_are_refused(
-    admin: Any, ollama: ScriptedOllama, digest: str, script: Script, fields: list[str]
-) -> None:
-    def answer(exchange: Exchange) -> Script:
-        return script if exchange.headers.get("transfer-encoding") else reply(404, "")
-
-    ollama.scripts[f"/api/blobs/{digest}"] = answer
-
-    assert (await refused(admin.UploadBlob(pieces(digest, b"hel", b"lo")))).fields == fields
-
-
-async def test_a_file_that_is_there_is_not_sent_again(admin: Any, ollama: ScriptedOllama) -> None:
-    ollama.scripts[f"/api/blobs/{HELLO}"] = reply(200, "")
-    answer = await admin.UploadBlob(pieces(HELLO, b"hello"))
-
-    assert answer.existed
-    assert len(ollama.sent_to(f"/api/blobs/{HELLO}")) == 1
-
-
 async def test_administration_is_the_operators(server: Server, ollama: ScriptedOllama) -> None:
     stub = rpc.ModelServiceStub(server.channel)
     ollama.scripts["/api/show"] = reply(200, {})
@@ -336,7 +166,7 @@ async def test_administration_is_the_operators(server: Server, ollama: ScriptedO
         stub.PullModel(pb.PullModelRequest(model="m")),
         stub.PushModel(pb.PushModelRequest(model="m")),
         stub.CreateModel(pb.CreateModelRequest(model="m")),
-        stub.UploadBlob(pieces(HELLO)),
+        stub.UploadBlob([pb.UploadBlobRequest()]),
         stub.CopyModel(pb.CopyModelRequest()),
         stub.DeleteModel(pb.DeleteModelRequest()),
         stub.LoadModel(pb.LoadModelRequest()),

@@ -103,7 +103,8 @@ async def test_an_embedding_waits_for_its_turn_and_is_refused_past_the_bound(
     await until(narrow, running=1, queued=1)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await one()
-    sent = [exchange for exchange in ollama.sent_to("/api/embed") if exchange.body["input"]]
+    while not (sent := [one for one in ollama.sent_to("/api/embed") if one.body["input"]]):
+        await asyncio.sleep(0.01)
     release.set()
     embedded = await asyncio.gather(first, second)
 

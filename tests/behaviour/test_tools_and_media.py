@@ -151,6 +151,37 @@ async def test_the_unary_call_has_the_tool_calls_in_its_message(
     assert whole.finished.reason == pb.FINISH_REASON_TOOL_CALLS
 
 
+@pytest.mark.parametrize("name", ["functions.add", "x" * 256, "add numbers", "ajouter_é"])
+async def test_an_answer_can_be_appended_whatever_the_model_calls_the_tool(
+    server: Server, ollama: ScriptedOllama, name: str
+) -> None:
+    called = call_line().replace(b'"name":"add"', f'"name":"{name}"'.encode())
+    ollama.scripts["/api/chat"] = stream(called, done())
+    request = pb.GenerateRequest(model="gemma3:270m", conversation=ask(), tools=TOOLS)
+    once = pb.GenerateOnceRequest(request=request)
+    answer = (await server.generation.GenerateOnce(once, timeout=10)).generation.message
+    result = content_pb2.Message(
+        role=content_pb2.ROLE_TOOL,
+        tool_call_id=answer.tool_calls[0].id,
+        parts=[content_pb2.Part(text="3")],
+    )
+    once.request.conversation.messages.extend([answer, result])
+    await server.generation.GenerateOnce(once, timeout=10)
+    sent = ollama.sent_to("/api/chat")[1].body["messages"]
+
+    assert sent[1]["tool_calls"][0]["function"]["name"] == name
+    assert sent[2]["tool_name"] == name
+
+
+@pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a\x00b"])
+async def test_the_name_in_a_past_tool_call_is_bounded(server: Server, name: str) -> None:
+    call = content_pb2.ToolCall(id="1", name=name, arguments_json="{}")
+    turn = content_pb2.Message(role=content_pb2.ROLE_ASSISTANT, tool_calls=[call])
+    refused = await refusal(server, conversation=pb.Conversation(messages=[turn]))
+
+    assert refused.fields == ["conversation.messages[0].tool_calls[0].name"]
+
+
 async def test_media_go_as_bytes_in_and_base64_out(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/chat"] = stream(done())
     wav = b"RIFF\0\0\0\0WAVEfmt "

@@ -13,6 +13,8 @@ from eudai_server.errors import (
     Violation,
 )
 from eudai_server.rpc.status import CODES, status_from, trailers_from
+from google.rpc import error_details_pb2
+from hypothesis import example, given, strategies as st
 
 PREFIX = "ERROR_REASON_"
 DETAILS_BYTES_MAX = 4096
@@ -61,6 +63,48 @@ def test_the_longest_details_stay_under_four_kibibytes() -> None:
     assert all(
         len(status_from(error, failure).SerializeToString()) < DETAILS_BYTES_MAX for error in worst
     )
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=600)
+
+
+@example([Violation("漢" * 600, "漢" * 600)] * 40, "漢" * 600, {"漢" * 600: "漢" * 600}, 20)
+@given(
+    violations=st.lists(st.builds(Violation, TEXT, TEXT), min_size=1, max_size=40),
+    message=TEXT,
+    metadata=st.dictionaries(TEXT, TEXT, max_size=20),
+    stretch=st.integers(1, 20),
+)
+def test_details_stay_under_four_kibibytes_whatever_the_request_held(
+    violations: list[Violation], message: str, metadata: dict[str, str], stretch: int
+) -> None:
+    longer = [Violation(one.field * stretch, one.description * stretch) for one in violations]
+    failure = error_pb2.GenerationFailure(
+        generation_id="0" * 32, phase=pb.GENERATION_PHASE_GENERATING, output_sent=True
+    )
+    for error in (
+        InvalidRequestError(longer),
+        ModelNotFoundError(message * stretch),
+        ServiceError(Reason.QUEUE_FULL, message * stretch, metadata=metadata, retry_after_s=1.5),
+    ):
+        status = status_from(error, failure)
+        raw = status.SerializeToString()
+
+        assert len(raw) < DETAILS_BYTES_MAX
+        assert status.details[0].TypeName() == "google.rpc.ErrorInfo"
+        assert status.details[-1].TypeName() == "eudai.v1.GenerationFailure"
+
+
+def test_the_first_violation_is_always_told_and_cut_between_characters() -> None:
+    status = status_from(InvalidRequestError([Violation("é" * 500, "漢" * 500)] * 100))
+    assert len(status.SerializeToString()) < DETAILS_BYTES_MAX
+    bad_request = error_details_pb2.BadRequest()
+    status.details[1].Unpack(bad_request)
+    first, *_, last = bad_request.field_violations
+
+    assert first.field.rstrip("…").strip("é") == ""
+    assert first.description.rstrip("…").strip("漢") == ""
+    assert last.description.endswith("more violations")
 
 
 def test_only_what_never_ran_may_be_repeated() -> None:

@@ -1,9 +1,11 @@
 """The same scenarios on the scripted Ollama and the real one give the same outcome, so that the double stays faithful."""
 
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
 from refusal import Refusal
@@ -137,6 +139,78 @@ async def either(
     async with serving(config_for(scripted.url if scripted else real_url)) as server:
         await server.until("", "SERVING")
         yield server, scripted
+
+
+class Mine:
+    """A model that a test makes, replaces and loads, as Ollama's own clients do."""
+
+    def __init__(self, http: httpx.AsyncClient, scripted: ScriptedOllama | None, name: str) -> None:
+        self.name = name
+        self._http = http
+        self._scripted = scripted
+
+    async def create(self, system: str) -> None:
+        """Make it, or another one in its place."""
+        if self._scripted:
+            self._scripted.models[self.name] = {"digest": system.ljust(64, "0")}
+            return
+        body = {"model": self.name, "from": "gemma3:270m", "system": system, "stream": False}
+        (await self._http.post("/api/create", json=body)).raise_for_status()
+
+    async def delete(self) -> None:
+        """Leave nothing of it."""
+        if not self._scripted:
+            await self.ask(keep_alive=0)
+            await self._http.request("DELETE", "/api/delete", json={"model": self.name})
+
+    async def ask(self, **fields: object) -> str:
+        """What a request without a prompt, or with one, ends with."""
+        body = {"model": self.name, "stream": False, **fields}
+        answer = await self._http.post("/api/generate", json=body)
+        return str(answer.json()["done_reason"])
+
+    async def digests(self, route: str) -> list[str]:
+        """Its digests in a list."""
+        rows = (await self._http.get(route)).json()["models"]
+        return [row["digest"] for row in rows if row["name"] == self.name]
+
+
+@pytest.fixture
+async def mine(
+    request: pytest.FixtureRequest, ollama: ScriptedOllama, real_url: str
+) -> AsyncIterator[Mine]:
+    """A model of this test's own, in one or the other."""
+    scripted = ollama if request.param == "scripted" else None
+    url = scripted.url if scripted else real_url
+    fresh = httpx.Limits(max_keepalive_connections=0)  # the double answers once a connection
+    async with httpx.AsyncClient(base_url=url, timeout=60, limits=fresh) as http:
+        model = Mine(http, scripted, f"faithful-{uuid.uuid4().hex[:8]}:latest")
+        await model.create("one")
+        yield model
+        await model.delete()
+
+
+@pytest.mark.parametrize("mine", ["scripted", "real"], indirect=True)
+async def test_a_load_that_keeps_nothing_is_an_unload(mine: Mine) -> None:
+    cold = await mine.ask(keep_alive=0)
+    after_cold = await mine.digests("/api/ps")
+    warm = await mine.ask()
+    after_load = await mine.digests("/api/ps")
+    unload = await mine.ask(keep_alive=0)
+
+    assert (cold, after_cold) == ("unload", [])
+    assert (warm, after_load) == ("load", await mine.digests("/api/tags"))
+    assert unload == "unload"
+
+
+@pytest.mark.parametrize("mine", ["scripted", "real"], indirect=True)
+async def test_a_replaced_model_keeps_its_old_digest_in_memory(mine: Mine) -> None:
+    await mine.ask()
+    old = await mine.digests("/api/tags")
+    await mine.create("two")
+
+    assert await mine.digests("/api/ps") == old
+    assert await mine.digests("/api/tags") != old
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

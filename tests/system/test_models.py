@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from eudai.v1 import (
     model_service_pb2_grpc as rpc,
     options_pb2,
 )
+from google.protobuf.duration_pb2 import Duration
 from processes import eudai_server
 from refusal import Refusal
-from serving import Server, config_for, serving
+from serving import Server, collect, config_for, serving
 
 PIECE_BYTES = 1 << 20
+ONE_TOKEN = options_pb2.StopOptions(max_output_tokens=1)
 
 
 @pytest.fixture
@@ -63,6 +66,22 @@ async def test_a_model_is_loaded_and_unloaded(admin: tuple[Server, Any]) -> None
         assert loaded.model.loaded.context_length > 0
         assert name in in_memory
         assert not after.HasField("loaded")
+
+
+async def test_an_unset_keep_alive_keeps_what_was_set(admin: tuple[Server, Any]) -> None:
+    server, stub = admin
+    name = "kept-for-an-hour:latest"
+    await stub.CopyModel(pb.CopyModelRequest(source="gemma3:270m", destination=name))
+    # A context of its own, so that no other test's loaded model is used.
+    load = options_pb2.LoadOptions(context_length=512)
+    hour = options_pb2.LoadOptions(context_length=512, keep_alive=Duration(seconds=3600))
+    await stub.LoadModel(pb.LoadModelRequest(model=name, load=hour))
+    await collect(server, model=name, prompt="x", load=load, stop=ONE_TOKEN)
+    kept = (await stub.GetModel(pb.GetModelRequest(model=name))).model.loaded
+    await stub.UnloadModel(pb.UnloadModelRequest(model=name))
+    await stub.DeleteModel(pb.DeleteModelRequest(model=name))
+
+    assert kept.expire_time.seconds - time.time() > 1800
 
 
 async def test_a_copy_answers_and_is_deleted(admin: tuple[Server, Any]) -> None:

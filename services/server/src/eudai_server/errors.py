@@ -54,10 +54,10 @@ class Violation:
 
 
 class ServiceError(Exception):
-    """A failure with a reason. Its message is written by us, for a developer to read, and may leave the house.
+    """A failure with a reason. Its message is written by us, for a developer to read, and is sent to the caller.
 
-    `retry_after_s` is set only where nothing reached the model, so that repeating the call cannot run a
-    generation twice.
+    `retry_after_s` says when another try may succeed. A client may repeat the call by itself only
+    where that is set and `may_have_run` is not, so that nothing runs twice.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class ServiceError(Exception):
         *,
         metadata: Mapping[str, str] | None = None,
         retry_after_s: float | None = None,
+        may_have_run: bool = False,
         violations: Sequence[Violation] = (),
     ) -> None:
         """`metadata` as the comment of the reason in error.proto lists it; `violations` where fields are to blame."""
@@ -75,6 +76,7 @@ class ServiceError(Exception):
         self.message = message
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
+        self.may_have_run = may_have_run
         self.violations = tuple(violations)
 
 

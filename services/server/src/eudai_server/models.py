@@ -12,8 +12,9 @@ from eudai_server.model_name import ModelName
 
 
 class Capability(Name):
-    """What a model can do."""
+    """What a model can do. UNSPECIFIED stands for whatever else it may be able to do."""
 
+    UNSPECIFIED = auto()
     COMPLETION = auto()
     TOOLS = auto()
     INSERT = auto()

@@ -32,16 +32,18 @@ async def reviewed(
 ) -> AsyncGenerator[Sequence[Event], None]:
     """Add warnings: of keywords without effect, of bad tool calls, of an answer not of its format."""
     texts: list[str] = []
+    called = False
     if generation.warnings:
         yield generation.warnings
     async with aclosing(batches):
         async for batch in batches:
             seen: list[Event] = []
             for event in batch:
-                if isinstance(event, Finished) and generation.format:
+                if isinstance(event, Finished) and generation.format and (texts or not called):
                     seen += await _format_warnings(generation, "".join(texts), checks)
                 seen.append(event)
                 if isinstance(event, ToolCall):
+                    called = True
                     seen += await _call_warnings(generation, event, checks)
                 elif (
                     isinstance(event, Delta) and event.channel is Channel.TEXT and generation.format

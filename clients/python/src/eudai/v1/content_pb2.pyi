@@ -180,9 +180,10 @@ class Tool(_message.Message):
     """What the function does, for the model to read."""
     parameters_schema: _builtins.str
     """JSON Schema of the arguments, an object, as JSON text. Empty means no
-    arguments. Ollama keeps type, description, enum, items, properties, required,
-    anyOf and, at the top, $defs; anything else brings a warning. The limits are
-    those of OutputFormat.json_schema.
+    arguments. At the top Ollama keeps type, $defs, items, required and properties;
+    in a property type, description, enum, items, properties, required and anyOf.
+    Anything else brings a warning. The limits are those of
+    OutputFormat.json_schema.
     """
     def __init__(
         self,
@@ -213,7 +214,9 @@ class ToolCall(_message.Message):
     id: _builtins.str
     """Identifies the call, unique across generations; answer with the same id."""
     name: _builtins.str
-    """The tool's name."""
+    """The tool's name, as the model wrote it, which may be a name that no tool has.
+    In a request, 1 to 256 printable characters.
+    """
     arguments_json: _builtins.str
     """The arguments, a JSON object as text, exactly as Ollama sent them. In a request,
     at most 1 Mi characters in all messages together. Ollama may

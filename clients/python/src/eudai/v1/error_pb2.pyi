@@ -6,6 +6,9 @@ first, a google.rpc.ErrorInfo whose domain is "eudai" and whose reason is the
 name of an ErrorReason without its prefix. What gRPC itself fails (a deadline,
 a cancellation, a message over the limit, an unknown method) has none. All
 details together stay under 4 KiB.
+
+The trailing metadata grpc-retry-pushback-ms says when a client may repeat the
+call by itself. It is -1 where the call, or an earlier part of it, may have run.
 """
 
 from eudai.v1 import generation_service_pb2 as _generation_service_pb2
@@ -60,11 +63,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     google.rpc.RetryInfo where the model has hung before, so that nothing was sent.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 13
-    """UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down."""
+    """UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down. The
+    metadata grpc-retry-pushback-ms is -1 where the call may have run.
+    """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 14
-    """UNAUTHENTICATED. No credential, or one that does not hold."""
+    """UNAUTHENTICATED. No credential, or one that is not valid. Reserved: no server
+    sends it yet.
+    """
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 15
-    """PERMISSION_DENIED. Metadata: scope."""
+    """PERMISSION_DENIED. Metadata: scope. Reserved: no server sends it yet."""
     ERROR_REASON_ADMIN_DISABLED: _ErrorReason.ValueType  # 16
     """PERMISSION_DENIED. Model administration is switched off here."""
     ERROR_REASON_MODEL_FORBIDDEN: _ErrorReason.ValueType  # 17
@@ -134,11 +141,15 @@ ERROR_REASON_BACKEND_STALLED: ErrorReason.ValueType  # 12
 google.rpc.RetryInfo where the model has hung before, so that nothing was sent.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 13
-"""UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down."""
+"""UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down. The
+metadata grpc-retry-pushback-ms is -1 where the call may have run.
+"""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 14
-"""UNAUTHENTICATED. No credential, or one that does not hold."""
+"""UNAUTHENTICATED. No credential, or one that is not valid. Reserved: no server
+sends it yet.
+"""
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 15
-"""PERMISSION_DENIED. Metadata: scope."""
+"""PERMISSION_DENIED. Metadata: scope. Reserved: no server sends it yet."""
 ERROR_REASON_ADMIN_DISABLED: ErrorReason.ValueType  # 16
 """PERMISSION_DENIED. Model administration is switched off here."""
 ERROR_REASON_MODEL_FORBIDDEN: ErrorReason.ValueType  # 17

@@ -137,10 +137,11 @@ class _GenerationWarningCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[
     """
     GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED: _GenerationWarningCode.ValueType  # 4
     """The answer does not satisfy the requested format, or could not be checked
-    within the limits; the message says which.
+    within the limits; the message says which. Not sent for a turn that is made of
+    tool calls alone.
     """
     GENERATION_WARNING_CODE_DEPRECATED: _GenerationWarningCode.ValueType  # 5
-    """The request used something deprecated."""
+    """The request used something deprecated. Reserved: no server sends it yet."""
     GENERATION_WARNING_CODE_TOOL_CALL_LOST: _GenerationWarningCode.ValueType  # 6
     """Tools were given, and much of what the model generated was never sent: most
     likely a tool call that Ollama could not parse. Sent before Finished. Not
@@ -167,10 +168,11 @@ could not be checked within the limits; the message says which.
 """
 GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED: GenerationWarningCode.ValueType  # 4
 """The answer does not satisfy the requested format, or could not be checked
-within the limits; the message says which.
+within the limits; the message says which. Not sent for a turn that is made of
+tool calls alone.
 """
 GENERATION_WARNING_CODE_DEPRECATED: GenerationWarningCode.ValueType  # 5
-"""The request used something deprecated."""
+"""The request used something deprecated. Reserved: no server sends it yet."""
 GENERATION_WARNING_CODE_TOOL_CALL_LOST: GenerationWarningCode.ValueType  # 6
 """Tools were given, and much of what the model generated was never sent: most
 likely a tool call that Ollama could not parse. Sent before Finished. Not
@@ -643,7 +645,8 @@ class EventOptions(_message.Message):
     @_builtins.property
     def flush_interval(self) -> _duration_pb2.Duration:
         """Gather deltas for up to this long, to have fewer, larger ones, at most 10
-        seconds. Unset sends each at once. The first is never held.
+        seconds. Unset sends each at once. The first is never held, and no other
+        event is delayed: what was gathered is sent before it.
         """
 
     def __init__(
@@ -744,7 +747,7 @@ class Started(_message.Message):
     """The context window in effect. 0 where the model is not loaded."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the request was handed to Ollama. Unset where the time budget was spent
+        """When the request was handed to Ollama. Unset if the time budget was spent
         before that.
         """
 
@@ -781,7 +784,7 @@ class Delta(_message.Message):
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
         """The tokens since the last delta, those without text of their own included,
-        if requested. Never of hidden reasoning.
+        if requested. Never of hidden reasoning, nor of a token without text beside it.
         """
 
     def __init__(
@@ -910,7 +913,7 @@ class GenerationWarning(_message.Message):
     message: _builtins.str
     """For a developer to read."""
     field: _builtins.str
-    """The request field it concerns, for example "sampling.typical_p"."""
+    """The field of GenerateRequest it concerns, for example "sampling.typical_p"."""
     tool_call_id: _builtins.str
     """The tool call it concerns."""
     def __init__(

@@ -30,7 +30,9 @@ class _Capability:
 class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CAPABILITY_UNSPECIFIED: _Capability.ValueType  # 0
-    """Not known."""
+    """In a model: it can do something that this service has no name for, or Ollama
+    did not say what it can do. Refused in a request.
+    """
     CAPABILITY_COMPLETION: _Capability.ValueType  # 1
     """Continue text and converse."""
     CAPABILITY_TOOLS: _Capability.ValueType  # 2
@@ -52,7 +54,9 @@ class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
     """What a model can do."""
 
 CAPABILITY_UNSPECIFIED: Capability.ValueType  # 0
-"""Not known."""
+"""In a model: it can do something that this service has no name for, or Ollama
+did not say what it can do. Refused in a request.
+"""
 CAPABILITY_COMPLETION: Capability.ValueType  # 1
 """Continue text and converse."""
 CAPABILITY_TOOLS: Capability.ValueType  # 2
@@ -139,7 +143,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
-        """What it can do."""
+        """What it can do. CAPABILITY_UNSPECIFIED alone where Ollama did not describe it."""
 
     @_builtins.property
     def loaded(self) -> Global___LoadedState:
@@ -334,11 +338,13 @@ class GetModelResponse(_message.Message):
 
     @_builtins.property
     def licenses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Its licenses."""
+        """Its licenses. Ollama joins several into one text, so there is at most one."""
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.Message]:
-        """Messages that every conversation starts with."""
+        """Messages that every conversation starts with: their roles and texts. Ollama
+        does not tell their reasoning, media and tool calls.
+        """
 
     def __init__(
         self,
@@ -731,7 +737,9 @@ class UploadBlobResponse(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     EXISTED_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
-    """Its size."""
+    """Its size as it was uploaded. 0 if it was there already: Ollama does not tell
+    the size of a file.
+    """
     existed: _builtins.bool
     """True if it was there already."""
     def __init__(
@@ -853,7 +861,9 @@ class LoadModelRequest(_message.Message):
     """Required. Its reference."""
     @_builtins.property
     def load(self) -> _options_pb2.LoadOptions:
-        """With which options, and for how long."""
+        """With which options, and for how long. A keep_alive of zero is refused: it
+        would unload the model.
+        """
 
     def __init__(
         self,

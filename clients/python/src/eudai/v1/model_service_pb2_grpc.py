@@ -151,7 +151,8 @@ class ModelServiceServicer(object):
 
     def UploadBlob(self, request_iterator, context):
         """Uploads one file that CreateModel refers to by its digest. It may be answered
-        after the first piece, when the file is there already.
+        after the first piece, when the file is there already. A client that sends
+        nothing for 30 seconds is given up with CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

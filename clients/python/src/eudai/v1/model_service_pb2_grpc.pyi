@@ -64,7 +64,8 @@ class ModelServiceStub:
     """
     UploadBlob: _grpc.StreamUnaryMultiCallable[_model_service_pb2.UploadBlobRequest, _model_service_pb2.UploadBlobResponse]
     """Uploads one file that CreateModel refers to by its digest. It may be answered
-    after the first piece, when the file is there already.
+    after the first piece, when the file is there already. A client that sends
+    nothing for 30 seconds is given up with CANCELLED.
     """
     CopyModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.CopyModelRequest, _model_service_pb2.CopyModelResponse]
     """Gives a model another name."""
@@ -113,7 +114,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
     UploadBlob: _aio.StreamUnaryMultiCallable[_model_service_pb2.UploadBlobRequest, _model_service_pb2.UploadBlobResponse]  # type: ignore[assignment]
     """Uploads one file that CreateModel refers to by its digest. It may be answered
-    after the first piece, when the file is there already.
+    after the first piece, when the file is there already. A client that sends
+    nothing for 30 seconds is given up with CANCELLED.
     """
     CopyModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.CopyModelRequest, _model_service_pb2.CopyModelResponse]  # type: ignore[assignment]
     """Gives a model another name."""
@@ -195,7 +197,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UploadBlobResponse, _abc.Awaitable[_model_service_pb2.UploadBlobResponse]]:
         """Uploads one file that CreateModel refers to by its digest. It may be answered
-        after the first piece, when the file is there already.
+        after the first piece, when the file is there already. A client that sends
+        nothing for 30 seconds is given up with CANCELLED.
         """
 
     @_abc_1.abstractmethod

@@ -187,8 +187,9 @@ class LoadOptions(_message.Message):
     """Tokens drafted ahead by models that have a draft model."""
     @_builtins.property
     def keep_alive(self) -> _duration_pb2.Duration:
-        """How long the model stays loaded after its last use. Negative is forever,
-        zero unloads when idle, unset is the server's default. At most ten years.
+        """How long the model stays loaded after its last use. Negative is forever, zero
+        unloads when idle. Unset keeps what an earlier call set while the model is
+        loaded, and is Ollama's default when this call loads it. At most ten years.
         """
 
     def __init__(

@@ -56,20 +56,20 @@ class OllamaBackend:
     async def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
         """As `Backend.generate` says."""
         started = False
+        start_time = None
         try:
             async with aclosing(self._watched(generation)) as batches:
                 async for batch in batches:
                     started = started or any(isinstance(event, Started) for event in batch)
+                    if _EVALUATING in batch:
+                        start_time = datetime.now(UTC)
                     yield batch
         except _BudgetSpentError:
             finished = Finished(FinishReason.TIME_BUDGET)
             yield (
                 [finished]
                 if started
-                else [
-                    _started(self._state.catalog.facts(generation.model), datetime.now(UTC)),
-                    finished,
-                ]
+                else [_started(self._state.catalog.facts(generation.model), start_time), finished]
             )
         finally:
             if generation.load.keep_alive_s == 0:
@@ -116,7 +116,7 @@ class OllamaBackend:
                 self._state.loader.load(generation.model, generation.load),
             )
             self._state.catalog.check_digest(generation.model, generation.expected_digest)
-        yield [Progress(Phase.EVALUATING_PROMPT)]
+        yield [_EVALUATING]
         load_ns = time.monotonic_ns() - load_begin_ns
         start_time = datetime.now(UTC)
         facts = self._state.catalog.facts(generation.model)
@@ -171,14 +171,21 @@ class OllamaBackend:
 
 
 async def _within(generation: Generation, limit_s: float, step: Coroutine[None, None, T]) -> T:
-    """Await a step for no longer than a limit of ours, which is a failure, and than the caller's budget, which is an end."""
+    """Await a step for at most `limit_s`, and until the caller's time budget ends.
+
+    Raises BACKEND_STALLED at the limit, and _BudgetSpentError at the end of the budget.
+    """
     budget_s = (
         float("inf")
         if generation.budget_end_s is None
         else generation.budget_end_s - time.monotonic()
     )
+    if budget_s <= 0:
+        # A read of bytes that have arrived does not suspend, so no timeout would end it.
+        step.close()
+        raise _BudgetSpentError
     try:
-        async with asyncio.timeout(min(limit_s, max(budget_s, 0))):
+        async with asyncio.timeout(min(limit_s, budget_s)):
             return await step
     except TimeoutError:
         if budget_s <= limit_s:
@@ -188,6 +195,8 @@ async def _within(generation: Generation, limit_s: float, step: Coroutine[None, 
         ) from None
 
 
+_EVALUATING = Progress(Phase.EVALUATING_PROMPT)
+
 _TRUNCATED = GenerationWarning(
     GenerationWarningCode.INPUT_TRUNCATED,
     "the conversation did not fit the context window; its oldest messages were dropped",
@@ -195,7 +204,7 @@ _TRUNCATED = GenerationWarning(
 )
 
 
-def _started(facts: Facts, start_time: datetime) -> Started:
+def _started(facts: Facts, start_time: datetime | None) -> Started:
     return Started(facts.name, facts.digest, facts.context_length, start_time)
 
 

@@ -64,7 +64,7 @@ class Catalog:
         # Whether this Ollama may send prompts to its cloud; None where it does not say.
         self.cloud_enabled: bool | None = None
         self._present: dict[str, _WireModel] = {}
-        self._resident: dict[str, _WireModel] = {}
+        self._resident: list[_WireModel] = []
         # By digest: what tells the runner of a model from others.
         self._runners: dict[str, str] = {}
 
@@ -82,8 +82,8 @@ class Catalog:
             ) from error
         self._present = {model.name.lower(): model for model in present or ()}
         if ps is not None:
-            self._resident = {model.name.lower(): model for model in resident or ()}
-        kept = {wire.digest for wire in (*self._present.values(), *self._resident.values())}
+            self._resident = resident or []
+        kept = {wire.digest for wire in (*self._present.values(), *self._resident)}
         self._runners = {
             digest: runner for digest, runner in self._runners.items() if digest in kept
         }
@@ -122,14 +122,17 @@ class Catalog:
         return self.facts(model)
 
     def resident_digest(self, model: str) -> str | None:
-        """The digest of the copy in memory; None where there is none."""
-        wire = self._resident_of(key_of(model))
-        return wire.digest if wire else None
+        """The digest of the copy in memory; None where it is not in memory, or another one is."""
+        key = key_of(model)
+        present, resident = self._present.get(key), self._resident_of(key)
+        if resident is None or (present and present.digest != resident.digest):
+            return None
+        return resident.digest
 
     @property
     def bytes_on_gpu(self) -> dict[str, int]:
         """Of every model in memory, by digest."""
-        return {wire.digest: wire.size_vram for wire in self._resident.values()}
+        return {wire.digest: wire.size_vram for wire in self._resident}
 
     def has(self, model: str) -> bool:
         """Whether Ollama has the model, as far as the last refresh tells."""
@@ -154,10 +157,18 @@ class Catalog:
         if wire:
             self._runners[wire.digest] = weights or wire.digest
 
+    def is_resident(self, model: str) -> bool:
+        """Whether the runner that serves the model is in memory.
+
+        Where a model was replaced by another one with the same weights, Ollama goes on listing the
+        digest of the old one, and serves the new one too.
+        """
+        return self.runner_of(model) in self.resident_runners
+
     @property
     def resident_runners(self) -> frozenset[str]:
         """The runners in memory."""
-        digests = (wire.digest for wire in self._resident.values())
+        digests = (wire.digest for wire in self._resident)
         return frozenset(self._runners.get(digest, digest) for digest in digests)
 
     def names_on(self, runners: Collection[str]) -> frozenset[str]:
@@ -192,12 +203,15 @@ class Catalog:
             raise CloudDisabledError(model)
 
     def _resident_of(self, key: str) -> _WireModel | None:
-        """The copy in memory. Of two names of one model, Ollama lists the one that was loaded first: the digest tells."""
+        """The copy in memory, else one of that name whose model has been replaced since.
+
+        Ollama lists each under the name and the digest that it was loaded with. Its weights may be
+        the new model's too.
+        """
         present = self._present.get(key)
-        same = (
-            wire for wire in self._resident.values() if present and wire.digest == present.digest
-        )
-        return self._resident.get(key) or next(same, None)
+        same = (wire for wire in self._resident if present and wire.digest == present.digest)
+        named = (wire for wire in self._resident if wire.name.lower() == key)
+        return next(same, None) or next(named, None)
 
     def check_digest(self, model: str, expected: str) -> None:
         """Raise CloudDisabledError for a remote model, which is never the one that is expected.

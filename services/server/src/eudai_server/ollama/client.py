@@ -110,6 +110,8 @@ class Client:
         self._open = 0
         # Called whenever a connection is refused, whoever wanted it.
         self.on_refused: Callable[[], None] = _ignore
+        # The version of this Ollama, empty while it is not known. For what its callers are told.
+        self.ollama_version: Callable[[], str] = str
 
     async def open(
         self,
@@ -140,7 +142,10 @@ class Client:
             return answer
         async with answer:
             text = await answer.read_all(ERROR_BODY_BYTES_MAX)
-        raise error_from_response(response.status_code, text, model, route)
+        failure = error_from_response(response.status_code, text, model, route)
+        if failure.reason is Reason.BACKEND_UNSUPPORTED:
+            failure.metadata["ollama_version"] = self.ollama_version()
+        raise failure
 
     async def fetch(
         self,
@@ -150,10 +155,17 @@ class Client:
         *,
         model: str = "",
         vital: bool = False,
+        bytes_max: int = BODY_BYTES_MAX,
     ) -> bytes:
-        """The whole answer. Raises as `open` does."""
+        """The whole answer. Raises as `open` does, and BACKEND_FAILURE if it is longer than `bytes_max`."""
         async with await self.open(method, route, body, model=model, vital=vital) as answer:
-            return await answer.read_all(BODY_BYTES_MAX)
+            whole = await answer.read_all(bytes_max + 1)
+        if len(whole) > bytes_max:
+            raise ServiceError(
+                Reason.BACKEND_FAILURE,
+                f"Ollama's answer at {route} is longer than {bytes_max} bytes",
+            )
+        return whole
 
     async def close(self) -> None:
         """Close what is open."""

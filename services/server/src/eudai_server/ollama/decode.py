@@ -108,6 +108,8 @@ class StreamDecoder:
         # Of the delta that is being gathered, and of pieces without text, which wait for the next one.
         self._logprobs: list[TokenLogprob] = []
         self._waiting: list[TokenLogprob] = []
+        # Whether the last text was reasoning. A token without text belongs to it too.
+        self._is_reasoning = False
 
     def feed(self, data: bytes) -> list[Output]:
         """Events of the lines that are complete now; output that came together is one Delta a channel.
@@ -147,8 +149,7 @@ class StreamDecoder:
                         self._flush(events, channel, texts)
                     channel = piece_channel
                     texts.append(piece)
-                if line.logprobs and not (self._hide_reasoning and self._thinking_of(line)):
-                    self._waiting += [_token_logprob(wire) for wire in line.logprobs]
+                self._collect_logprobs(line)
                 if pieces:
                     self._logprobs += self._waiting
                     self._waiting.clear()
@@ -191,6 +192,16 @@ class StreamDecoder:
             if line.remote_host:
                 raise CloudDisabledError(self._model)
             yield line
+
+    def _collect_logprobs(self, line: _WireLine) -> None:
+        """Keep the line's log probabilities for its text or the next one, none of hidden reasoning."""
+        text = line.message.content if line.message else line.response
+        if text or self._thinking_of(line):
+            self._is_reasoning = not text
+        if self._hide_reasoning and self._is_reasoning:
+            self._waiting.clear()
+        elif line.logprobs:
+            self._waiting += [_token_logprob(wire) for wire in line.logprobs]
 
     @staticmethod
     def _thinking_of(line: _WireLine) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -95,7 +96,14 @@ def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]
 
 
 def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[str, bytes]:
-    """The route and body that load a model and do nothing else: a generation without a prompt, an embedding without inputs."""
+    """The route and body that load a model and do nothing else.
+
+    That is a generation without a prompt, or an embedding without inputs. With `keep_alive` 0, Ollama
+    takes the first for an unload, and unloads again after the second, so it is left to the request
+    that follows.
+    """
+    if load.keep_alive_s == 0:
+        load = replace(load, keep_alive_s=None)
     if embeds:
         return embed_request_from(Batch(model=model, inputs=(), load=load), ())
     return "/api/generate", _encoder.encode(

@@ -42,35 +42,32 @@ def _too_long(_model: str, nested: dict[str, Any], match: re.Match[str]) -> Serv
     )
 
 
-def _unsupported(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
-    capability = _CAPABILITIES.get(match[1], match[1])
+def _incapable(model: str, capability: str, what: str) -> ServiceError:
     return ServiceError(
         Reason.CAPABILITY_UNSUPPORTED,
-        f"model {model!r} cannot do that: it lacks the capability {capability!r}",
+        f"model {model!r} {what}",
         metadata={"model": model, "capability": capability},
     )
 
 
-def _without_embeddings(model: str, *_: object) -> ServiceError:
-    return ServiceError(
-        Reason.CAPABILITY_UNSUPPORTED,
-        f"model {model!r} does not embed",
-        metadata={"model": model, "capability": "embedding"},
-    )
+def _unsupported(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
+    capability = _CAPABILITIES.get(match[1], match[1])
+    return _incapable(model, capability, f"cannot do that: it lacks the capability {capability!r}")
+
+
+def _without_media(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
+    capability = "audio" if match[1] == "audio" else "vision"
+    return _incapable(model, capability, "does not take such media")
+
+
+def _without(capability: str, what: str) -> Make:
+    return lambda model, *_: _incapable(model, capability, what)
 
 
 def _unreadable_media(*_: object) -> ServiceError:
     # Which of the media it was, Ollama does not say.
     what = "holds an image or a sound that Ollama cannot read; it may be damaged"
     return InvalidRequestError([Violation("conversation", what)])
-
-
-def _without_logprobs(model: str, *_: object) -> ServiceError:
-    return ServiceError(
-        Reason.CAPABILITY_UNSUPPORTED,
-        f"model {model!r} gives no log probabilities beside tools; leave out one of them",
-        metadata={"model": model, "capability": "logprobs"},
-    )
 
 
 def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> Make:
@@ -112,20 +109,20 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             _too_long,
         ),
         (_TOO_LONG, _too_long),
-        (r"does not support embeddings", _without_embeddings),
+        (r"does not support embeddings", _without("embedding", "does not embed")),
         (r"failed to load image or audio", _unreadable_media),
-        (r"logprobs is not supported with tools", _without_logprobs),
         (
-            r"input is not supported|does not support multimodal",
-            _plain(Reason.CAPABILITY_UNSUPPORTED, "the model takes no such media"),
+            r"logprobs is not supported with tools",
+            _without("logprobs", "gives no log probabilities beside tools; leave out one of them"),
         ),
+        (r"(image|audio)? ?input is not supported|does not support multimodal", _without_media),
         (
             r"does not support (generate|chat|insert|tools|thinking|vision|completion|embeddings?)\b",
             _unsupported,
         ),
         (
             r"think value .* is not supported",
-            _plain(Reason.CAPABILITY_UNSUPPORTED, "the model does not know this reasoning effort"),
+            _without("thinking", "does not know this reasoning effort"),
         ),
         (
             r"model ['\"].*['\"] not found|file does not exist|invalid model name",

@@ -27,18 +27,19 @@ class Loader:
         self._probe = probe
         self._timeout_s = timeout_s
         self._loads: dict[Key, asyncio.Task[None]] = {}
+        # By runner: the options, and the digest of the model, that it was last loaded with.
         self._loaded: dict[str, tuple[Options, str]] = {}
 
     def is_loaded(self, model: str, load: LoadOptions) -> bool:
-        """Whether it is in memory with these options, as far as the last probe and our own loads tell."""
-        digest = self._catalog.resident_digest(model)
+        """Whether it is in memory with these options, as far as the last probe and our loads tell."""
         loaded = self._loaded.get(self._catalog.runner_of(model))
-        return digest is not None and loaded == (load.options, digest)
+        asked = (load.options, self._catalog.facts(model).digest)
+        return loaded == asked and self._catalog.is_resident(model)
 
     async def load(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
         """Wait for the load, which is begun if nobody has. Raises ServiceError if it fails.
 
-        `embeds`: the model is to embed, which Ollama loads by another route than one that is to generate.
+        `embeds`: the model is to embed; Ollama loads it by another route than one that generates.
         """
         key = (self._catalog.runner_of(model), load.options, embeds)
         task = self._loads.get(key)
@@ -73,9 +74,9 @@ class Loader:
         try:
             await self._probe.refresh()
         except (ServiceError, TimeoutError):
-            return  # loaded it is; without its digest the next caller asks again, which costs a millisecond
-        digest = self._catalog.resident_digest(model)
-        if digest is not None:
+            return  # it is loaded; the next caller asks for that again, which costs a millisecond
+        if self._catalog.is_resident(model):
+            digest = self._catalog.facts(model).digest
             self._loaded[self._catalog.runner_of(model)] = (load.options, digest)
 
     def _end(self, key: Key, task: asyncio.Task[None]) -> None:

@@ -16,6 +16,8 @@ class _Shared:
         self.task: asyncio.Task[None]
         self.followers = 0
         self.detached = False
+        # Its last follower has left. It still closes what it opened.
+        self.is_given_up = False
         self.latest: Transfer | None = None
         self.changed = asyncio.Event()
 
@@ -35,8 +37,14 @@ class Sharing:
     async def follow(
         self, key: str, begin: Begin, *, detach: bool
     ) -> AsyncGenerator[Transfer, None]:
-        """Yield progress to the end; raises what the transfer raises. It ends with its last follower, unless one detached it."""
+        """Yield progress to the end. Raises what the transfer raises.
+
+        The transfer ends with its last follower, unless one detached it.
+        """
         shared = self._under_way.get(key)
+        while shared is not None and shared.is_given_up:
+            await asyncio.wait((shared.task,))
+            shared = self._under_way.get(key)
         if shared is None:
             shared = self._under_way[key] = _Shared()
             shared.task = asyncio.create_task(_run(shared, begin), name=f"transfer {key}")
@@ -58,6 +66,7 @@ class Sharing:
         finally:
             shared.followers -= 1
             if not shared.followers and not shared.detached:
+                shared.is_given_up = True
                 shared.task.cancel()
                 await asyncio.wait((shared.task,))
 

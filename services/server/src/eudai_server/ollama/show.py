@@ -149,5 +149,5 @@ def _message(wire: _WireMessage) -> Message:
 
 def _capabilities(names: Sequence[str]) -> frozenset[Capability]:
     return frozenset(
-        Capability[name.upper()] for name in names if name.upper() in Capability.__members__
+        Capability.__members__.get(name.upper(), Capability.UNSPECIFIED) for name in names
     )

@@ -18,6 +18,7 @@ class OllamaState:
         """`expect_gpu`: every model belongs on a GPU. `load_timeout_s` bounds the load of a model."""
         self.client = client
         self.catalog = Catalog()
+        client.ollama_version = lambda: self.catalog.version
         self.gpu = Gpu(self.catalog, readiness, expected=expect_gpu)
         self.hangs = Hangs(client, self.catalog, readiness)
         self.probe = Probe(client, self.catalog, readiness, self.gpu, self.hangs)

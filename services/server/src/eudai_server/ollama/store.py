@@ -2,23 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 
-from eudai_server.errors import (
-    CloudDisabledError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    Reason,
-    ServiceError,
-    Violation,
-)
+from eudai_server.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
 from eudai_server.generation import LoadOptions
 from eudai_server.model_name import ModelName, is_reachable
 from eudai_server.models import Capability, Creation, Description, Model, Transfer
+from eudai_server.ollama.client import BODY_BYTES_MAX
 from eudai_server.ollama.encode import create_request_from, unload_request_from
 from eudai_server.ollama.sharing import Sharing
 from eudai_server.ollama.show import description_from, models_from
@@ -32,6 +26,14 @@ UNLOAD_POLL_S = 0.1
 # Descriptions asked for at once, while a list is made.
 DESCRIBED_AT_ONCE = 4
 DESCRIBED_MAX = 4096
+# Ollama is silent while it checks the digest of a layer, converts a model or writes it, which for a
+# large model on a slow disk takes long.
+WORK_TIMEOUT_S = 3600.0
+# Templates and licenses are some kilobytes, the vocabulary of a verbose answer some ten megabytes.
+SHOW_BYTES_MAX = 8 << 20
+VERBOSE_SHOW_BYTES_MAX = 32 << 20
+# Of a model that Ollama did not describe.
+UNKNOWN = frozenset({Capability.UNSPECIFIED})
 
 T = TypeVar("T")
 
@@ -56,17 +58,22 @@ class OllamaStore:
 
     async def list(self) -> Sequence[Model]:
         """As `Store.list` says."""
+        rows = [row for row in await self._rows() if not row.remote and is_reachable(row.name)]
+        known = dict(self._capabilities)
         gate = asyncio.Semaphore(DESCRIBED_AT_ONCE)
 
-        async def described(model: Model) -> Model:
-            if model.digest not in self._capabilities:
-                async with gate:
-                    await self._describe(model, verbose=False)
-            return replace(model, capabilities=self._capabilities.get(model.digest, frozenset()))
+        async def describe(row: Model) -> None:
+            async with gate:
+                with suppress(ServiceError):
+                    description = await self._describe(row, verbose=False)
+                    known[row.digest] = description.model.capabilities
 
-        rows = await self._rows()
-        local = [row for row in rows if not row.remote and is_reachable(row.name)]
-        return await asyncio.gather(*map(described, local))
+        with suppress(TimeoutError):  # the next list goes on where this one ends
+            async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
+                for row in rows:
+                    if row.digest not in known:
+                        group.create_task(describe(row))
+        return [replace(row, capabilities=known.get(row.digest, UNKNOWN)) for row in rows]
 
     async def describe(self, model: ModelName, *, verbose: bool) -> Description:
         """As `Store.describe` says."""
@@ -108,6 +115,9 @@ class OllamaStore:
                 Reason.BACKEND_STALLED,
                 f"the model was in use for {self._load_timeout_s:g} s and is still loaded",
             ) from None
+        except ServiceError as error:
+            error.may_have_run = True  # only the look at it failed
+            raise
 
     async def pull(
         self, model: ModelName, *, insecure: bool, detach: bool
@@ -159,14 +169,16 @@ class OllamaStore:
 
     async def upload(self, digest: str, data: AsyncIterable[bytes]) -> int:
         """As `Store.upload` says."""
-        upload = Upload(digest, data)
+        limit = asyncio.timeout(None)
+        upload = Upload(digest, data, limit, self._event_timeout_s)
         try:
-            await self._state.client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
-        except ServiceError as error:
-            if upload.mismatched:
-                raise InvalidRequestError(
-                    [Violation("digest", "is not that of the bytes, of which nothing is kept")]
-                ) from error
+            async with limit:
+                await self._state.client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
+        except TimeoutError:
+            raise _stalled(self._event_timeout_s) from None
+        except ServiceError:
+            if upload.failure:
+                raise upload.failure from None
             raise
         return upload.size_bytes
 
@@ -187,19 +199,17 @@ class OllamaStore:
         return found
 
     async def _describe(self, row: Model, *, verbose: bool) -> Description:
-        plain = await self._fetch("POST", "/api/show", {"model": row.name}, model=row.name)
-        full = (
-            await self._fetch(
-                "POST", "/api/show", {"model": row.name, "verbose": True}, model=row.name
-            )
-            if verbose
-            else b""
-        )
+        plain = await self._show(row.name, SHOW_BYTES_MAX)
+        full = await self._show(row.name, VERBOSE_SHOW_BYTES_MAX, verbose=True) if verbose else b""
         description = description_from(plain, row, full)
         if len(self._capabilities) >= DESCRIBED_MAX:
             self._capabilities.clear()
         self._capabilities[row.digest] = description.model.capabilities
         return description
+
+    async def _show(self, model: str, bytes_max: int, *, verbose: bool = False) -> bytes:
+        body = msgspec.json.encode({"model": model, "verbose": verbose})
+        return await self._call("POST", "/api/show", body, model=model, bytes_max=bytes_max)
 
     async def _download(
         self, model: ModelName, *, insecure: bool
@@ -215,23 +225,24 @@ class OllamaStore:
     ) -> AsyncGenerator[Transfer, None]:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         decoder = TransferDecoder(model)
-        async with await self._within(
-            self._state.client.open("POST", route, data, model=model)
-        ) as answer:
-            while chunk := await self._within(answer.read()):
+        opening = self._state.client.open("POST", route, data, model=model)
+        async with await self._within(self._event_timeout_s, opening) as answer:
+            while True:
+                work_s = WORK_TIMEOUT_S if decoder.is_working else 0.0
+                chunk = await self._within(max(work_s, self._event_timeout_s), answer.read())
+                if not chunk:
+                    break
                 transfer = decoder.feed(chunk)
                 if transfer:
                     yield transfer
         decoder.close()
 
-    async def _within(self, step: Coroutine[None, None, T]) -> T:
+    async def _within(self, limit_s: float, step: Coroutine[None, None, T]) -> T:
         try:
-            async with asyncio.timeout(self._event_timeout_s):
+            async with asyncio.timeout(limit_s):
                 return await step
         except TimeoutError:
-            raise ServiceError(
-                Reason.BACKEND_STALLED, f"Ollama sent nothing for {self._event_timeout_s:g} s"
-            ) from None
+            raise _stalled(limit_s) from None
 
     async def _fetch(
         self, method: str, route: str, body: dict[str, object], *, model: str
@@ -246,11 +257,14 @@ class OllamaStore:
         *,
         model: str = "",
         vital: bool = False,
+        bytes_max: int = BODY_BYTES_MAX,
     ) -> bytes:
         self._state.probe.require_up()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await self._state.client.fetch(method, route, body, model=model, vital=vital)
+                return await self._state.client.fetch(
+                    method, route, body, model=model, vital=vital, bytes_max=bytes_max
+                )
         except TimeoutError:
             raise ServiceError(
                 Reason.BACKEND_STALLED, f"Ollama did not answer within {TIMEOUT_S:g} s"
@@ -262,3 +276,7 @@ class OllamaStore:
             await self._state.probe.refresh()
         except (ServiceError, TimeoutError):
             return  # the next probe will tell
+
+
+def _stalled(limit_s: float) -> ServiceError:
+    return ServiceError(Reason.BACKEND_STALLED, f"Ollama neither read nor sent for {limit_s:g} s")

@@ -21,7 +21,7 @@ _PHASES = (
     ("writing", TransferPhase.WRITING),
     ("removing", TransferPhase.WRITING),
 )
-
+_WAITS_FOR_REGISTRY = (TransferPhase.RESOLVING, TransferPhase.TRANSFERRING)
 
 _ABSENT = msgspec.Raw()
 
@@ -44,6 +44,8 @@ class TransferDecoder:
 
     model: str
     finished: bool = False
+    # Whether Ollama said that it does something of its own, in which it may be silent for long.
+    is_working: bool = False
     _partial: bytes = b""
     _completed: dict[str, int] = field(default_factory=dict)
     _total: dict[str, int] = field(default_factory=dict)
@@ -74,7 +76,7 @@ class TransferDecoder:
             line = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServiceError(
-                Reason.BACKEND_FAILURE, "Ollama sent a line that is no progress"
+                Reason.BACKEND_FAILURE, "Ollama sent a line that does not tell the progress"
             ) from error
         if bytes(line.error) not in (b"", b"null"):
             raise error_from_transfer(bytes(line.error), self.model)
@@ -86,6 +88,7 @@ class TransferDecoder:
             (phase for begin, phase in _PHASES if line.status.startswith(begin)),
             TransferPhase.UNSPECIFIED,
         )
+        self.is_working = phase not in _WAITS_FOR_REGISTRY
         return Transfer(
             line.status, phase, sum(self._completed.values()), sum(self._total.values())
         )

@@ -3,33 +3,62 @@
 Ollama keeps whatever it was sent to the end, under the digest that it has. Bytes that are not the caller's must not get so far.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable
+
+from eudai_server.errors import InvalidRequestError, Violation
 
 
 class Upload:
     """One file on its way through, in constant memory."""
 
-    def __init__(self, digest: str, data: AsyncIterable[bytes]) -> None:
-        """`digest` is what the bytes must have."""
+    def __init__(
+        self, digest: str, data: AsyncIterable[bytes], limit: asyncio.Timeout, silence_s: float
+    ) -> None:
+        """`digest` is what the bytes must have.
+
+        `limit` is to end the upload once Ollama has taken or answered nothing for `silence_s`. How
+        long the client may be silent, `data` knows.
+        """
         self.size_bytes = 0
-        self.mismatched = False
+        # What ended the pieces, if anything did: the HTTP library does not pass it on.
+        self.failure: Exception | None = None
         self._digest = digest
         self._data = data
+        self._limit = limit
+        self._silence_s = silence_s
         self._sha256 = hashlib.sha256()
 
     async def checked(self) -> AsyncGenerator[bytes, None]:
-        """The pieces. Raises ConnectionAbortedError before the last one where the digest is another, which breaks the request off."""
+        """The pieces.
+
+        Where the digest is another one, or the client fails, ConnectionAbortedError breaks the request
+        off before the last piece.
+        """
         held = b""
-        async for piece in self._data:
-            if not piece:
-                continue
-            if held:
-                yield held
-            self._sha256.update(piece)
-            self.size_bytes += len(piece)
-            held = piece
-        self.mismatched = f"sha256:{self._sha256.hexdigest()}" != self._digest
-        if self.mismatched:
-            raise ConnectionAbortedError
+        try:
+            async for piece in self._data:
+                if held:
+                    self._wait_for_ollama()
+                    yield held
+                    self._limit.reschedule(None)
+                self._sha256.update(piece)
+                self.size_bytes += len(piece)
+                held = piece
+            self._check_digest()
+        except Exception as error:
+            self.failure = error
+            raise ConnectionAbortedError from error
+        self._wait_for_ollama()
         yield held
+        self._wait_for_ollama()
+
+    def _wait_for_ollama(self) -> None:
+        self._limit.reschedule(asyncio.get_running_loop().time() + self._silence_s)
+
+    def _check_digest(self) -> None:
+        if f"sha256:{self._sha256.hexdigest()}" != self._digest:
+            raise InvalidRequestError(
+                [Violation("digest", "is not that of the bytes, of which nothing is kept")]
+            )

@@ -22,11 +22,7 @@ STATUS_TIMEOUT_S = 1.0
 
 GENERATION_ID = "eudai-generation-id"
 
-_BEFORE_THE_MODEL = (
-    pb.GENERATION_PHASE_UNSPECIFIED,
-    pb.GENERATION_PHASE_QUEUED,
-    pb.GENERATION_PHASE_LOADING_MODEL,
-)
+_BEFORE_THE_MODEL = (pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL)
 
 
 class Call:
@@ -40,7 +36,10 @@ class Call:
         self.id = uuid.uuid4().hex
         self.arrived_ns = time.monotonic_ns()
         self.phase = pb.GENERATION_PHASE_UNSPECIFIED
+        # How many are ahead of it while it is queued.
+        self.requests_ahead: int | None = None
         self.output_sent = False
+        self._was_read = False
         # Since when it writes what the client does not take.
         self.writing_s: float | None = None
         # For the log alone.
@@ -84,6 +83,7 @@ class Call:
 
     async def _next_message(self) -> bytes | None:
         message = await self._reader.read(self._context.read, self.caller)
+        self._was_read = True
         return None if message is grpc.aio.EOF else message
 
     async def write(self, message: bytes, *, generation: bool = False) -> None:
@@ -109,12 +109,15 @@ class Call:
         self._context.set_trailing_metadata(trailers)
 
     def end(self, reason: Reason, message: str) -> None:
-        """End the call from outside, with that failure. One that had not reached the model may be repeated elsewhere at once."""
-        self._end(
-            ServiceError(
-                reason, message, retry_after_s=0.0 if self.phase in _BEFORE_THE_MODEL else None
-            )
-        )
+        """End the call from outside, with that failure.
+
+        Another server may take it at once. A client repeats it by itself only where nothing of it
+        can have run: before its request was read, or while its generation waits for its turn or its
+        model. Other RPCs have no phases, and send their request to Ollama as soon as it is read.
+        """
+        was_sent = self._was_read and self.phase not in _BEFORE_THE_MODEL
+        may_have_run = was_sent and not self.idle
+        self._end(ServiceError(reason, message, retry_after_s=0.0, may_have_run=may_have_run))
 
     def give_up(self, message: str) -> None:
         """End a call whose client does not read. What gRPC keeps for it, some megabytes, is full."""
@@ -142,6 +145,8 @@ class Call:
 
     async def abort(self, error: ServiceError) -> NoReturn:
         """Fail the call, with everything that helps to mend it."""
+        if self._answered and not self.phase:
+            error.may_have_run = True
         # gRPC keeps what ends a call in a cycle, until a garbage collection; the frames of these
         # would keep the request with it.
         error.__traceback__ = error.__cause__ = error.__context__ = None

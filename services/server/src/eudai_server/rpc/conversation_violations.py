@@ -15,6 +15,8 @@ PARTS_MAX = 4096
 TOOL_CALLS_MAX = 4096
 ARGUMENTS_CHARS_MAX = 1 << 20
 TOOLS_MAX = 128
+# A model may call a tool that does not exist, and its answer can be appended nevertheless.
+CALL_NAME_CHARS_MAX = 256
 ROLES = (
     content_pb2.ROLE_SYSTEM,
     content_pb2.ROLE_USER,
@@ -143,10 +145,10 @@ def _call_violations(message: content_pb2.Message, field: str) -> Iterator[Viola
     for index, call in enumerate(message.tool_calls):
         if not call.id:
             yield Violation(f"{field}.tool_calls[{index}].id", "must not be empty")
-        if not _TOOL_NAME.fullmatch(call.name):
+        if not 1 <= len(call.name) <= CALL_NAME_CHARS_MAX or not call.name.isprintable():
             yield Violation(
                 f"{field}.tool_calls[{index}].name",
-                "must be 1 to 64 letters, digits, underscores and hyphens",
+                f"must be 1 to {CALL_NAME_CHARS_MAX} printable characters",
             )
         if not _is_json_object(call.arguments_json):
             yield Violation(f"{field}.tool_calls[{index}].arguments_json", "must be a JSON object")

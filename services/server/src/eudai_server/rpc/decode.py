@@ -27,6 +27,7 @@ from eudai_server.model_name import model_name_from
 from eudai_server.rpc.field_count import has_more_fields
 from eudai_server.rpc.message_reader import MESSAGE_BYTES_MAX
 from eudai_server.rpc.request_schemas import RequestSchemas
+from eudai_server.rpc.tool_keywords import dropped_keywords
 from eudai_server.rpc.violations import require, seconds_of, violations_of
 from eudai_server.schema import Schema
 
@@ -45,11 +46,6 @@ _ROLES: Mapping[int, Role] = {
     content_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
     content_pb2.ROLE_TOOL: Role.TOOL,
 }
-
-# What Ollama keeps of a tool's schema (its `ToolFunctionParameters` and `ToolProperty`).
-_TOOL_KEYWORDS = frozenset(
-    {"type", "description", "enum", "items", "properties", "required", "anyOf", "$defs", "$schema"}
-)
 
 # What llama.cpp leaves out where it turns a schema into a grammar.
 _FORMAT_KEYWORDS_LOST = frozenset(
@@ -209,7 +205,7 @@ def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[Generati
     """What Ollama passes over in silence."""
     for index, tool in enumerate(tools):
         if tool.parameters_schema:
-            lost = tool.parameters_schema.keywords(within=("properties", "anyOf")) - _TOOL_KEYWORDS
+            lost = dropped_keywords(tool.parameters_schema.value)
             yield from _lost(lost, f"tools[{index}].parameters_schema")
     if format:
         yield from _lost(format.keywords() & _FORMAT_KEYWORDS_LOST, "format.json_schema")

@@ -1,7 +1,7 @@
 """GenerationService: a request is decoded, generated and encoded."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from eudai.v1 import generation_service_pb2 as pb
@@ -23,6 +23,7 @@ from eudai_server.rpc.encode import (
     generation_from as whole_from,
     response_from,
 )
+from eudai_server.rpc.pacing import beating, gathered
 from eudai_server.rpc.violations import seconds_of
 from eudai_server.schema_checks import SchemaChecks
 
@@ -47,25 +48,34 @@ class GenerationService:
         heartbeat_s = seconds_of(request.events.heartbeat_interval)
         progress = request.events.progress or heartbeat_s > 0
         responses = self._responses(request, call)
+        if flush_interval_s:
+            responses = gathered(responses, flush_interval_s)
         if heartbeat_s:
             responses = beating(responses, heartbeat_s, lambda: _beat(call))
+        finished = None
         async with aclosing(responses):
             async for response in responses:
-                if response.HasField("progress") and not progress:
-                    continue
-                await call.write(response.SerializeToString(), generation=True)
-                call.output_sent = (
-                    call.output_sent or response.HasField("delta") or response.HasField("tool_call")
-                )
-                if flush_interval_s and response.HasField("delta"):
-                    # What arrives meanwhile lies in the socket, and becomes one Delta.
-                    await asyncio.sleep(flush_interval_s)
+                if response.HasField("finished"):
+                    finished = response
+                elif progress or not response.HasField("progress"):
+                    await _write(response, call)
+        # Not before the generation has given up its slot: the client may be slow to read.
+        if finished:
+            await _write(finished, call)
 
     async def generate_once(self, data: bytes, call: Call) -> None:
         """Gather the events into one answer."""
         request = parse(pb.GenerateOnceRequest, data).request
-        async with aclosing(self._responses(request, call)) as responses:
-            whole = whole_from([response async for response in responses])
+        try:
+            async with aclosing(self._responses(request, call)) as responses:
+                whole = whole_from([response async for response in responses])
+        except InvalidRequestError as error:
+            raise InvalidRequestError(
+                [
+                    Violation(f"request.{violation.field}".rstrip("."), violation.description)
+                    for violation in error.violations
+                ]
+            ) from None
         answer = pb.GenerateOnceResponse(generation=whole)
         await call.write(answer.SerializeToString(), generation=True)
 
@@ -98,6 +108,7 @@ class GenerationService:
                 for event in batch:
                     if isinstance(event, Progress):
                         call.phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
+                        call.requests_ahead = event.requests_ahead
                     elif isinstance(event, Delta | ToolCall):
                         call.phase = pb.GENERATION_PHASE_GENERATING
                         first_output_ns = first_output_ns or call.elapsed_ns
@@ -119,34 +130,19 @@ class GenerationService:
             raise InvalidRequestError([Violation(list(schemas)[index], reason)])
 
 
-async def beating(
-    responses: AsyncGenerator[pb.GenerateResponse, None],
-    interval_s: float,
-    beat: Callable[[], pb.GenerateResponse],
-) -> AsyncGenerator[pb.GenerateResponse, None]:
-    """The same responses, with a beat wherever none came for that long."""
-    async with aclosing(responses):
-        waiting: asyncio.Task[pb.GenerateResponse] | None = None
-        try:
-            while True:
-                waiting = waiting or asyncio.ensure_future(anext(responses))
-                done, _ = await asyncio.wait((waiting,), timeout=interval_s)
-                if not done:
-                    yield beat()
-                    continue
-                response, waiting = waiting, None
-                try:
-                    yield response.result()
-                except StopAsyncIteration:
-                    return
-        finally:
-            if waiting:
-                waiting.cancel()
-                await asyncio.wait((waiting,))
+async def _write(response: pb.GenerateResponse, call: Call) -> None:
+    await call.write(response.SerializeToString(), generation=True)
+    call.output_sent = (
+        call.output_sent or response.HasField("delta") or response.HasField("tool_call")
+    )
 
 
 def _beat(call: Call) -> pb.GenerateResponse:
-    progress = pb.GenerationProgress(phase=call.phase, elapsed=duration_from(call.elapsed_ns))
+    progress = pb.GenerationProgress(
+        phase=call.phase,
+        requests_ahead=call.requests_ahead,
+        elapsed=duration_from(call.elapsed_ns),
+    )
     return pb.GenerateResponse(progress=progress)
 
 

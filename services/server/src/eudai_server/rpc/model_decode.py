@@ -18,6 +18,7 @@ from eudai_server.rpc.violations import (
     reference_violations,
     require,
     sampling_violations,
+    seconds_of,
     stop_violations,
 )
 
@@ -116,6 +117,14 @@ def creation_from(request: pb.CreateModelRequest) -> Creation:
         renderer=request.renderer,
         parser=request.parser,
     )
+
+
+def load_request_violations(request: pb.LoadModelRequest) -> Iterator[Violation]:
+    """What is wrong with the request to load a model."""
+    yield from reference_violations(model=request.model)
+    yield from load_violations(request.load, "load")
+    if request.load.HasField("keep_alive") and seconds_of(request.load.keep_alive) == 0:
+        yield Violation("load.keep_alive", "must not be 0, which unloads; call UnloadModel instead")
 
 
 def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:

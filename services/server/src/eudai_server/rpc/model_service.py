@@ -6,7 +6,7 @@ from contextlib import aclosing
 from eudai.v1 import model_service_pb2 as pb
 from google.protobuf.message import Message
 
-from eudai_server.errors import ModelNotFoundError
+from eudai_server.errors import ModelNotFoundError, ServiceError
 from eudai_server.model_name import ModelName
 from eudai_server.models import Model, Store, Transfer
 from eudai_server.rpc.call import Call, Requests
@@ -15,12 +15,13 @@ from eudai_server.rpc.encode import duration_from
 from eudai_server.rpc.model_decode import (
     creation_from,
     digest_violations,
+    load_request_violations,
     names_from,
     page_from,
     require_registry,
 )
 from eudai_server.rpc.model_encode import description_from, model_from, progress_from
-from eudai_server.rpc.violations import load_violations, reference_violations, require
+from eudai_server.rpc.violations import require
 
 
 class ModelService:
@@ -128,9 +129,7 @@ class ModelService:
     async def load_model(self, data: bytes, call: Call) -> bytes:
         """Load a model."""
         request = parse(pb.LoadModelRequest, data)
-        require(
-            [*reference_violations(model=request.model), *load_violations(request.load, "load")]
-        )
+        require(load_request_violations(request))
         [name] = names_from(model=request.model)
         begin_ns = call.elapsed_ns
         await self._store.load(name, load_from(request.load, allowed=self._load_options))
@@ -147,7 +146,12 @@ class ModelService:
         return pb.UnloadModelResponse().SerializeToString()
 
     async def _model(self, name: ModelName) -> pb.Model:
-        described: Model = (await self._store.describe(name, verbose=False)).model
+        """The model, once what was asked for is done: a failure must not repeat that."""
+        try:
+            described: Model = (await self._store.describe(name, verbose=False)).model
+        except ServiceError as error:
+            error.may_have_run = True
+            raise
         return model_from(described)
 
 

@@ -17,10 +17,17 @@ from eudai_server.errors import (
 from eudai_server.rpc.encode import NANOS, duration_from
 
 DOMAIN = "eudai"
-# All details together stay under 4 KiB: from 8 KiB of metadata on, a client may see something else instead.
-FIELD_CHARS_MAX = 64
-TEXT_CHARS_MAX = 120
-MESSAGE_CHARS_MAX = 512
+# All details together stay under 4 KiB, whatever the request held: from 8 KiB of metadata on, a
+# client may see another status instead. These are bytes of UTF-8, and their worst case fits.
+FIELD_BYTES_MAX = 64
+TEXT_BYTES_MAX = 120
+MESSAGE_BYTES_MAX = 512
+NAME_BYTES_MAX = 512
+BAD_REQUEST_BYTES_MAX = 2560
+# Of one violation, or of the line that says that there are more.
+ENTRY_BYTES_MAX = FIELD_BYTES_MAX + TEXT_BYTES_MAX + 16
+METADATA_MAX = 4
+ELLIPSIS = "…"
 
 CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.INVALID_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
@@ -57,7 +64,7 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
 def status_from(error: ServiceError, failure: Message | None = None) -> status_pb2.Status:
     """The whole status. `failure` is the eudai.v1.GenerationFailure, once output was sent."""
     status = status_pb2.Status(
-        code=CODES[error.reason].value[0], message=error.message[:MESSAGE_CHARS_MAX]
+        code=CODES[error.reason].value[0], message=_cut(error.message, MESSAGE_BYTES_MAX)
     )
     details: list[Message] = [_info(error), *_help(error)]
     if error.retry_after_s is not None:
@@ -77,7 +84,8 @@ def trailers_from(
     error: ServiceError, status: status_pb2.Status
 ) -> tuple[tuple[str, str | bytes], ...]:
     """The trailing metadata of a failure: its details, and whether a client may repeat the call (-1: never)."""
-    pushback_ms = -1 if error.retry_after_s is None else int(error.retry_after_s * 1000)
+    may_repeat = error.retry_after_s is not None and not error.may_have_run
+    pushback_ms = int((error.retry_after_s or 0) * 1000) if may_repeat else -1
     return (
         ("grpc-status-details-bin", status.SerializeToString()),
         ("grpc-retry-pushback-ms", str(pushback_ms)),
@@ -88,7 +96,10 @@ def _info(error: ServiceError) -> error_details_pb2.ErrorInfo:
     return error_details_pb2.ErrorInfo(
         reason=error.reason,
         domain=DOMAIN,
-        metadata={key: _cut(text) for key, text in error.metadata.items()},
+        metadata={
+            _cut(key, FIELD_BYTES_MAX): _cut(text)
+            for key, text in list(error.metadata.items())[:METADATA_MAX]
+        },
     )
 
 
@@ -104,7 +115,7 @@ def _help(error: ServiceError) -> list[Message]:
         return [
             error_details_pb2.ResourceInfo(
                 resource_type="eudai.v1.Model",
-                resource_name=error.model,
+                resource_name=_cut(error.model, NAME_BYTES_MAX),
                 description="Ollama has no such model",
             ),
             error_details_pb2.Help(links=[link]),
@@ -119,16 +130,21 @@ def _help(error: ServiceError) -> list[Message]:
 
 
 def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
-    shown = [
-        error_details_pb2.BadRequest.FieldViolation(
-            field=_cut(violation.field, FIELD_CHARS_MAX), description=_cut(violation.description)
+    """The first violations, as many as fit, and whether there are more."""
+    shown = error_details_pb2.BadRequest()
+    for count, violation in enumerate(violations):
+        if count == VIOLATIONS_MAX or shown.ByteSize() > BAD_REQUEST_BYTES_MAX - ENTRY_BYTES_MAX:
+            shown.field_violations.add(description="and more violations")
+            break
+        shown.field_violations.add(
+            field=_cut(violation.field, FIELD_BYTES_MAX), description=_cut(violation.description)
         )
-        for violation in violations[:VIOLATIONS_MAX]
-    ]
-    if len(violations) > VIOLATIONS_MAX:
-        shown.append(error_details_pb2.BadRequest.FieldViolation(description="and more violations"))
-    return error_details_pb2.BadRequest(field_violations=shown)
+    return shown
 
 
-def _cut(text: str, chars_max: int = TEXT_CHARS_MAX) -> str:
-    return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
+def _cut(text: str, bytes_max: int = TEXT_BYTES_MAX) -> str:
+    """At most so many bytes, cut between two characters."""
+    data = text.encode()
+    if len(data) <= bytes_max:
+        return text
+    return data[: bytes_max - len(ELLIPSIS.encode())].decode(errors="ignore") + ELLIPSIS

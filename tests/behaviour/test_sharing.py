@@ -1,0 +1,42 @@
+"""Followers of one key share one transfer, and one that comes while it is given up gets its own."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from eudai_server.models import Transfer
+from eudai_server.ollama.sharing import Sharing
+
+
+async def test_who_comes_while_a_transfer_is_given_up_begins_a_new_one() -> None:
+    sharing = Sharing()
+    closing, closed = asyncio.Event(), asyncio.Event()
+
+    async def abandoned() -> AsyncGenerator[Transfer, None]:
+        try:
+            yield Transfer("old")
+            await asyncio.sleep(60)
+        finally:
+            closing.set()
+            await closed.wait()
+
+    async def whole() -> AsyncGenerator[Transfer, None]:
+        assert closed.is_set()  # two at once would meet in Ollama
+        yield Transfer("new")
+
+    async def leave() -> None:
+        async with aclosing(sharing.follow("key", abandoned, detach=False)) as transfers:
+            await anext(transfers)
+
+    leaving = asyncio.create_task(leave())
+    await closing.wait()
+    following = asyncio.create_task(_statuses(sharing.follow("key", whole, detach=False)))
+    await asyncio.sleep(0.05)
+    closed.set()
+
+    assert await following == ["new"]
+    await leaving
+
+
+async def _statuses(transfers: AsyncGenerator[Transfer, None]) -> list[str]:
+    return [transfer.status async for transfer in transfers]

@@ -1,0 +1,141 @@
+"""An upload is whole and has its digest, or fails with the reason; neither side can make it wait for ever."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import grpc
+import pytest
+from eudai.v1 import model_service_pb2 as pb, model_service_pb2_grpc as rpc
+from eudai_server.rpc import message_reader
+from refusal import Refusal, refused
+from scripted_ollama import Exchange, Script, ScriptedOllama, reply
+from serving import config_for, serving
+
+DIGEST = "sha256:" + "ab" * 32
+HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+
+
+def pieces(digest: str, *datas: bytes) -> Any:
+    """An upload."""
+
+    async def send() -> AsyncIterator[pb.UploadBlobRequest]:
+        yield pb.UploadBlobRequest(digest=digest)
+        for data in datas:
+            yield pb.UploadBlobRequest(data=data)
+
+    return send()
+
+
+@pytest.mark.parametrize(
+    ("digest", "script", "fields"),
+    [
+        (DIGEST, reply(201, ""), ["digest"]),
+        ("sha256:nonsense", reply(201, ""), ["digest"]),
+        ("", reply(201, ""), ["digest"]),
+    ],
+)
+async def test_bytes_of_another_digest_are_refused(
+    admin: Any, ollama: ScriptedOllama, digest: str, script: Script, fields: list[str]
+) -> None:
+    def answer(exchange: Exchange) -> Script:
+        return script if exchange.headers.get("transfer-encoding") else reply(404, "")
+
+    ollama.scripts[f"/api/blobs/{digest}"] = answer
+
+    assert (await refused(admin.UploadBlob(pieces(digest, b"hel", b"lo")))).fields == fields
+
+
+async def test_a_file_that_is_there_is_not_sent_again(admin: Any, ollama: ScriptedOllama) -> None:
+    ollama.scripts[f"/api/blobs/{HELLO}"] = reply(200, "")
+    answer = await admin.UploadBlob(pieces(HELLO, b"hello"))
+
+    assert answer.existed
+    assert len(ollama.sent_to(f"/api/blobs/{HELLO}")) == 1
+
+
+def absent(exchange: Exchange) -> Script:
+    """Ollama has no such file, and takes it."""
+    return reply(201 if exchange.headers.get("transfer-encoding") else 404, "")
+
+
+async def test_a_file_is_kept(admin: Any, ollama: ScriptedOllama) -> None:
+    ollama.scripts[f"/api/blobs/{HELLO}"] = absent
+    answer = await admin.UploadBlob(pieces(HELLO, b"hel", b"lo"))
+
+    assert (answer.size_bytes, answer.existed) == (5, False)
+
+
+async def test_a_client_that_goes_silent_is_told_so(
+    admin: Any, ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_reader, "TIMEOUT_S", 0.3)
+    ollama.scripts[f"/api/blobs/{HELLO}"] = absent
+
+    async def stalled() -> AsyncIterator[pb.UploadBlobRequest]:
+        yield pb.UploadBlobRequest(digest=HELLO, data=b"hel")
+        await asyncio.sleep(60)
+
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await asyncio.wait_for(admin.UploadBlob(stalled()), 20)
+
+    assert failure.value.code() is grpc.StatusCode.CANCELLED
+    assert "the client sent no whole message" in str(failure.value.details())
+
+
+async def test_a_piece_that_does_not_parse_is_the_callers_fault(ollama: ScriptedOllama) -> None:
+    ollama.scripts[f"/api/blobs/{HELLO}"] = absent
+    first = pb.UploadBlobRequest(digest=HELLO, data=b"hel").SerializeToString()
+    async with serving(config_for(ollama.url, admin=True)) as server:
+        await server.until("", "SERVING")
+        upload = server.channel.stream_unary("/eudai.v1.ModelService/UploadBlob")
+        failure = await refused(upload([first, b"\xff\xff"]))
+
+    assert failure.reason == "INVALID_REQUEST"
+
+
+async def test_an_ollama_that_does_not_answer_is_given_up(ollama: ScriptedOllama) -> None:
+    ollama.scripts[f"/api/blobs/{HELLO}"] = lambda exchange: (
+        [60.0] if exchange.headers.get("transfer-encoding") else reply(404, "")
+    )
+    failure = await upload_to(ollama.url, b"hel", b"lo")
+
+    assert failure.reason == "BACKEND_STALLED"
+
+
+async def test_an_ollama_that_does_not_read_is_given_up() -> None:
+    done, closed = asyncio.Event(), asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer questions, and read nothing of a file."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"POST"):
+            cast("asyncio.Transport", writer.transport).pause_reading()
+            await done.wait()
+            closed.set()
+        elif head.startswith(b"HEAD"):
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        else:
+            body = b'{"models":[{"name":"m"}]}'
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with await asyncio.start_server(deaf, sock=listener):
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            failure = await upload_to(url, b"x" * (6 << 20), b"x" * (6 << 20))
+            done.set()
+            await closed.wait()
+
+    assert failure.reason == "BACKEND_STALLED"
+
+
+async def upload_to(url: str, *datas: bytes) -> Refusal:
+    """An upload that must fail while its server waits for Ollama."""
+    config = config_for(url, admin=True, first_event_timeout_s=0.5)
+    async with serving(config) as server, asyncio.timeout(20):
+        await server.until("", "SERVING")
+        stub = rpc.ModelServiceStub(server.channel)
+        return await refused(stub.UploadBlob(pieces(HELLO, *datas)))
