@@ -11,6 +11,7 @@ import uvloop
 from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
 from eudai_server.listener import ListenError
+from eudai_server.process import limit_arenas, raise_open_files
 from eudai_server.telemetry import configure_logging
 
 EXIT_CONFIG = 78
@@ -40,7 +41,9 @@ async def serve(config: Config) -> None:
 
 def main() -> int:
     """Exit codes: 0 after a drain, 70 where gRPC failed, 78 for a configuration that does not hold."""
+    limit_arenas(os.environ)
     configure_logging()
+    raise_open_files()
     try:
         uvloop.run(serve(Config.from_env(os.environ)))
     except ConfigError as error:
