@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-import uvloop
+from eudai_server.rpc.event_loop import EventLoop
 from hypothesis import HealthCheck, settings
 from scripted_ollama import ScriptedOllama
 from serving import LEFTOVER_TIMEOUT_S, Server, config_for, serving
@@ -19,7 +19,7 @@ settings.load_profile("eudai")
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that the server runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": EventLoop}
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
 from eudai_server.listener import ListenError
 from eudai_server.process import limit_arenas, raise_open_files
+from eudai_server.rpc.event_loop import EventLoop
 from eudai_server.telemetry import configure_logging
 
 EXIT_CONFIG = 78
@@ -45,7 +46,7 @@ def main() -> int:
     configure_logging()
     raise_open_files()
     try:
-        uvloop.run(serve(Config.from_env(os.environ)))
+        uvloop.run(serve(Config.from_env(os.environ)), loop_factory=EventLoop)
     except ConfigError as error:
         sys.stderr.write(f"eudai-server: {error}\n")
         return EXIT_CONFIG
