@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 from eudai_server.rpc.event_loop import EventLoop
-from grpc._cython.cygrpc import ExecuteBatchError
+from grpc._cython.cygrpc import (  # type: ignore[import-not-found] # the annotations end before it
+    ExecuteBatchError,
+)
 
 
 async def test_an_operation_that_failed_has_a_result() -> None:

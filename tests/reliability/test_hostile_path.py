@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import grpc
 import pytest
@@ -19,7 +20,7 @@ TIMEOUT_S = 20.0
 
 @pytest.mark.row("R21", "a path that is not UTF-8: the next call succeeds within a second")
 async def test_a_hostile_path_delays_nobody(ollama: ScriptedOllama, figures: Row) -> None:
-    errors = await _note_delays(figures, ollama, grpc.__version__)
+    errors = await _note_delays(figures, ollama, grpc.__version__, {})
     figures.count("errors logged", errors, "==", 0)
 
 
@@ -30,11 +31,12 @@ async def test_a_hostile_path_delays_nobody_on_a_newer_grpcio(
 ) -> None:
     if not (NEWER_GRPCIO / "installed.stamp").exists():
         pytest.skip("the newer grpcio is installed by make reliability")
-    errors = await _note_delays(figures, ollama, "1.85.1", PYTHONPATH=str(NEWER_GRPCIO))
+    env = {"PYTHONPATH": str(NEWER_GRPCIO)}
+    errors = await _note_delays(figures, ollama, "1.85.1", env)
     figures.count("errors logged, of loops that ended", errors, ">=", 1)
 
 
-async def _note_delays(figures: Row, ollama: ScriptedOllama, version: str, **env: str) -> int:
+async def _note_delays(figures: Row, ollama: ScriptedOllama, version: str, env: Any) -> int:
     """How long each frame delays the next call; returns how many errors the server has logged."""
     ollama.scripts["/api/generate"] = words("x")
     delays_s = []

@@ -10,7 +10,7 @@ from typing import Any
 import uvloop
 
 
-class EventLoop(uvloop.Loop):
+class EventLoop(uvloop.Loop):  # type: ignore[misc] # mypy does not look into uvloop
     """Gives failed operations of gRPC a result.
 
     Nobody misses the failure: the call that it belongs to has ended, and gRPC cancels its handler.
