@@ -109,15 +109,23 @@ SEEDS ?= 1000
 simulate: setup-develop ## the whole server on a virtual clock: SEEDS=n of them, or SEED=n alone, with what happened
 	@cd tests && ../$(BIN)/python -m simulation.simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
+# A folder for PYTHONPATH, since one environment holds one grpcio.
+NEWER_GRPCIO := $(VENV)/newer-grpcio
+$(NEWER_GRPCIO)/installed.stamp: requirements/newer_grpcio.txt $(VENV)/develop.stamp
+	@rm -rf $(NEWER_GRPCIO)
+	@$(PIP) --require-hashes --target $(NEWER_GRPCIO) -r requirements/newer_grpcio.txt
+	@touch $@
+
 .PHONY: reliability
-reliability: setup-develop ## every row of docs/reliability.md, measured, as a table (15 minutes)
+reliability: setup-develop $(NEWER_GRPCIO)/installed.stamp ## every row of docs/reliability.md, measured, as a table (15 minutes)
 	@$(PIP) --require-hashes -r requirements/system.txt
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest -m row --full -q $(ARGS)
 
 MINUTES ?= 30
+MIX ?= faults
 .PHONY: soak
-soak: setup-develop ## the row R17 for MINUTES
-	@$(BIN)/pytest tests/reliability/test_soak.py --full --minutes $(MINUTES) -q
+soak: setup-develop ## the row R17 for MINUTES, with MIX=faults or MIX=leavers
+	@$(BIN)/pytest tests/reliability/test_soak.py --full --minutes $(MINUTES) -k $(MIX) -q
 
 .PHONY: coverage
 coverage: setup-develop ## the same tests as make test, with the branches they reach
@@ -165,5 +173,6 @@ generate-check: generate ## regenerating must leave no diff
 lock: setup-develop ## resolve requirements/*.in anew, with hashes and without addresses
 	@cd requirements && for name in server develop system; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$name.in -o $$name.txt; done
+	@cd requirements && uv pip compile --quiet --universal --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url --no-header newer_grpcio.in -o newer_grpcio.txt
 	@cd $(LAUNCHER) && for name in python go; do \
 		uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$name.in -o $$name.txt; done

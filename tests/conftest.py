@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import uvloop
 from eudai.v1 import model_service_pb2_grpc as rpc
+from eudai_server.rpc.event_loop import EventLoop
 from hypothesis import HealthCheck, settings
 from scripted_model import Script, write_model
 from scripted_model.creation import created
@@ -23,7 +23,7 @@ settings.load_profile("eudai")
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that the server runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": EventLoop}
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """No request that is not a call, or does not end, keeps other callers from being answered."""
 
 import asyncio
+import signal
+from collections import Counter
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -118,6 +121,32 @@ async def test_messages_that_never_end_cost_little_and_delay_nobody(ollama: Scri
     assert {trailers["grpc-status"] for trailers in refused} == {"8"}  # RESOURCE_EXHAUSTED
     assert all(int(trailers["grpc-retry-pushback-ms"]) > 0 for trailers in refused)
     assert peak_bytes - idle_bytes <= 40 * MIB
+
+
+async def test_calls_that_nobody_has_looked_at_are_bounded(ollama: ScriptedOllama) -> None:
+    async with (
+        observing(ollama.url, EUDAI_MAX_RUNNING="64", EUDAI_MAX_QUEUED="4000") as server,
+        AsyncExitStack() as stack,
+    ):
+        channels = [await stack.enter_async_context(channel_to(server.address)) for _ in range(8)]
+        for channel in channels:
+            await until_health(channel, serving=True)
+        idle_bytes = (await server.inside())["rss"]
+        server.seen.send_signal(signal.SIGSTOP)
+        calls = [
+            asyncio.create_task(generate(channel, "x" * 1000))
+            for channel in channels
+            for _ in range(100)
+        ]
+        await asyncio.sleep(1)  # until all are sent
+        server.seen.send_signal(signal.SIGCONT)
+        outcomes = Counter(outcome.code for outcome in await asyncio.gather(*calls))
+        peak_bytes = await server.peak_rss()
+
+    assert outcomes[grpc.StatusCode.OK] >= 100
+    # The rest is over the limit, but for what the server saw meanwhile.
+    assert outcomes[grpc.StatusCode.CANCELLED] >= 100
+    assert peak_bytes - idle_bytes <= 32 * MIB
 
 
 async def test_a_message_that_is_too_long_is_refused_before_it_arrives(server: Server) -> None:

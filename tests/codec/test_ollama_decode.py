@@ -53,7 +53,7 @@ def decode(pieces: list[bytes]) -> Whole:
     return joined, finished, decoder.failure.reason if decoder.failure else None
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(st.data(), LINES, st.booleans())
 def test_any_cut_gives_the_same_events(
     data: st.DataObject,

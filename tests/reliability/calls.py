@@ -96,6 +96,13 @@ async def _read(call: Any) -> None:
         pass
 
 
+def outcome_of(failure: grpc.aio.AioRpcError) -> Outcome:
+    """How a call of any method failed, just now."""
+    outcome = Outcome(ended_s=time.monotonic())
+    _take(failure, outcome)
+    return outcome
+
+
 def _take(failure: grpc.aio.AioRpcError, outcome: Outcome) -> None:
     refused = Refusal(failure)
     outcome.code, outcome.details = refused.code, refused.message

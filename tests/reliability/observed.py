@@ -8,6 +8,7 @@ A line on standard input is answered by a line of JSON; the end of the input dra
 import asyncio
 import gc
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -33,13 +34,19 @@ START_TIMEOUT_S = 20.0
 
 
 async def _serve(patience: list[float]) -> None:
+    import grpc  # noqa: PLC0415 - as below
     from eudai_server.app import App  # noqa: PLC0415 - the tests' process needs none of them
     from eudai_server.config import Config  # noqa: PLC0415
     from eudai_server.listener import Patience  # noqa: PLC0415
+    from eudai_server.process import limit_arenas, raise_open_files  # noqa: PLC0415
     from eudai_server.telemetry import configure_logging  # noqa: PLC0415
 
     calls = 0
+    limit_arenas(os.environ)
     configure_logging()
+    errors = _Errors(logging.ERROR)
+    logging.getLogger("eudai_server").addHandler(errors)
+    raise_open_files()
     app = App(
         Config.from_env(os.environ),
         Patience(keepalive_s=patience[0], keepalive_timeout_s=patience[1]),
@@ -71,6 +78,8 @@ async def _serve(patience: list[float]) -> None:
             "running": admission.running,
             "queued": admission.queued,
             "calls": calls,
+            "errors": errors.count,
+            "grpcio": grpc.__version__,
             "lag_p99_ms": late[int(len(late) * 0.99)] * 1000,
             "lag_max_ms": late[-1] * 1000,
             "busy_max_ms": max(busy, default=0.0) * 1000,
@@ -80,6 +89,15 @@ async def _serve(patience: list[float]) -> None:
         print(json.dumps(inside), flush=True)
     ticking.cancel()
     await app.drain()
+
+
+class _Errors(logging.Handler):
+    """Counts what the server logs as an error."""
+
+    count = 0
+
+    def emit(self, _record: logging.LogRecord) -> None:
+        self.count += 1
 
 
 async def _tick(lags: list[float], busy: list[float]) -> None:
@@ -160,4 +178,6 @@ async def observing(
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve([float(argument) for argument in sys.argv[1:]]))
+    from eudai_server.rpc.event_loop import EventLoop
+
+    uvloop.run(_serve([float(argument) for argument in sys.argv[1:]]), loop_factory=EventLoop)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,12 @@ class Context:
         self.messages: list[pb.GenerateResponse] = []
         self.status = ""
         self.reason = ""
+        # gRPC ends every operation of a call with the call.
+        self._ended = asyncio.Event()
+
+    def leave(self) -> None:
+        """The client is gone."""
+        self._ended.set()
 
     def time_remaining(self) -> float | None:
         """Until the deadline."""
@@ -99,9 +106,15 @@ class Context:
             raise Violation(
                 f"call {self._plan.number} was written to after its status {self.status}"
             )
-        if self._plan.reads_s:
-            await asyncio.sleep(self._plan.reads_s)
+        if self._plan.reads_s and await self._ends_within(self._plan.reads_s):
+            return
         self.messages += self._events_of(message)
+
+    async def _ends_within(self, limit_s: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._ended.wait()
+        return self._ended.is_set()
 
     def _events_of(self, message: bytes) -> list[pb.GenerateResponse]:
         if not self._plan.once:
@@ -120,6 +133,7 @@ class Context:
                 f"call {self._plan.number} ended twice: {self.status}, then {code.name}"
             )
         self.status = code.name
+        self._ended.set()
         details = dict(trailers).get("grpc-status-details-bin")
         if details:
             info = error_details_pb2.ErrorInfo()
@@ -138,6 +152,7 @@ async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Conte
     left = not task.done()
     if left:
         task.cancel()
+        context.leave()
     error = None
     try:
         await task

@@ -37,12 +37,15 @@ def spawn(*command: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def eudai_server(**env: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """The installed server as a process of its own; its address and the process."""
+def eudai_server(*before: str, **env: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """The installed server as a process of its own; its address and the process.
+
+    `before` is a command that executes the one after it.
+    """
     address = f"127.0.0.1:{free_port()}"
     variables = {**os.environ, "EUDAI_LISTEN": address, "EUDAI_LAME_DUCK": "0", **env}
     process = subprocess.Popen(
-        [BIN / "eudai-server"], env=variables, stderr=subprocess.PIPE, text=True
+        [*before, BIN / "eudai-server"], env=variables, stderr=subprocess.PIPE, text=True
     )
     try:
         wait_until_ready(address, process)

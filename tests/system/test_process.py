@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import grpc
@@ -89,6 +90,15 @@ def test_sigterm_drains_and_exits_0_with_one_json_line_a_call(real_url: str) -> 
         ("OK", "gemma3:270m", "LENGTH")
     ]
     assert "SECRET" not in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells limits of another process")
+def test_as_many_files_may_be_open_as_the_system_allows(real_url: str) -> None:
+    lowered = ("sh", "-c", 'ulimit -Sn 256 && exec "$0"')
+    with eudai_server(*lowered, OLLAMA_BASE_URL=real_url) as (_, process):
+        soft, hard = psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE)
+
+    assert soft == hard > 256
 
 
 def test_a_second_signal_cuts(real_url: str) -> None:

@@ -11,6 +11,8 @@ import uvloop
 from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
 from eudai_server.listener import ListenError
+from eudai_server.process import limit_arenas, raise_open_files
+from eudai_server.rpc.event_loop import EventLoop
 from eudai_server.telemetry import configure_logging
 
 EXIT_CONFIG = 78
@@ -41,9 +43,11 @@ async def serve(config: Config) -> None:
 
 def main() -> int:
     """Exit codes: 0 after a drain, 70 where gRPC failed, 78 for a configuration that does not hold."""
+    limit_arenas(os.environ)
     configure_logging()
+    raise_open_files()
     try:
-        uvloop.run(serve(Config.from_env(os.environ)))
+        uvloop.run(serve(Config.from_env(os.environ)), loop_factory=EventLoop)
     except ConfigError as error:
         sys.stderr.write(f"eudai-server: {error}\n")
         return EXIT_CONFIG

@@ -7,10 +7,12 @@ from collections.abc import Coroutine
 import grpc
 
 from eudai_server.assembly import Assembly
+from eudai_server.background import run_once
 from eudai_server.config import Config, ConfigError
 from eudai_server.errors import Reason
 from eudai_server.listener import DEFAULT_PATIENCE, Listener, Options, Patience
 from eudai_server.ollama.client import Client
+from eudai_server.process import trim_memory
 from eudai_server.rpc.services import register
 
 # After a drain has cut what still ran: time for the statuses to go out.
@@ -33,6 +35,7 @@ class App:
         )
         self._listener = Listener(self._make_server, patience)
         self._hurried = asyncio.Event()
+        self._trimming: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Listen; returns the port. Raises ConfigError where the address cannot be had."""
@@ -44,6 +47,7 @@ class App:
             reason = f"{listen} cannot be listened on; another program may have the port"
             raise ConfigError("EUDAI_LISTEN", reason) from error
         self.parts.start()
+        self._trimming = asyncio.create_task(run_once(trim_memory, "trim"), name="trim")
         fields = {"listen": listen, "port": port, "ollama": self._config.ollama_base_url}
         log.info("listening", extra={"fields": fields})
         return port
@@ -81,6 +85,8 @@ class App:
         await stopping
         await calls.wait(CUT_TIMEOUT_S)  # gRPC returns before what it cut has cleaned up
         await self.parts.close()
+        if self._trimming:
+            self._trimming.cancel()
 
     def hurry(self) -> None:
         """Wait for nothing any more: a drain under way cuts what still runs, with a status."""

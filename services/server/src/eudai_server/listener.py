@@ -15,6 +15,7 @@ import grpc
 from eudai_server.rpc.message_reader import MESSAGE_BYTES_MAX
 
 METADATA_BYTES_MAX = 16 << 10
+PENDING_CALLS_MAX = 400
 # The task of grpc.aio that accepts calls.
 ACCEPTS = "AioServer._server_main_loop"
 LISTEN_TIMEOUT_S = 1.0
@@ -58,6 +59,11 @@ def options_for(patience: Patience) -> Options:
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_concurrent_streams", 100),  # for each connection
         ("grpc.max_allowed_incoming_connections", 1024),
+        # Calls that have arrived and that no code of ours has seen yet. Each takes 14 KiB of gRPC's
+        # and up to 64 KiB of its message. gRPC cancels what is over the limit, which by default is
+        # between 1,000 and 3,000.
+        ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
         (
             "grpc.server_handshake_timeout_ms",
             5_000,

@@ -11,6 +11,7 @@ from eudai.v1 import error_pb2, generation_service_pb2 as pb
 
 from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
 from eudai_server.rpc.message_reader import ClientStalledError, MessageReader
+from eudai_server.rpc.operation import complete
 from eudai_server.rpc.status import CODES, status_from, trailers_from
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -91,7 +92,7 @@ class Call:
         if not self._answered:
             await self._begin(((GENERATION_ID, self.id),) if generation else ())
         self.writing_s = time.monotonic()
-        await self._context.write(message)
+        await complete(self._context.write(message))
         self.writing_s = None
 
     async def _begin(self, metadata: Metadata) -> None:
@@ -165,7 +166,7 @@ class Call:
         """A status waits behind what a client has not read yet. gRPC keeps it for the client; nothing of ours waits with it."""
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
-                await self._context.abort(code, message, trailers)
+                await complete(self._context.abort(code, message, trailers))
         except TimeoutError:
             raise asyncio.CancelledError from None
         except Exception as error:

@@ -11,10 +11,11 @@ else the new one.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from eudai_server.errors import Reason, ServiceError
+from eudai_server.rpc.operation import complete
 
 # A photograph or a minute of sound beside a long conversation.
 MESSAGE_BYTES_MAX = 8 << 20
@@ -27,7 +28,7 @@ FAIR_S = 2.0
 TIMEOUT_S = 30.0
 RETRY_AFTER_S = 1.0
 
-Read = Callable[[], Awaitable[Any]]
+Read = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class ClientStalledError(Exception):
@@ -37,15 +38,17 @@ class ClientStalledError(Exception):
 class _SlowRead:
     """A read that has taken longer than YOUNG_S."""
 
-    def __init__(self, caller: str, task: "asyncio.Future[Any]") -> None:
+    def __init__(self, caller: str) -> None:
         self.caller = caller
-        self.task = task
         self.begin_s = time.monotonic()
-        self.evicted = False
+        self.eviction: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def evicted(self) -> bool:
+        return self.eviction.done()
 
     def evict(self) -> None:
-        self.evicted = True
-        self.task.cancel()
+        self.eviction.set_result(None)
 
 
 class MessageReader:
@@ -66,7 +69,8 @@ class MessageReader:
         Raises ClientStalledError after TIMEOUT_S, and ServiceError QUEUE_FULL where too many
         messages are on their way.
         """
-        task = asyncio.ensure_future(read())
+        # The future alone is cancelled; gRPC goes on reading until the call ends.
+        task = complete(read())
         try:
             for timeout_s in (YOUNG_S, LATE_S):
                 await asyncio.wait((task,), timeout=timeout_s)
@@ -77,11 +81,13 @@ class MessageReader:
             task.cancel()
 
     async def _read_slowly(self, task: "asyncio.Future[Any]", caller: str) -> Any:
-        slow = _SlowRead(caller, task)
+        slow = _SlowRead(caller)
         self._make_room(slow)
         self._slow.append(slow)
         try:
-            await asyncio.wait((task,), timeout=TIMEOUT_S)
+            await asyncio.wait(
+                (task, slow.eviction), timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             self._slow.remove(slow)
         if slow.evicted:

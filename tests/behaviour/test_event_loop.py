@@ -1,0 +1,26 @@
+"""An operation of gRPC that failed has a result, since gRPC would not free what it holds otherwise."""
+
+import asyncio
+
+import pytest
+from eudai_server.rpc.event_loop import EventLoop
+from grpc._cython.cygrpc import (  # type: ignore[import-not-found] # the annotations end before it
+    ExecuteBatchError,
+)
+
+
+async def test_an_operation_that_failed_has_a_result() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, EventLoop)
+    future = loop.create_future()
+    future.set_exception(ExecuteBatchError("Failed"))
+
+    assert await future is None
+
+
+async def test_any_other_failure_is_one() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.set_exception(OSError("no"))
+
+    with pytest.raises(OSError, match="no"):
+        await future

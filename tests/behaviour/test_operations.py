@@ -1,0 +1,101 @@
+"""An operation that gRPC has begun is never cancelled, since gRPC would not free what it holds."""
+
+import asyncio
+from unittest.mock import AsyncMock
+
+import pytest
+from eudai_server.errors import ServiceError
+from eudai_server.rpc import message_reader
+from eudai_server.rpc.call import Call
+from eudai_server.rpc.message_reader import ClientStalledError, MessageReader
+from eudai_server.rpc.operation import complete
+
+
+class Operation:
+    """What gRPC does until its event is set."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.event = asyncio.Event()
+        self.end = "none"
+
+    async def run(self) -> bytes:
+        """As `ServicerContext.read` and `write`."""
+        self.begun.set()
+        try:
+            await self.event.wait()
+            self.end = "freed"
+        except asyncio.CancelledError:
+            self.end = "lost"
+            raise
+        return b"x"
+
+    async def settle(self) -> str:
+        """Let gRPC end it; how it ended."""
+        self.event.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return self.end
+
+
+async def test_a_wait_that_is_cancelled_leaves_the_operation_to_its_end() -> None:
+    operation = Operation()
+
+    async def write() -> None:
+        await complete(operation.run())
+
+    task = asyncio.create_task(write())
+    await operation.begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await operation.settle() == "freed"
+
+
+async def test_a_write_whose_call_is_cancelled_is_not_cancelled() -> None:
+    operation = Operation()
+    context = AsyncMock(time_remaining=lambda: None, write=lambda _: operation.run())
+    call = Call("Generate", context, MessageReader(), idle=False)
+    task = asyncio.create_task(call.write(b"x"))
+    await operation.begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await operation.settle() == "freed"
+
+
+async def test_a_read_that_is_given_up_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_reader, "TIMEOUT_S", 0.01)
+    operation = Operation()
+    with pytest.raises(ClientStalledError):
+        await MessageReader().read(operation.run, "a")
+
+    assert await operation.settle() == "freed"
+
+
+async def test_a_read_whose_call_is_cancelled_is_not_cancelled() -> None:
+    operation = Operation()
+    task = asyncio.create_task(MessageReader().read(operation.run, "a"))
+    await operation.begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await operation.settle() == "freed"
+
+
+async def test_a_read_that_is_evicted_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_reader, "SLOW_READS_MAX", 1)
+    monkeypatch.setattr(message_reader, "FAIR_S", 0.0)
+    reader, operations = MessageReader(), (Operation(), Operation())
+    tasks = []
+    for operation in operations:
+        tasks.append(asyncio.create_task(reader.read(operation.run, "a")))
+        await operation.begun.wait()
+    with pytest.raises(ServiceError):
+        await tasks[0]
+
+    assert [await operation.settle() for operation in operations] == ["freed", "freed"]
+    assert await tasks[1] == b"x"

@@ -1,0 +1,115 @@
+"""Settings of the process: the operator's own win, and a platform without them serves too."""
+
+import asyncio
+import os
+import platform
+import resource
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from eudai_server import process
+
+# Threads that allocate at the same time, and then how many arenas there are.
+ARENAS = """
+import ctypes, os, threading
+from eudai_server.process import limit_arenas
+limit_arenas(os.environ)
+libc, ready = ctypes.CDLL(None), threading.Barrier(4)
+def allocate():
+    ready.wait()
+    for _ in range(2000):
+        libc.malloc(3000)
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(None)
+"""
+
+
+@pytest.fixture
+def libc(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
+    """What is called of the C library."""
+    called: list[tuple[str, tuple[Any, ...]]] = []
+    monkeypatch.setattr(
+        process, "_libc", lambda name: lambda *arguments: called.append((name, arguments))
+    )
+    return called
+
+
+@pytest.mark.parametrize(
+    "environ", [{"MALLOC_ARENA_MAX": "4"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"}]
+)
+def test_an_operators_arenas_are_left_alone(environ: dict[str, str], libc: Any) -> None:
+    process.limit_arenas(environ)
+
+    assert libc == []
+
+
+def test_otherwise_there_is_one_arena(libc: Any) -> None:
+    process.limit_arenas({"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"})
+
+    assert libc == [("mallopt", (process.M_ARENA_MAX, 1))]
+
+
+async def test_memory_is_trimmed_again_and_again(
+    libc: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "TRIM_INTERVAL_S", 0.001)
+    task = asyncio.create_task(process.trim_memory())
+    async with asyncio.timeout(5):
+        while len(libc) < 2:
+            await asyncio.sleep(0.001)
+    task.cancel()
+
+    assert {name for name, _ in libc} == {"malloc_trim"}
+
+
+async def test_a_c_library_without_these_functions_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "_libc", lambda _: None)
+
+    process.limit_arenas({})
+    await asyncio.wait_for(process.trim_memory(), 1)
+
+
+def test_a_function_that_the_c_library_does_not_have_is_none() -> None:
+    assert process._libc("no_such_function") is None  # noqa: SLF001 - the platform decides, not a caller
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+@pytest.mark.parametrize(("environ", "one"), [({}, True), ({"MALLOC_ARENA_MAX": "8"}, False)])
+def test_threads_share_the_arena(environ: dict[str, str], one: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    variables = {**os.environ, "GLIBC_TUNABLES": "", **environ}
+    ended = subprocess.run(
+        [sys.executable, "-c", ARENAS], env=variables, capture_output=True, text=True, check=True
+    )
+
+    assert (ended.stdout.count("<heap nr=") == 1) is one
+
+
+def test_the_limit_of_open_files_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 65_536))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+
+    process.raise_open_files()
+
+    assert limits == [(65_536, 65_536)]
+
+
+def test_a_limit_of_open_files_that_cannot_be_raised_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+
+    process.raise_open_files()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
