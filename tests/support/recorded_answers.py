@@ -68,7 +68,7 @@ class Recording:
 def _key(exchange: Exchange) -> str:
     asked = {name: exchange.body[name] for name in FIELDS if name in exchange.body}
     digest = zlib.crc32(json.dumps(asked, sort_keys=True).encode())
-    return f"{exchange.body['model']} {exchange.route} {digest:08x}"
+    return f"{exchange.model.removesuffix(':latest')} {exchange.route} {digest:08x}"
 
 
 def _recorded(status: int, lines: Iterable[bytes]) -> Recorded:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from eudai_server.model_name import listed_name
 from recorded_answers import Recording
 from scripted_ollama import ScriptedOllama
 from serving import Server, config_for, serving
@@ -15,7 +16,8 @@ async def replaying(
     """`capabilities`: of each model that the double has."""
     ollama = ScriptedOllama()
     ollama.models |= {
-        name: {"digest": "5c" * 32, "capabilities": kinds} for name, kinds in capabilities.items()
+        listed_name(name): {"digest": "5c" * 32, "capabilities": kinds}
+        for name, kinds in capabilities.items()
     }
     ollama.scripts |= dict.fromkeys(("/api/chat", "/api/generate"), recording.script)
     await ollama.start()
