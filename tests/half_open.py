@@ -1,7 +1,17 @@
-"""Speaks HTTP/2 to a server as no gRPC client would: messages that never end, paths that are no text."""
+"""Speaks HTTP/2 to a server as no gRPC client would: messages that never end, paths that are no text.
+
+    python half_open.py ADDRESS MESSAGE_BYTES SECONDS
+
+begins six messages that stop one byte early, again and again, and prints how they ended. A process
+of its own does not delay the callers that a test observes.
+"""
 
 import asyncio
+import json
 import struct
+import sys
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -109,3 +119,23 @@ async def http2_to(address: str) -> AsyncIterator[Http2Client]:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         writer.transport.abort()
+
+
+async def hold_messages(address: str, message_bytes: int, end_s: float) -> Counter[str]:
+    """How the messages ended: those for which there was no place, by status."""
+    ended: Counter[str] = Counter()
+    while time.monotonic() < end_s:
+        async with http2_to(address) as raw:
+            for _ in range(6):
+                await raw.request(unfinished_bytes=message_bytes - 1)
+            async with asyncio.timeout(10):
+                while len(raw.ended) < 3:
+                    await asyncio.sleep(0.001)
+        ended.update(f"grpc-status {trailers['grpc-status']}" for trailers in raw.ended.values())
+    return ended
+
+
+if __name__ == "__main__":
+    to, size, seconds = sys.argv[1:]
+    held = asyncio.run(hold_messages(to, int(size), time.monotonic() + float(seconds)))
+    print(json.dumps(held))  # noqa: T201 - what it is asked for

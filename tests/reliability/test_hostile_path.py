@@ -1,4 +1,4 @@
-"""R21: a request whose path is not valid UTF-8 ends the accept loop of some grpcio, and delays nobody by a second."""
+"""R23: a request whose path is not valid UTF-8 ends the accept loop of some grpcio, and delays nobody by a second."""
 
 import asyncio
 import time
@@ -18,14 +18,14 @@ NEWER_GRPCIO = ROOT / ".venv/newer-grpcio"
 TIMEOUT_S = 20.0
 
 
-@pytest.mark.row("R21", "a path that is not UTF-8: the next call succeeds within a second")
+@pytest.mark.row("R23", "a path that is not UTF-8: the next call succeeds within a second")
 async def test_a_hostile_path_delays_nobody(ollama: ScriptedOllama, figures: Row) -> None:
     errors = await _note_delays(figures, ollama, grpc.__version__, {})
     figures.count("errors logged", errors, "==", 0)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R21b", "the same on a grpcio whose accept loop it ends: the server listens again")
+@pytest.mark.row("R23b", "the same on a grpcio whose accept loop it ends: the server listens again")
 async def test_a_hostile_path_delays_nobody_on_a_newer_grpcio(
     ollama: ScriptedOllama, figures: Row
 ) -> None:

@@ -3,11 +3,15 @@
 import asyncio
 import gc
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import half_open
 import pytest
 from calls import MODEL, channel_to, generate, until_health
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
@@ -18,6 +22,7 @@ from grpc.aio import AioRpcError
 from half_open import http2_to
 from hostile_schemas import any_of_chain, patterns
 from observed import observing
+from processes import spawn
 from refusal import Refusal
 from scripted_ollama import ScriptedOllama, done, stream, words
 from table import Row, percentile
@@ -155,16 +160,14 @@ async def send_paths(address: str, end_s: float) -> Counter[str]:
 
 async def hold_messages(address: str, end_s: float) -> Counter[str]:
     """Begin six messages that stop one byte before the longest one, again and again."""
-    ended: Counter[str] = Counter()
-    while time.monotonic() < end_s:
-        async with http2_to(address) as raw:
-            for _ in range(6):
-                await raw.request(unfinished_bytes=MESSAGE_BYTES_MAX - 1)
-            async with asyncio.timeout(10):
-                while len(raw.ended) < 3:
-                    await asyncio.sleep(0.001)
-        ended.update(f"grpc-status {trailers['grpc-status']}" for trailers in raw.ended.values())
-    return ended
+    program = Path(half_open.__file__)
+    seconds = f"{end_s - time.monotonic():.1f}"
+    process = spawn(
+        sys.executable, program, address, str(MESSAGE_BYTES_MAX), seconds, stdout=subprocess.PIPE
+    )
+    printed, _ = await asyncio.to_thread(process.communicate, timeout=30)
+    assert process.returncode == 0
+    return Counter(json.loads(printed))
 
 
 # What is made before the attack begins, so that the test does not delay itself.
