@@ -213,3 +213,28 @@ def test_a_mean_follows_its_samples() -> None:
         mean.add(2.0)
 
     assert mean.value == pytest.approx(2.0)
+
+
+async def test_a_defect_while_abandoned_generations_settle_blocks_nobody(
+    narrow: Server,
+    ollama: ScriptedOllama,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def settle(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("eudai_server.ollama.backend.OllamaBackend.settle", settle)
+    ollama.scripts["/api/generate"] = [30.0]
+    for count in (1, 2):
+        call = narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="long"))
+        reading = asyncio.ensure_future(call.read())
+        while prompts(ollama).count("long") < count:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, chunk(done()), END]
+    await prompt_by(narrow.address, "after")
+
+    assert prompts(ollama)[-1] == "after"
+    assert "a task of the server failed" in caplog.text

@@ -9,7 +9,9 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
 
+from eudai_server.background import run_once
 from eudai_server.embedding import Batch, Embedder, Vectors
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.events import (
@@ -168,15 +170,17 @@ class Admission:
     ) -> None:
         key = identity.key
         if queue.abandoned > queue.max_running and key not in self._settling:
-            task = self._settling[key] = asyncio.create_task(
-                self._settle(queue, generation.model, generation.load), name=f"settle {key}"
-            )
+            settle = partial(self._settle, queue, generation.model, generation.load)
+            name = f"settle {key}"
+            task = self._settling[key] = asyncio.create_task(run_once(settle, name), name=name)
             task.add_done_callback(lambda _: self._settling.pop(key))
 
     async def _settle(self, queue: FairQueue, model: str, load: LoadOptions) -> None:
-        await self._backend.settle(model, load)
-        queue.abandoned = 0
-        queue.notify()
+        try:
+            await self._backend.settle(model, load)
+        finally:  # whatever happens, nobody must wait for ever
+            queue.abandoned = 0
+            queue.notify()
 
 
 class _Run:
