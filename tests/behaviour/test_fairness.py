@@ -45,6 +45,17 @@ def prompts(ollama: ScriptedOllama) -> list[str]:
     return [exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")]
 
 
+async def abandon_two(server: Server, ollama: ScriptedOllama) -> None:
+    """Leave two generations, one after the other, while Ollama evaluates their prompts."""
+    for count in (1, 2):
+        call = server.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="long"))
+        reading = asyncio.ensure_future(call.read())
+        while prompts(ollama).count("long") < count:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
 async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> None:
     release = ollama.hold()
     async with relaying(narrow.address, "127.0.0.2") as other:
@@ -135,13 +146,7 @@ async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(
         if exchange.body["prompt"] == "."
         else [evaluates]
     )
-    for count in (1, 2):
-        call = narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="long"))
-        reading = asyncio.ensure_future(call.read())
-        while prompts(ollama).count("long") < count:
-            await asyncio.sleep(0.01)
-        call.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+    await abandon_two(narrow, ollama)
     while "." not in prompts(ollama):
         await asyncio.sleep(0.01)
     after = asyncio.create_task(prompt_by(narrow.address, "after"))
@@ -226,13 +231,7 @@ async def test_a_defect_while_abandoned_generations_settle_blocks_nobody(
 
     monkeypatch.setattr("eudai_server.ollama.backend.OllamaBackend.settle", settle)
     ollama.scripts["/api/generate"] = [30.0]
-    for count in (1, 2):
-        call = narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="long"))
-        reading = asyncio.ensure_future(call.read())
-        while prompts(ollama).count("long") < count:
-            await asyncio.sleep(0.01)
-        call.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+    await abandon_two(narrow, ollama)
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, chunk(done()), END]
     await prompt_by(narrow.address, "after")
 
