@@ -91,6 +91,10 @@ registry-test: setup-develop ## push to and pull from a real registry behind a r
 reasons: setup-develop ## provoke every reason a call can fail for, and show what grpcurl prints
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_reasons.py -rP
 
+.PHONY: ignored
+ignored: setup-develop ## see each test of the contract walk fail before a server that ignores what it is for (minutes)
+	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest --ignoring --timeout 20 -q --tb=no $(ARGS)
+
 ROUNDS ?= 100
 .PHONY: formats
 formats: setup-develop ## how many of ROUNDS real answers under a format parse; wants a server at EUDAI_LISTEN

@@ -14,7 +14,7 @@ from scripted_model.creation import created
 from scripted_ollama import ScriptedOllama, reply
 from serving import CLEANUP_TIMEOUT_S, Server, config_for, serving
 
-pytest_plugins = ["table"]
+pytest_plugins = ["table", "ignoring"]
 
 # A busy machine is no failure of a codec.
 settings.register_profile("eudai", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,0 +1,204 @@
+"""Shows that each test of the contract walk fails against a server that ignores what it is named for. A pytest plugin.
+
+Under `--ignoring`, each test that tests/codec/contract_walk.toml names runs once for each part of the contract that
+it is named for, before a server that loses this part of requests, answers and statuses. A part at which no case of
+its test fails is listed at the end, and the run fails. `make ignored` runs it.
+"""
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eudai_server.errors import Reason, ServiceError
+from eudai_server.rpc import call as calls, status
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2
+
+TESTS = Path(__file__).parent
+TABLE = TESTS / "codec/contract_walk.toml"
+PACKAGE = "eudai.v1."
+# Where the part is not something that a server could lose on the wire, its test looks at the code.
+OFF_THE_WIRE = {
+    "ERROR_REASON_UNSPECIFIED",
+    "GENERATION_PHASE_UNSPECIFIED",
+    "GENERATION_WARNING_CODE_UNSPECIFIED",
+    "GenerationProgress.requests_ahead zero",
+}
+
+_FAILED: pytest.StashKey[dict[str, bool]] = pytest.StashKey()
+
+
+def parts_by_test() -> dict[str, list[str]]:
+    """What each test is named for."""
+    parts: dict[str, list[str]] = defaultdict(list)
+    for kind, owners in tomllib.loads(TABLE.read_text()).items():
+        for owner, names in owners.items():
+            for name, test in names.items():
+                part = name if kind == "values" else f"{owner}.{name}"
+                part += f" {kind}" if kind in ("unset", "zero") else ""
+                if part not in OFF_THE_WIRE:
+                    parts[test].append(part)
+    return parts
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """As pytest wants it."""
+    parser.addoption(
+        "--ignoring",
+        action="store_true",
+        help="run the tests of the contract walk before servers that ignore what each is for",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """As pytest wants it."""
+    config.stash[_FAILED] = {}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each part that it is named for."""
+    if metafunc.config.getoption("--ignoring"):
+        path = Path(metafunc.module.__file__).relative_to(TESTS)
+        if parts := parts_by_test().get(f"{path}::{metafunc.function.__name__}"):
+            metafunc.parametrize("_ignored", parts, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run no other test."""
+    if config.getoption("--ignoring"):
+        items[:] = [item for item in items if _part_of(item)]
+
+
+def _part_of(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("_ignored", "")) if callspec else ""
+
+
+@pytest.fixture(autouse=True)
+def _ignored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = getattr(request, "param", "")
+    if request.config.stash[_FAILED].get(part):
+        pytest.skip("another case of this test has failed")
+    if part:
+        ignore(part, monkeypatch)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Note which parts made a test fail."""
+    report = yield
+    if part := _part_of(item):
+        failed = item.config.stash[_FAILED]
+        failed[part] = failed.get(part, False) or (report.when != "teardown" and report.failed)
+        report.outcome = "passed"
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A part that no test notices fails the run."""
+    if not all(session.config.stash[_FAILED].values()):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """List the parts that no test notices."""
+    failed = config.stash[_FAILED]
+    if failed:
+        unnoticed = [part for part in failed if not failed[part]]
+        terminalreporter.section(
+            f"ignored {len(failed)} parts of the contract, {len(unnoticed)} unnoticed"
+        )
+        for part in unnoticed:
+            terminalreporter.write_line(part)
+
+
+def ignore(part: str, patch: pytest.MonkeyPatch) -> None:
+    """Let the server lose a part of every request, answer and status."""
+    read = calls.Call._next_message  # noqa: SLF001 - every request passes here
+    write = calls.Call.write
+
+    async def read_without(call: calls.Call) -> bytes | None:
+        data = await read(call)
+        if call.method == PACKAGE + part.replace(".", "/"):
+            raise ServiceError(Reason.INTERNAL, f"{part} is ignored")
+        return data and without(part, data, _message_class(call.method, "input_type"))
+
+    async def write_without(call: calls.Call, data: bytes, **options: bool) -> None:
+        data = without(part, data, _message_class(call.method, "output_type"))
+        await write(call, data, **options)
+
+    def status_without(error: ServiceError, failure: Message | None = None) -> Any:
+        if failure:
+            _remove(part, failure)
+        whole = status.status_from(error, failure)
+        if part == f"ERROR_REASON_{error.reason}":
+            whole.details[0].Pack(error_details_pb2.ErrorInfo(domain="eudai"))
+        return whole
+
+    patch.setattr(calls.Call, "_next_message", read_without)
+    patch.setattr(calls.Call, "write", write_without)
+    patch.setattr(calls, "status_from", status_without)
+
+
+def without(part: str, data: bytes, kind: type[Message] | None) -> bytes:
+    """The bytes of a message without the part; those that are no message of ours stay as they are."""
+    if kind is None:
+        return data
+    try:
+        message = kind.FromString(data)
+    except DecodeError:
+        return data
+    _remove(part, message)
+    return message.SerializeToString()
+
+
+def _message_class(method: str, side: str) -> type[Message] | None:
+    if not method.startswith(PACKAGE):
+        return None
+    service, _, name = method.partition("/")
+    descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    return message_factory.GetMessageClass(getattr(descriptor, side))
+
+
+def _remove(part: str, message: Message) -> None:
+    field_name, _, taken_for = part.partition(" ")
+    for inner in list(_messages(message)):
+        for field in inner.DESCRIPTOR.fields:
+            values = field.enum_type.values if field.enum_type else ()
+            numbers = {value.name: value.number for value in values}
+            if field.full_name == PACKAGE + field_name:
+                _ignore_field(inner, field.name, taken_for)
+            elif part in numbers:
+                _change_value(inner, field.name, numbers[part], list(numbers.values()))
+
+
+def _ignore_field(message: Message, name: str, taken_for: str) -> None:
+    default = message.DESCRIPTOR.fields_by_name[name].default_value
+    if taken_for == "unset" and not message.HasField(name):
+        setattr(message, name, default)
+    elif not taken_for or (taken_for == "zero" and getattr(message, name) == default):
+        message.ClearField(name)
+
+
+def _change_value(message: Message, field_name: str, value: int, values: list[int]) -> None:
+    """Take a value of an enum for the last one, which differs most from the default, and that for the first."""
+    other = values[0] if value == values[-1] else values[-1]
+    found = getattr(message, field_name)
+    if isinstance(found, int):
+        if found == value:
+            setattr(message, field_name, other)
+    else:
+        found[:] = [other if one == value else one for one in found]
+
+
+def _messages(message: Message) -> Iterator[Message]:
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for inner in [value] if isinstance(value, Message) else value:
+            yield from _messages(inner)
