@@ -51,7 +51,7 @@ def test_no_seed_breaks_an_invariant(figures: Row) -> None:
     assert f"0 of {seeds} seeds broke an invariant" in ended.stdout
     figures.count("seeds, of 40 calls each", seeds)
     figures.count("patient calls that ended OK, %", percent_ok(ended.stdout, "patient"), ">=", 25)
-    figures.count("of them without a fault, %", percent_ok(ended.stdout, "calm"), ">=", 80)
+    figures.count("of them without a fault, %", percent_ok(ended.stdout, "calm"), ">=", 70)
 
 
 @pytest.mark.row(
