@@ -131,6 +131,16 @@ class ScriptedOllama:
         """Requests to a route that were no loads."""
         return [one for one in self.exchanges if one.route == route and not _is_load(one)]
 
+    async def until_sent(self, route: str, count: int) -> None:
+        """Wait until so many requests to a route, loads aside, have arrived."""
+        async with asyncio.timeout(10):
+            while len(self.sent_to(route)) < count:
+                await asyncio.sleep(0.01)
+
+    async def until_probed(self) -> None:
+        """Wait until the server has read the models again; it asks once more only after that."""
+        await self.until_sent("/api/tags", len(self.sent_to("/api/tags")) + 2)
+
     def hold(self) -> asyncio.Event:
         """Let generations begin, and end once the event is set."""
         release = asyncio.Event()
@@ -151,7 +161,11 @@ class ScriptedOllama:
 
     def unloads(self) -> list[str]:
         """The models that requests unloaded, in order."""
-        return [exchange.model for exchange in self.exchanges if _is_unload(exchange)]
+        return [
+            exchange.model
+            for exchange in self.exchanges
+            if _is_load(exchange) and _keeps_nothing(exchange)
+        ]
 
     async def start(self) -> None:
         """Listen, at the same port again after a stop."""
@@ -220,16 +234,11 @@ class ScriptedOllama:
             "/api/version": {"version": "0.32.15"},
             "/api/status": {"cloud": {"disabled": True, "source": "env"}},
             "/api/tags": {
-                "models": [{"name": name, **facts} for name, facts in self.models.items()]
+                "models": [dict(known, name=name) for name, known in self.models.items()]
             },
             "/api/ps": {
                 "models": [
-                    {
-                        "name": name,
-                        **self.models.get(name, {}),
-                        "digest": digest,
-                        "context_length": 4096,
-                    }
+                    dict(self.models.get(name, {}), name=name, digest=digest, context_length=4096)
                     for name, digest in sorted(self.resident)
                 ]
             },
@@ -240,8 +249,7 @@ class ScriptedOllama:
 
     def _answer(self, exchange: Exchange) -> Script:
         """What an idle Ollama answers to a request that names a model."""
-        asked = exchange.body.get("model", "")
-        model = asked.removesuffix(":local")
+        asked, model = exchange.body.get("model", ""), exchange.model
         if model not in self.models or (model != asked and "remote_host" in self.models[model]):
             return error(404, f"model '{asked}' not found")
         if exchange.route == "/api/show":
@@ -276,16 +284,10 @@ def _keeps_nothing(exchange: Exchange) -> bool:
     return bool(exchange.body.get("keep_alive") == 0)
 
 
-def _is_unload(exchange: Exchange) -> bool:
-    return _is_load(exchange) and _keeps_nothing(exchange)
-
-
 async def _read(reader: asyncio.StreamReader) -> Exchange:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    headers = {
-        name.lower(): value
-        for name, _, value in (text.partition(": ") for text in head[1:] if text)
-    }
+    parted = (text.partition(": ") for text in head[1:] if text)
+    headers = {name.lower(): value for name, _, value in parted}
     if headers.get("transfer-encoding") == "chunked":
         body = b""
         while size := int(await reader.readline(), 16):

@@ -42,6 +42,13 @@ class Server:
             while await self.health(name) != status:
                 await asyncio.sleep(0.02)
 
+    async def until_admitted(self, *, running: int, queued: int, timeout_s: float = 10.0) -> None:
+        """Wait until so many requests run and so many wait, on all models."""
+        admission = self.app.parts.admission
+        async with asyncio.timeout(timeout_s):
+            while (admission.running, admission.queued) != (running, queued):
+                await asyncio.sleep(0.01)
+
 
 @asynccontextmanager
 async def serving(config: Config, **patience: float) -> AsyncIterator[Server]:

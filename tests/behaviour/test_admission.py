@@ -20,23 +20,17 @@ async def narrow(ollama: ScriptedOllama) -> AsyncIterator[Server]:
         yield server
 
 
-async def until_sent(ollama: ScriptedOllama, count: int) -> None:
-    """Wait until so many generations have reached Ollama."""
-    while len(ollama.sent_to("/api/generate")) < count:
-        await asyncio.sleep(0.01)
-
-
 async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: ScriptedOllama) -> None:
     release = ollama.hold()
     calls = []
-    for prompt in ("1", "2", "3"):
+    for queued, prompt in enumerate(("1", "2", "3")):
         calls.append(
             asyncio.create_task(
                 collect(narrow, prompt=prompt, events=pb.EventOptions(progress=True))
             )
         )
-        await asyncio.sleep(0.1)
-    await until_sent(ollama, 1)
+        await narrow.until_admitted(running=1, queued=queued)
+    await asyncio.sleep(0.1)  # the least time that the last one waits, and nothing more is sent
     at_once = len(ollama.sent_to("/api/generate"))
     release.set()
     answers = await asyncio.gather(*calls)
@@ -57,7 +51,7 @@ async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: Scri
     ]
     assert places == [[], [1], [2, 1]]
     assert [text_of(answer) for answer in answers] == ["x"] * 3
-    assert answers[2][-1].finished.timings.queue.ToMilliseconds() > 50
+    assert answers[2][-1].finished.timings.queue.ToMilliseconds() >= 100
 
 
 async def test_two_slots_run_two(ollama: ScriptedOllama) -> None:
@@ -65,8 +59,9 @@ async def test_two_slots_run_two(ollama: ScriptedOllama) -> None:
     async with serving(config_for(ollama.url, max_running=2, max_queued=8)) as server:
         await server.until("", "SERVING")
         calls = [asyncio.create_task(collect(server, prompt=str(index))) for index in range(8)]
-        await until_sent(ollama, 2)
-        await asyncio.sleep(0.1)
+        await server.until_admitted(running=2, queued=6)
+        await ollama.until_sent("/api/generate", 2)
+        await asyncio.sleep(0.1)  # nothing more is sent
         at_once = len(ollama.sent_to("/api/generate"))
         release.set()
         answers = await asyncio.gather(*calls)
@@ -80,10 +75,10 @@ async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(
 ) -> None:
     release = ollama.hold()
     calls = [asyncio.create_task(collect(narrow, prompt="x")) for _ in range(3)]
-    await until_sent(ollama, 1)
+    await narrow.until_admitted(running=1, queued=2)
     refused = await refusal(narrow, prompt="x")
     other = asyncio.create_task(collect(narrow, model="deepseek-r1:1.5b", prompt="x"))
-    await until_sent(ollama, 2)  # another model has a queue of its own
+    await ollama.until_sent("/api/generate", 2)  # another model has a queue of its own
     release.set()
     await asyncio.gather(*calls, other)
 
@@ -99,20 +94,20 @@ async def test_whoever_leaves_the_queue_is_gone_at_once(
 ) -> None:
     release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
-    await until_sent(ollama, 1)
+    await ollama.until_sent("/api/generate", 1)
     for _ in range(5):
         leaving = [
             narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="leaves"))
             for _ in range(2)
         ]
         reading = [asyncio.ensure_future(call.read()) for call in leaving]
-        await asyncio.sleep(0.05)
+        await narrow.until_admitted(running=1, queued=2)
         for call in leaving:
             call.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
-        await asyncio.sleep(0.05)
+        await narrow.until_admitted(running=1, queued=0)
     staying = [asyncio.create_task(collect(narrow, prompt=prompt)) for prompt in ("2", "3")]
-    await asyncio.sleep(0.1)
+    await narrow.until_admitted(running=1, queued=2)
     release.set()
     await asyncio.gather(running, *staying)
 
@@ -128,7 +123,7 @@ async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(
 ) -> None:
     release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
-    await until_sent(ollama, 1)
+    await ollama.until_sent("/api/generate", 1)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await narrow.generation.Generate(
             pb.GenerateRequest(model="gemma3:270m", prompt="2"), timeout=0.2
@@ -145,7 +140,7 @@ async def test_a_time_budget_spent_in_the_queue_ends_gracefully(
 ) -> None:
     release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
-    await until_sent(ollama, 1)
+    await ollama.until_sent("/api/generate", 1)
     events = await collect(narrow, prompt="2", time_budget=Duration(nanos=200_000_000))
     release.set()
     await running
@@ -160,9 +155,9 @@ async def test_cancels_at_any_moment_leave_the_queue_as_it_was(narrow: Server) -
             narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="x"))
             for _ in range(3)
         ]
-        await asyncio.sleep(milliseconds / 8000)
+        await asyncio.sleep(milliseconds / 8000)  # the moment
         for call in calls:
             call.cancel()
-    await asyncio.sleep(0.2)
+    await narrow.until_admitted(running=0, queued=0)
 
     assert text_of(await collect(narrow, prompt="still there?")) == "Hello world"

@@ -66,7 +66,8 @@ async def test_a_reader_that_stops_reading_and_leaves_closes_the_stream(
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, *[flood] * 1000]
     call = server.generation.Generate(REQUEST)
     await call.read()
-    await asyncio.sleep(0.5)  # the server's write is blocked by flow control now
+    # Flow control blocks the server's write meanwhile, which no event tells.
+    await asyncio.sleep(0.5)
     call.cancel()
     await closed(ollama.sent_to("/api/generate")[0])
 
@@ -75,7 +76,7 @@ async def test_cancels_at_any_moment_leave_nothing(server: Server, ollama: Scrip
     ollama.scripts["/api/generate"] = ENDLESS
     for milliseconds in range(60):
         call = server.generation.Generate(REQUEST)
-        await asyncio.sleep(milliseconds / 2000)
+        await asyncio.sleep(milliseconds / 2000)  # the moment
         call.cancel()
     for exchange in ollama.sent_to("/api/generate"):
         await closed(exchange)
@@ -96,8 +97,10 @@ async def test_a_caller_who_leaves_does_not_abort_the_load(
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
+    await server.until_admitted(running=0, queued=0)
     staying = asyncio.create_task(collect(server, prompt="hi"))
-    await asyncio.sleep(0.2)
+    await server.until_admitted(running=1, queued=0)
+    await asyncio.sleep(0.1)  # neither is the load closed, nor is another one sent
     load = ollama.loads()[0]
 
     assert not load.closed.is_set()
@@ -159,11 +162,11 @@ async def test_a_silent_ollama_is_given_up(ollama: ScriptedOllama) -> None:
         chunk(done()),
         END,
     ]
-    async with serving(config_for(ollama.url, event_timeout_s=0.2)) as server:
+    async with serving(config_for(ollama.url, event_timeout_s=0.5)) as server:
         await server.until("", "SERVING")
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await collect(server, prompt="hi")
 
     assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "0.2 s" in (failure.value.details() or "")
+    assert "0.5 s" in (failure.value.details() or "")
     await closed(ollama.sent_to("/api/generate")[0])

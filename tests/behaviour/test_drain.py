@@ -29,19 +29,18 @@ async def test_what_runs_finishes(ollama: ScriptedOllama) -> None:
     async with serving(config_for(ollama.url)) as server:
         await server.until("", "SERVING")
         running = asyncio.create_task(collect(server, prompt="hi"))
-        await asyncio.sleep(0.2)
+        await ollama.until_sent("/api/generate", 1)
         await server.app.drain()
 
         assert text_of(await running) == "a"
 
 
 async def test_readiness_goes_first_and_liveness_stays(ollama: ScriptedOllama) -> None:
-    async with serving(config_for(ollama.url, lame_duck_s=0.5)) as server:
+    async with serving(config_for(ollama.url, lame_duck_s=2.0)) as server:
         await server.until("", "SERVING")
         draining = asyncio.create_task(server.app.drain())
-        await asyncio.sleep(0.05)
+        await server.until("", "NOT_SERVING")
 
-        assert await server.health("") == "NOT_SERVING"
         assert await server.health("model/gemma3:270m") == "NOT_SERVING"
         assert await server.health("liveness") == "SERVING"
         assert text_of(await collect(server, prompt="still accepted")) == "Hello world"
@@ -70,7 +69,7 @@ async def test_what_outlives_the_grace_is_cut_with_a_status(ollama: ScriptedOlla
     async with serving(config_for(ollama.url, drain_grace_s=0.3)) as server:
         await server.until("", "SERVING")
         running = asyncio.create_task(collect(server, prompt="hi"))
-        await asyncio.sleep(0.2)
+        await ollama.until_sent("/api/generate", 1)
         await server.app.drain()
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await running
@@ -87,7 +86,7 @@ async def test_what_was_cut_in_the_queue_may_be_repeated_elsewhere(ollama: Scrip
     async with serving(config_for(ollama.url, drain_grace_s=0.2, max_running=1)) as server:
         await server.until("", "SERVING")
         running, waiting = (asyncio.create_task(collect(server, prompt="hi")) for _ in range(2))
-        await asyncio.sleep(0.2)
+        await server.until_admitted(running=1, queued=1)
         await server.app.drain()
         await asyncio.wait((running, waiting))
     cut = Refusal(waiting.exception())  # type: ignore[arg-type]  # a failed call has one of that kind
@@ -104,8 +103,7 @@ async def test_an_embedding_that_was_sent_may_have_run(ollama: ScriptedOllama) -
         stub = embedding_service_pb2_grpc.EmbeddingServiceStub(server.channel)
         request = embedding_service_pb2.EmbedRequest(model="gemma3:270m", inputs=["x"])
         running = asyncio.create_task(refused(stub.Embed(request)))
-        while not ollama.sent_to("/api/embed"):
-            await asyncio.sleep(0.01)
+        await ollama.until_sent("/api/embed", 1)
         await server.app.drain()
         cut = await running
 

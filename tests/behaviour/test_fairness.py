@@ -33,13 +33,6 @@ async def prompt_by(address: str, prompt: str) -> None:
             pass
 
 
-async def until_queued(server: Server, count: int) -> None:
-    """Wait until one runs and so many wait."""
-    admission = server.app.parts.admission
-    while (admission.running, admission.queued) != (1, count):
-        await asyncio.sleep(0.01)
-
-
 def prompts(ollama: ScriptedOllama) -> list[str]:
     """What reached Ollama, in order."""
     return [exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")]
@@ -69,7 +62,7 @@ async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> Non
             ]
         ):
             calls.append(asyncio.create_task(prompt_by(address, prompt)))
-            await until_queued(narrow, count)
+            await narrow.until_admitted(running=1, queued=count)
         release.set()
         await asyncio.gather(*calls)
 
@@ -84,7 +77,7 @@ async def test_a_flood_gives_way_to_whoever_has_less(
         flood = []
         for count in range(5):
             flood.append(asyncio.create_task(prompt_by(narrow.address, f"a{count}")))
-            await until_queued(narrow, count)
+            await narrow.until_admitted(running=1, queued=count)
         late = asyncio.create_task(prompt_by(other.address, "b"))
         evicted = await asyncio.gather(flood[-1], return_exceptions=True)
         release.set()
@@ -105,7 +98,7 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
     await collect(narrow, prompt="teaches how long one takes")
     running = asyncio.create_task(collect(narrow, prompt="1"))
     waiting = asyncio.create_task(collect(narrow, prompt="2"))
-    await until_queued(narrow, 1)
+    await narrow.until_admitted(running=1, queued=1)
     begin_s = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await narrow.generation.Generate(
@@ -152,7 +145,7 @@ async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(
     after = asyncio.create_task(prompt_by(narrow.address, "after"))
     while not narrow.app.parts.admission.queued:
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # nothing is sent
     before = prompts(ollama)
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, chunk(done()), END]
     idle.set()

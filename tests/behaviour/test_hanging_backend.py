@@ -47,7 +47,7 @@ async def test_an_ollama_all_of_whose_models_hang_is_not_serving_until_one_answe
         END,
     ]
     async with serving(
-        config_for(ollama.url, event_timeout_s=0.3, first_event_timeout_s=0.3)
+        config_for(ollama.url, event_timeout_s=0.5, first_event_timeout_s=0.5)
     ) as server:
         await server.until("", "SERVING")
         for count in range(STALLS):
@@ -57,10 +57,10 @@ async def test_an_ollama_all_of_whose_models_hang_is_not_serving_until_one_answe
         refused = await refusal(server, prompt="hi")
         assert refused.reason == "BACKEND_STALLED"
         assert int(refused.trailers["grpc-retry-pushback-ms"]) > 0
-        await asyncio.sleep(1.5)
+        await ollama.until_probed()
         assert await server.health("") == "NOT_SERVING"
         goes_on.set()
-        await server.until("", "SERVING", timeout_s=3)
+        await server.until("", "SERVING")
         assert text_of(await collect(server, prompt="hi")) == "x"
 
 
@@ -72,9 +72,9 @@ async def test_a_question_that_is_lost_in_what_hangs_is_asked_anew(ollama: Scrip
         await server.until("", "SERVING")
         for _ in range(STALLS):
             await refusal(server, prompt="hi")
-        await asyncio.sleep(1.5)
+        await ollama.until_sent("/api/generate", STALLS + 1)
         del ollama.scripts["/api/generate"]  # the question under way is never answered
-        await server.until("", "SERVING", timeout_s=4)
+        await server.until("", "SERVING")
 
 
 def only_gemma_hangs(exchange: Exchange) -> Script:
@@ -162,18 +162,18 @@ async def test_a_backend_that_never_settles_hangs_too(
     monkeypatch.setattr(backend, "CANARY_TIMEOUT_S", 0.2)
     ollama.scripts["/api/generate"] = [60.0]
     async with serving(
-        config_for(ollama.url, max_running=1, event_timeout_s=0.3, first_event_timeout_s=0.3)
+        config_for(ollama.url, max_running=1, event_timeout_s=0.5, first_event_timeout_s=0.5)
     ) as server:
         await server.until("", "SERVING")
         for _ in range(STALLS - 1):
             assert (await refusal(server, prompt="hi")).reason == "BACKEND_STALLED"
         assert await server.health("") == "SERVING"
-        await server.until("", "NOT_SERVING", timeout_s=2)
+        await server.until("", "NOT_SERVING")
 
 
 async def test_an_answer_in_between_makes_it_no_outage(ollama: ScriptedOllama) -> None:
     async with serving(
-        config_for(ollama.url, event_timeout_s=0.2, first_event_timeout_s=0.2)
+        config_for(ollama.url, event_timeout_s=0.5, first_event_timeout_s=0.5)
     ) as server:
         await server.until("", "SERVING")
         for _ in range(2):
@@ -211,12 +211,12 @@ async def test_a_model_that_is_not_on_the_gpu_is_not_serving(on_gpu: ScriptedOll
         await collect(server, prompt="hi")
         assert await server.health("model/gemma3:270m") == "SERVING"
         on_gpu.models["gemma3:270m"]["size_vram"] = 0
-        await server.until("model/gemma3:270m", "NOT_SERVING", timeout_s=2.5)
+        await server.until("model/gemma3:270m", "NOT_SERVING")
         assert await server.health("") == "NOT_SERVING"
         assert await server.health("model/deepseek-r1:1.5b") == "SERVING"
         assert text_of(await collect(server, prompt="slow is better than nothing")) == "Hello world"
         on_gpu.models["gemma3:270m"]["size_vram"] = 1 << 30
-        await server.until("", "SERVING", timeout_s=2.5)
+        await server.until("", "SERVING")
 
 
 async def test_a_model_that_grew_five_times_slower_lost_the_gpu_whatever_ollama_lists(
@@ -232,7 +232,7 @@ async def test_a_model_that_grew_five_times_slower_lost_the_gpu_whatever_ollama_
         await collect(server, prompt="hi")
         assert await server.health("model/gemma3:270m") == "NOT_SERVING"
         on_gpu.resident.clear()
-        await server.until("", "SERVING", timeout_s=2.5)
+        await server.until("", "SERVING")
 
 
 async def test_answers_that_share_the_gpu_say_nothing_of_it(on_gpu: ScriptedOllama) -> None:
@@ -250,7 +250,7 @@ async def test_without_the_expectation_a_cpu_is_no_fault(
 ) -> None:
     ollama.models["gemma3:270m"]["size_vram"] = 0
     await collect(server, prompt="hi")
-    await asyncio.sleep(1.2)
+    await ollama.until_probed()
 
     assert await server.health("") == "SERVING"
 
@@ -287,9 +287,8 @@ async def test_a_look_that_fails_leaves_no_request_behind(ollama: ScriptedOllama
     ollama.scripts["/api/ps"] = [60.0]
     async with serving(config_for(ollama.url)) as server:
         await server.until("", "NOT_SERVING")
-        while len(ollama.sent_to("/api/tags")) < 3:
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(0.1)
-        left = [one for one in ollama.sent_to("/api/ps") if not one.closed.is_set()]
-
-    assert not left
+        await ollama.until_probed()
+        async with asyncio.timeout(5):
+            for request in ollama.sent_to("/api/ps"):
+                await request.closed.wait()
+        assert ollama.sent_to("/api/ps")

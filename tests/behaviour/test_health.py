@@ -22,9 +22,9 @@ async def test_readiness_follows_ollama(server: Server, ollama: ScriptedOllama, 
     assert await server.health(name) == "SERVING"
 
     await ollama.stop()
-    await server.until(name, "NOT_SERVING", timeout_s=2.5)
+    await server.until(name, "NOT_SERVING")
     await ollama.start()
-    await server.until(name, "SERVING", timeout_s=2.5)
+    await server.until(name, "SERVING")
 
 
 async def test_liveness_ignores_ollama(server: Server, ollama: ScriptedOllama) -> None:
@@ -37,9 +37,9 @@ async def test_liveness_ignores_ollama(server: Server, ollama: ScriptedOllama) -
 async def test_a_frozen_ollama_is_down(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/tags"] = [60.0]
 
-    await server.until("", "NOT_SERVING", timeout_s=4)
+    await server.until("", "NOT_SERVING")
     ollama.scripts.clear()
-    await server.until("", "SERVING", timeout_s=4)
+    await server.until("", "SERVING")
 
 
 async def test_one_slow_answer_is_no_outage(server: Server, ollama: ScriptedOllama) -> None:
@@ -54,19 +54,19 @@ async def test_one_slow_answer_is_no_outage(server: Server, ollama: ScriptedOlla
     await asked.wait()
     for _ in range(20):
         assert await server.health("") == "SERVING"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # a second in all, in which nothing changes
 
 
 async def test_something_that_is_not_ollama_is_down(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/ps"] = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]
 
-    await server.until("", "NOT_SERVING", timeout_s=4)
+    await server.until("", "NOT_SERVING")
 
 
 async def test_an_ollama_without_models_cannot_serve(ollama: ScriptedOllama) -> None:
     ollama.models.clear()
     async with serving(config_for(ollama.url)) as server:
-        await asyncio.sleep(0.3)
+        await ollama.until_probed()
 
         assert await server.health("") == "NOT_SERVING"
 

@@ -138,7 +138,7 @@ async def test_calls_that_nobody_has_looked_at_are_bounded(ollama: ScriptedOllam
             for channel in channels
             for _ in range(100)
         ]
-        await asyncio.sleep(1)  # until all are sent
+        await asyncio.sleep(1)  # all are sent meanwhile, which a stopped server cannot tell
         server.seen.send_signal(signal.SIGCONT)
         outcomes = Counter(outcome.code for outcome in await asyncio.gather(*calls))
         peak_bytes = await server.peak_rss()

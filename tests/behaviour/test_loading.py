@@ -53,7 +53,7 @@ async def test_a_load_nobody_waits_for_ends_with_the_server(ollama: ScriptedOlla
 async def test_what_was_evicted_is_loaded_again(server: Server, ollama: ScriptedOllama) -> None:
     await collect(server, prompt="x")
     ollama.resident.clear()
-    await asyncio.sleep(1.5)  # the probe looks every second
+    await ollama.until_probed()
     await collect(server, prompt="x")
 
     assert len(ollama.loads()) == 2
@@ -64,7 +64,7 @@ async def test_another_model_of_the_same_name_is_loaded_again(
 ) -> None:
     await collect(server, prompt="x")
     ollama.models["gemma3:270m"]["digest"] = "ff" * 32
-    await asyncio.sleep(1.5)
+    await ollama.until_probed()
     started = (await collect(server, prompt="x"))[0].started
 
     assert len(ollama.loads()) == 2

@@ -26,6 +26,14 @@ async def checks() -> AsyncIterator[SchemaChecks]:
     await running.close()
 
 
+async def until_checking(checks: SchemaChecks, *, queued: int) -> None:
+    """Wait until one check runs and so many wait."""
+    queue = checks._queue  # noqa: SLF001 - nothing else tells it
+    async with asyncio.timeout(10):
+        while (queue.running, queue.queued) != (1, queued):
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize(
     ("schema", "text", "fits"),
     [
@@ -107,7 +115,7 @@ async def test_without_a_process_no_call_fails(
 
 async def test_a_caller_who_leaves_does_not_get_anothers_answer(checks: SchemaChecks) -> None:
     leaving = asyncio.create_task(checks.fits(any_of(40), '"x"', "a"))
-    await asyncio.sleep(0.02)
+    await until_checking(checks, queued=0)
     leaving.cancel()
 
     assert [await checks.fits(Schema(REFERENCE), text, "a") for text in ("1", "null")] == [
@@ -131,7 +139,7 @@ async def test_a_queue_that_is_full_refuses(
 ) -> None:
     monkeypatch.setattr(checks._queue, "max_queued", 1)  # noqa: SLF001 - to fill it soon
     held = [asyncio.create_task(checks.fits(any_of(40), '"x"', "a")) for _ in range(2)]
-    await asyncio.sleep(0.02)
+    await until_checking(checks, queued=1)
     with pytest.raises(ServiceError) as refused:
         await checks.compile([Schema(REFERENCE)], "a")
     await asyncio.gather(*held)

@@ -126,7 +126,7 @@ async def test_past_the_connections_to_ollama_calls_are_refused_and_health_is_no
         while len(ollama.sent_to("/api/generate")) < 2:
             await asyncio.sleep(0.01)
         refused = await refusal(server, prompt="2")
-        await asyncio.sleep(1.5)
+        await ollama.until_probed()
         health = await server.health("")
         release.set()
         await held

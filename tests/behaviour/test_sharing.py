@@ -31,7 +31,7 @@ async def test_who_comes_while_a_transfer_is_given_up_begins_a_new_one() -> None
     leaving = asyncio.create_task(leave())
     await closing.wait()
     following = asyncio.create_task(_statuses(sharing.follow("key", whole, detach=False)))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # the new one does not begin
     closed.set()
 
     assert await following == ["new"]

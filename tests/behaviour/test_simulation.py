@@ -8,14 +8,37 @@ import pytest
 from table import Row
 
 TESTS = Path(__file__).resolve().parents[1]
+# The simulation of a server that refuses every generation, for the reason in the first argument.
+REFUSING = """
+import sys
+from unittest import mock
+from eudai_server.admission import Admission
+from eudai_server.errors import Reason, ServiceError
+from simulation.simulate import main
+reason = Reason[sys.argv.pop(1)]
+async def generate(self, generation):
+    raise ServiceError(reason, "refused")
+    yield
+with mock.patch.object(Admission, "generate", generate):
+    sys.exit(main())
+"""
 
 
-def simulation(*options: str) -> "subprocess.CompletedProcess[str]":
-    """A process of its own, since the clock is the process's."""
-    command = [sys.executable, "-m", "simulation.simulate", *options]
+def simulation(
+    *options: str, program: tuple[str, ...] = ("-m", "simulation.simulate")
+) -> "subprocess.CompletedProcess[str]":
+    """Run in a process of its own, because it replaces the process's clock."""
+    command = [sys.executable, *program, *options]
     return subprocess.run(
         command, cwd=TESTS, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def percent_ok(output: str, which: str) -> float:
+    """The percentage of these calls that ended OK, as the simulation prints it."""
+    (line,) = (line for line in output.splitlines() if line.endswith(f" {which} calls ended OK"))
+    ended_ok, _, calls = line.split()[:3]
+    return 100 * int(ended_ok) / int(calls)
 
 
 @pytest.mark.timeout(150)
@@ -27,6 +50,8 @@ def test_no_seed_breaks_an_invariant(figures: Row) -> None:
     assert ended.returncode == 0, ended.stdout
     assert f"0 of {seeds} seeds broke an invariant" in ended.stdout
     figures.count("seeds, of 40 calls each", seeds)
+    figures.count("patient calls that ended OK, %", percent_ok(ended.stdout, "patient"), ">=", 25)
+    figures.count("of them without a fault, %", percent_ok(ended.stdout, "calm"), ">=", 70)
 
 
 @pytest.mark.row(
@@ -43,6 +68,15 @@ def test_ten_minutes_of_an_ollama_that_comes_and_goes(figures: Row) -> None:
         ">=",
         1000,
     )
+    figures.count("patient calls that ended OK, %", percent_ok(ended.stdout, "patient"), ">=", 25)
+
+
+@pytest.mark.parametrize("reason", ["QUEUE_FULL", "MODEL_NOT_FOUND", "BACKEND_STALLED"])
+def test_a_server_that_refuses_every_call_fails(reason: str) -> None:
+    ended = simulation("--seeds", "10", program=("-c", REFUSING, reason))
+
+    assert ended.returncode == 1, ended.stderr
+    assert "too few patient calls ended OK" in ended.stdout
 
 
 def test_a_seed_decides_all_that_happens() -> None:

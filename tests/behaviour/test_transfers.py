@@ -89,10 +89,11 @@ async def test_a_download_ends_with_its_last_caller_unless_detached(
     ollama: ScriptedOllama,
     detach: bool,  # noqa: FBT001 - a parameter of pytest's
 ) -> None:
+    rest = asyncio.Event()
     ollama.scripts["/api/pull"] = [
         HEADERS_STREAM,
         chunk(LAYERS[0]),
-        0.7,
+        rest,
         *map(chunk, LAYERS[1:]),
         END,
     ]
@@ -102,15 +103,17 @@ async def test_a_download_ends_with_its_last_caller_unless_detached(
     await first.read()
     await second.read()
     first.cancel()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # the download is not closed
     exchange = ollama.sent_to("/api/pull")[0]
     after_one = exchange.closed.is_set()
     second.cancel()
-    await asyncio.sleep(0.3)
+    if detach:
+        await asyncio.sleep(0.1)  # nor is it now
+        assert not exchange.closed.is_set()
+        rest.set()
+    await asyncio.wait_for(exchange.closed.wait(), 5)
 
     assert not after_one
-    assert exchange.closed.is_set() is not detach
-    await asyncio.wait_for(exchange.closed.wait(), 5)
 
 
 PULL_ERRORS = [

@@ -47,15 +47,21 @@ async def generate(
     prompt: str = "x",
     timeout_s: float | None = 30.0,
     on_text: Callable[[], None] | None = None,
+    on_queued: Callable[[], None] | None = None,
     **fields: Any,
 ) -> Outcome:
-    """One generation, to its end, however it ends. `on_text` is called with every piece."""
+    """One generation, to its end, however it ends. `on_text` is called with every piece.
+
+    `on_queued` is called whenever the place in the queue changes, if the call asks for progress.
+    """
     outcome, begin_s = Outcome(), time.monotonic()
     call = rpc.GenerationServiceStub(channel).Generate(
         pb.GenerateRequest(model=MODEL, prompt=prompt, **fields), timeout=timeout_s
     )
     try:
         async for event in call:
+            if on_queued and event.progress.phase == pb.GENERATION_PHASE_QUEUED:
+                on_queued()
             if event.HasField("delta"):
                 outcome.first_s = outcome.first_s or time.monotonic() - begin_s
                 outcome.text += event.delta.text
@@ -75,6 +81,16 @@ async def begun(channel: Any, prompt: str, **fields: Any) -> "asyncio.Task[Outco
     task = asyncio.create_task(generate(channel, prompt, on_text=began.set, **fields))
     task.add_done_callback(lambda _: began.set())
     await began.wait()
+    return task
+
+
+async def queued(channel: Any, prompt: str) -> "asyncio.Task[Outcome]":
+    """A generation that waits in the queue, or has ended."""
+    waits = asyncio.Event()
+    events = pb.EventOptions(progress=True)
+    task = asyncio.create_task(generate(channel, prompt, on_queued=waits.set, events=events))
+    task.add_done_callback(lambda _: waits.set())
+    await waits.wait()
     return task
 
 

@@ -135,6 +135,7 @@ async def test_a_port_that_comes_and_goes(ollama: ScriptedOllama, figures: Row) 
             alive = alive and await health(channel, "liveness")
             await ollama.start()
             ups.append(await until_health(channel, serving=True))
+            assert (await generate(channel)).finished
             alive = alive and await health(channel, "liveness")
     figures.count("liveness SERVING all along", alive, "==", True)
     figures.time("refused in, p99 ms", percentile(refused_ms, 0.99), "<=", 50)
@@ -239,4 +240,5 @@ def test_hostile_bytes_end_with_the_truth(figures: Row) -> None:
 
     check()
     figures.count("streams, cut anywhere", sum(ends.values()), ">=", examples)
+    figures.count("of them whole", ends["whole"], ">=", examples // 10)
     figures.count("of them failed, typed", ends["failed"], ">=", 1)

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from buggy import buggy_ollama
-from calls import MODEL, channel_to, generate, leave, until_health
+from calls import MODEL, begun, channel_to, generate, leave, until_health
 from observed import Observed, observing
 from processes import spawn
 from scripted_ollama import (
@@ -30,6 +30,8 @@ from table import Row, percentile
 
 ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (X, 0.005)]]
 MIB = 1 << 20
+# Long enough that a busy machine has sent the call to Ollama by then.
+DEADLINE_S = 0.5
 
 
 async def _cancel_many(
@@ -75,7 +77,7 @@ async def test_cancels_leave_nothing(ollama: ScriptedOllama, figures: Row) -> No
         before["rss"] / MIB + 5,
     )
     figures.time("cancel to closed stream, p99 ms", percentile(late_ms, 0.99), "<=", 50)
-    assert ollama.exchanges
+    figures.count("of the last ones, sent to Ollama", len(late_ms), ">=", figures.some(50, 1))
 
 
 def _late_ms(ollama: ScriptedOllama, left: dict[str, float]) -> list[float]:
@@ -154,11 +156,11 @@ async def test_deadlines_end_calls_in_every_phase(ollama: ScriptedOllama, figure
         channel_to(server.address) as channel,
     ):
         await until_health(channel, serving=True)
-        holding = asyncio.create_task(leave(channel, "holds", 1 + count * 0.01))
-        while not ollama.sent_to("/api/generate"):
-            await asyncio.sleep(0.01)
+        holding = await begun(channel, "holds")
         await _hurry(channel, count, 20)
-        await holding
+        still_holds = not holding.done()
+        holding.cancel()
+    assert still_holds
     figures.count("queued: sent to Ollama", len(ollama.sent_to("/api/generate")) - 1, "==", 0)
 
 
@@ -173,7 +175,7 @@ async def _hurry(channel: Any, count: int, concurrently: int) -> dict[str, float
 
     async def one() -> None:
         for number in numbers:
-            outcome = await generate(channel, str(number), timeout_s=0.1)
+            outcome = await generate(channel, str(number), timeout_s=DEADLINE_S)
             assert outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED, outcome
             ended[str(number)] = outcome.ended_s
 

@@ -98,6 +98,7 @@ async def test_ten_times_too_much(figures: Row) -> None:
         figures.time("peak memory over idle, MiB", (await server.peak_rss() - idle) / MIB, "<=", 64)
     served = [outcome for outcome in outcomes if outcome.finished]
     assert all(outcome.text == "".join(numbered(TOKENS)) for outcome in served)
+    figures.count("served", len(served), ">=", figures.some(600, 10))
     figures.time("goodput, % of peak", 100 * len(served) / _span_s(outcomes) / peak_rate, ">=", 95)
     figures.time("health, p99 ms", percentile(look.checks_ms, 0.99), "<=", 50)
     figures.count("most that waited", max(look.queued), "<=", 16)
@@ -201,6 +202,7 @@ async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
     flood, share = _served(both[0]), _served(both[1])
     refused = [outcome for outcome in both[1] if not outcome.finished]
     assert all(outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED for outcome in refused), refused
+    figures.count("served, both together", share + flood, ">=", figures.some(150, 10))
     figures.count(
         "of what the two got together, the polite one, % of its half",
         200 * share / (share + flood),

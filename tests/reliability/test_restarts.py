@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from buggy import buggy_ollama
-from calls import Outcome, begun, channel_to, generate, until_health
+from calls import Outcome, begun, channel_to, generate, queued, until_health
 from eudai import CHANNEL_OPTIONS
 from eudai_server.config import UNSUPPORTED
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -33,11 +33,12 @@ def _by_prompt(exchange: Exchange) -> Script:
     ]
 
 
-async def _watch(channel: Any) -> float:
-    """When health first says NOT_SERVING."""
+async def _watch(channel: Any, watches: asyncio.Event) -> float:
+    """When health first says NOT_SERVING. `watches` is set once it says anything."""
     async for answer in health_pb2_grpc.HealthStub(channel).Watch(
         health_pb2.HealthCheckRequest(service="")
     ):
+        watches.set()
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             return time.monotonic()
     raise AssertionError("the watch ended without a word")
@@ -50,10 +51,11 @@ async def _drain_once(url: str, downs_ms: list[float], exits_s: list[float]) -> 
         ) as server,
         channel_to(server.address) as channel,
     ):
-        watching = asyncio.create_task(_watch(channel))
+        watches = asyncio.Event()
+        watching = asyncio.create_task(_watch(channel, watches))
+        await watches.wait()
         calls = [await begun(channel, prompt) for prompt in ("slow", "slow", "quick", "quick")]
-        calls += [asyncio.create_task(generate(channel, "waits")) for _ in range(2)]
-        await asyncio.sleep(0.05)
+        calls += [await queued(channel, "waits") for _ in range(2)]
         told_s = time.monotonic()
         server.send(signal.SIGTERM)
         outcomes = await asyncio.gather(*calls)
@@ -103,8 +105,9 @@ async def test_an_open_watch_does_not_hold_a_drain(ollama: ScriptedOllama, figur
         replica(ollama.url, EUDAI_DRAIN_GRACE="10") as server,
         channel_to(server.address) as channel,
     ):
-        watching = asyncio.create_task(_watch(channel))
-        await asyncio.sleep(0.2)
+        watches = asyncio.Event()
+        watching = asyncio.create_task(_watch(channel, watches))
+        await watches.wait()
         begin_s = time.monotonic()
         server.send(signal.SIGTERM)
         await watching
@@ -149,7 +152,7 @@ async def _restart_in_turn(servers: tuple[Replica, ...], count: int) -> list[int
         server.send(signal.SIGTERM)
         codes.append(await server.ended())
         await server.start()
-        await asyncio.sleep(0.5)  # Envoy looks five times a second
+        await asyncio.sleep(1)  # Envoy looks five times a second, and does not tell what it saw
     return codes
 
 
@@ -171,6 +174,8 @@ async def test_a_killed_server_leaves_no_work(real_url: str, figures: Row) -> No
             idle_s.append(await last_work_s(next(runners()), quiet_s=0.15, timeout_s=10) - killed_s)
             await server.ended()
             ups_s.append(await server.start())
+            async with channel_to(server.address) as again:
+                assert (await generate(again, "hi", stop={"max_output_tokens": 2})).finished
     figures.count("kills", len(told_ms), ">=", 3)
     figures.time("kill to UNAVAILABLE, p99 ms", percentile(told_ms, 0.99), "<=", 100)
     figures.time("kill to an idle Ollama, worst s", max(idle_s), "<=", 2)

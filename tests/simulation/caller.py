@@ -15,6 +15,8 @@ from simulation.world import MODELS
 
 OK = "OK"
 LEFT = "CANCELLED by the client"
+# What one message takes a client who is given up because it does not read.
+STALLED_S = 1000.0
 
 
 @dataclass
@@ -32,6 +34,16 @@ class Plan:
     reads_s: float = 0.0
     request: pb.GenerateRequest = field(default_factory=pb.GenerateRequest)
 
+    @property
+    def patient(self) -> bool:
+        """Whether the client stays, reads, and sets no limit of time."""
+        return (
+            self.leaves_s is None
+            and self.deadline_s is None
+            and self.reads_s < STALLED_S
+            and not self.request.HasField("time_budget")
+        )
+
 
 def plans_from(rng: random.Random, count: int, span_s: float) -> list[Plan]:
     """That many calls within a span."""
@@ -48,7 +60,7 @@ def _plan(rng: random.Random, number: int, arrives_s: float, caller: str, model:
     request = pb.GenerateRequest(model=model, prompt=str(plan.words))
     plan.leaves_s = rng.choice((None, None, rng.uniform(0, 1), rng.uniform(0, 20)))
     plan.deadline_s = rng.choice((None, None, rng.uniform(0.1, 30)))
-    plan.reads_s = rng.choice((0.0, 0.0, 0.0, rng.uniform(0, 0.5), 1000.0))
+    plan.reads_s = rng.choice((0.0, 0.0, 0.0, rng.uniform(0, 0.5), STALLED_S))
     if rng.random() < 0.2:
         request.time_budget.FromMilliseconds(rng.randint(10, 20_000))
     if rng.random() < 0.3:
@@ -65,7 +77,7 @@ class Context:
     """`grpc.aio.ServicerContext`, as far as the wrapper uses it, keeping what the client would see."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self.plan = plan
         self.messages: list[pb.GenerateResponse] = []
         self.status = ""
         self.reason = ""
@@ -78,11 +90,11 @@ class Context:
 
     def time_remaining(self) -> float | None:
         """Until the deadline."""
-        return self._plan.deadline_s
+        return self.plan.deadline_s
 
     def peer(self) -> str:
         """An address with a port, as gRPC writes it."""
-        return f"{self._plan.caller}:{self._plan.number}"
+        return f"{self.plan.caller}:{self.plan.number}"
 
     def invocation_metadata(self) -> tuple[()]:
         """None."""
@@ -90,8 +102,8 @@ class Context:
 
     async def read(self) -> bytes:
         """The request, which arrives whole."""
-        request = self._plan.request
-        whole = pb.GenerateOnceRequest(request=request) if self._plan.once else request
+        request = self.plan.request
+        whole = pb.GenerateOnceRequest(request=request) if self.plan.once else request
         return whole.SerializeToString()
 
     def set_trailing_metadata(self, _trailers: object) -> None:
@@ -104,9 +116,9 @@ class Context:
         """Takes as long as the client reads."""
         if self.status:
             raise Violation(
-                f"call {self._plan.number} was written to after its status {self.status}"
+                f"call {self.plan.number} was written to after its status {self.status}"
             )
-        if self._plan.reads_s and await self._ends_within(self._plan.reads_s):
+        if self.plan.reads_s and await self._ends_within(self.plan.reads_s):
             return
         self.messages += self._events_of(message)
 
@@ -117,7 +129,7 @@ class Context:
         return self._ended.is_set()
 
     def _events_of(self, message: bytes) -> list[pb.GenerateResponse]:
-        if not self._plan.once:
+        if not self.plan.once:
             return [pb.GenerateResponse.FromString(message)]
         whole = pb.GenerateOnceResponse.FromString(message).generation
         text = "".join(part.text for part in whole.message.parts)
@@ -129,9 +141,7 @@ class Context:
     async def abort(self, code: grpc.StatusCode, _message: str, trailers: Any = ()) -> None:
         """End the call."""
         if self.status:
-            raise Violation(
-                f"call {self._plan.number} ended twice: {self.status}, then {code.name}"
-            )
+            raise Violation(f"call {self.plan.number} ended twice: {self.status}, then {code.name}")
         self.status = code.name
         self._ended.set()
         details = dict(trailers).get("grpc-status-details-bin")

@@ -26,6 +26,7 @@ from eudai_server.config import Config
 from eudai_server.fair_queue import FairQueue, Ticket
 from simulation.caller import Context, call, plans_from
 from simulation.clock import BEGIN_S, Violation, VirtualLoop, virtual_time
+from simulation.outcomes import Outcomes
 from simulation.world import World, WorldClient
 
 # Longer than every limit of a call without a deadline, one after the other, for all who can wait.
@@ -100,6 +101,12 @@ class Simulation:
         self.parts: Assembly | None = None
         self.drained = False
 
+    @property
+    def calm(self) -> bool:
+        """Whether Ollama never failed, went or hung so far, and the server does not drain."""
+        steady = not self.world.fault_share and self.world.changed_s == float("-inf")
+        return steady and self.drains_s is None
+
     def check(self) -> None:
         """After every round of the loop."""
         if not self.parts:
@@ -111,7 +118,7 @@ class Simulation:
             if not 0 <= queue.queued <= queue.max_queued:
                 raise Violation(f"{queue.queued} wait for {model}, and {queue.max_queued} may")
 
-    async def run(self) -> Counter[str]:
+    async def run(self) -> Outcomes:
         """How many calls ended how. Raises Violation."""
         self.parts = Assembly(self.config, WorldClient(self.world), write_timeout_s=30.0)  # type: ignore[arg-type]
         handlers = self._handlers(self.parts)
@@ -128,6 +135,7 @@ class Simulation:
             )
         ]
         contexts = await self._calls(handlers)
+        calm = self.calm
         for task in around:
             task.cancel()
         self.world.freeze("")
@@ -136,7 +144,10 @@ class Simulation:
                 raise outcome
         await self._nothing_is_left(self.parts, before)
         await self.parts.close()
-        return Counter(f"{context.status} {context.reason}".strip() for context in contexts)
+        outcomes = Outcomes()
+        for context in contexts:
+            outcomes.add(context, calm=calm)
+        return outcomes
 
     def _handlers(self, parts: Assembly) -> dict[bool, Any]:
         handles = parts.registrations[0].handles
@@ -222,7 +233,7 @@ class Simulation:
             raise Violation(f"Ollama still generates: {self.world.generating}")
 
 
-def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Counter[str], str]:
+def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Outcomes, str]:
     """How the calls of a seed ended, and a digest of all that happened. Raises Violation."""
     random.seed(seed)  # the server's own jitter
     simulation = Simulation(seed, calls=calls, span_s=span_s)
@@ -237,7 +248,7 @@ def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Counter[str], str
 
 
 def main() -> int:
-    """Exit code 1 where an invariant broke."""
+    """Exit code 1 where an invariant broke, or too few calls ended OK."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -255,7 +266,7 @@ def main() -> int:
     options = parser.parse_args()
     logging.disable(logging.CRITICAL if options.seed is None else logging.NOTSET)
     seeds = range(options.seeds) if options.seed is None else (options.seed,)
-    begin_s, broken, total = time.monotonic(), [], Counter[str]()
+    begin_s, broken, total = time.monotonic(), [], Outcomes()
     for seed in seeds:
         try:
             outcomes, digest = simulate(seed, calls=options.calls, span_s=60 * options.minutes)
@@ -267,10 +278,17 @@ def main() -> int:
             print(f"seed {seed}: {digest}")
         if seed % 100 == 99:
             print(f"  {seed + 1} seeds, {time.monotonic() - begin_s:.0f} s", file=sys.stderr)
-    for outcome, count in total.most_common():
+    return _report(total, broken, len(seeds))
+
+
+def _report(total: Outcomes, broken: list[int], seeds: int) -> int:
+    """Print how the calls of all seeds ended; returns the exit code."""
+    for outcome, count in total.every.most_common():
         print(f"{count:8} {outcome}")
-    print(f"{len(broken)} of {len(seeds)} seeds broke an invariant, {sum(total.values())} calls")
-    return 1 if broken else 0
+    too_few = list(total.too_few())
+    print(*total.shares(), *too_few, sep="\n")
+    print(f"{len(broken)} of {seeds} seeds broke an invariant, {total.every.total()} calls")
+    return 1 if broken or too_few else 0
 
 
 if __name__ == "__main__":

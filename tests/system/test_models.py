@@ -165,7 +165,7 @@ async def test_an_upload_is_checked_by_the_real_one_too(
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await stub.UploadBlob(_pieces("sha256:" + "0" * 64, path))
     half = stub.UploadBlob(_pieces(digest, path, pause_s=60))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # the first piece arrives meanwhile, which Ollama does not tell
     half.cancel()
     async with asyncio.timeout(5):
         while set(blobs.iterdir()) != before:

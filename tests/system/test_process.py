@@ -102,9 +102,11 @@ def test_as_many_files_may_be_open_as_the_system_allows(real_url: str) -> None:
 
 
 def test_a_second_signal_cuts(real_url: str) -> None:
-    with eudai_server(OLLAMA_BASE_URL=real_url, EUDAI_LAME_DUCK="60") as (_, process):
+    with eudai_server(OLLAMA_BASE_URL=real_url, EUDAI_LAME_DUCK="60") as (address, process):
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        deadline_s = time.monotonic() + 10
+        while eudai(address, "healthcheck").returncode == 0:
+            assert time.monotonic() < deadline_s
         process.send_signal(signal.SIGTERM)
         begin_s = time.monotonic()
         process.communicate(timeout=10)
@@ -167,7 +169,7 @@ async def test_a_cancelled_generation_leaves_the_model_idle(
         assert time.monotonic() - begin_s < 2
         await asyncio.sleep(0.002)
     closed_ms = (time.monotonic() - begin_s) * 1000
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # Ollama ends a token that it has begun
     idle = await asyncio.to_thread(_cpu_share, next(runners()))
     print(  # noqa: T201 - the figure is what the test is run for
         f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after"

@@ -60,7 +60,7 @@ async def crowd(server: Server) -> list["asyncio.Task[Any]"]:
 
 async def drain(server: Server) -> None:
     """Shut the server down once the call runs."""
-    await asyncio.sleep(0.5)
+    await server.until_admitted(running=1, queued=0)
     await server.app.drain()
 
 
