@@ -15,7 +15,7 @@ import grpc
 from eudai_server.rpc.message_reader import MESSAGE_BYTES_MAX
 
 METADATA_BYTES_MAX = 16 << 10
-PENDING_CALLS_MAX = 400
+PENDING_CALLS_MAX = 1024
 # The task of grpc.aio that accepts calls.
 ACCEPTS = "AioServer._server_main_loop"
 LISTEN_TIMEOUT_S = 1.0
