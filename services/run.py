@@ -23,7 +23,7 @@ HOW_TO_CALL = """
 Serving at {address}. Call it from another terminal:
   {bin}/eudai generate "Once upon a time"
   grpcurl -plaintext -d '{{"model":"{model}","prompt":"hi"}}' {address} eudai.v1.GenerationService/Generate
-Ctrl-C stops it.
+Press Ctrl-C to stop.
 """
 
 
@@ -40,7 +40,7 @@ def main(prompt: str) -> int:
             if not wait_until_ready(server, env, log):
                 return 1
             print(
-                f"eudai: {model} at {address} is asked to go on from: {prompt}",
+                f"eudai: asking {model} at {address} to continue: {prompt}",
                 file=sys.stderr,
                 flush=True,
             )

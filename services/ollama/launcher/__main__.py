@@ -33,7 +33,8 @@ def start(cache: Cache, base_url: str) -> bool:
         process.require_here()
         process.start(obtain(cache))
     say(
-        f"Ollama {answers(base_url)} at {base_url}{'' if version is None else ', which was there already'}"
+        f"Ollama {answers(base_url)} at "
+        f"{base_url}{'' if version is None else ' (it was already running)'}"
     )
     ensure_models(base_url, cache)
     return version is None
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> int:
                 start(Cache.from_env(), base_url)
             case ["stop"]:
                 if not Process(Cache.from_env(), base_url).stop():
-                    say(f"no Ollama of ours runs at {base_url}")
+                    say(f"no Ollama that this launcher started is running at {base_url}")
             case ["run", "--", *command] if command:
                 return run(Cache.from_env(), base_url, command)
             case ["build", module, package, target]:
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> int:
         say(str(error))
         return EXIT_FAILED
     except KeyboardInterrupt:
-        say("interrupted; repeat the command to go on from here")
+        say("interrupted; run the command again to continue")
         return EXIT_FAILED
     return 0
 

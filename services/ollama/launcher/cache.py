@@ -27,7 +27,8 @@ class Cache:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LaunchError(
-                f"cannot make the cache folder {root} ({error.strerror}); set EUDAI_CACHE to a folder you may write"
+                f"cannot create the cache folder {root} ({error.strerror}); set EUDAI_CACHE to a "
+                "writable folder"
             ) from error
         return cls(root)
 
@@ -62,6 +63,6 @@ class Cache:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                say(f"another set-up works in {self.root}; waiting for it")
+                say(f"another set-up is using {self.root}; waiting for it to finish")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield

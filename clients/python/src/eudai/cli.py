@@ -69,7 +69,8 @@ def generate(channel: grpc.Channel, options: argparse.Namespace) -> int:
                     )
                     print()
                     print(
-                        f"eudai: {reason}, {usage.input_tokens} tokens in, {usage.output_tokens} out",
+                        f"eudai: {reason}, {usage.input_tokens} input tokens, "
+                        f"{usage.output_tokens} output tokens",
                         file=sys.stderr,
                     )
     finally:
@@ -86,7 +87,9 @@ def healthcheck(channel: grpc.Channel, options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="eudai", description="Talk to an eudai server.")
+    parser = argparse.ArgumentParser(
+        prog="eudai", description="Command line client of an eudai server."
+    )
     parser.add_argument(
         "--address",
         default=_default_address(),
@@ -101,11 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("EUDAI_MODEL") or DEFAULT_MODEL,
         help="model reference (default: %(default)s)",
     )
-    command.add_argument("--system", help="replaces the model's own system message")
+    command.add_argument("--system", help="system message, in place of the model's own")
     command.add_argument(
-        "--max-output-tokens", type=int, metavar="N", help="stop after this many tokens"
+        "--max-output-tokens", type=int, metavar="N", help="maximum number of tokens to generate"
     )
-    command.add_argument("--temperature", type=float, metavar="T", help="randomness, 0 to 5")
+    command.add_argument(
+        "--temperature", type=float, metavar="T", help="sampling temperature, 0 to 5"
+    )
     command.add_argument(
         "--timeout",
         type=float,
@@ -113,12 +118,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="deadline of the call (default: %(default)s)",
     )
-    command = commands.add_parser("healthcheck", help="ask whether the server can answer")
+    command = commands.add_parser("healthcheck", help="check whether the server is ready")
     command.set_defaults(run=healthcheck)
     command.add_argument(
         "--service",
         default="",
-        help='health name: "" for readiness (the default), liveness, a full service name, model/<reference>',
+        help='health name: "" (readiness, the default), liveness, a full service name, '
+        "or model/<reference>",
     )
     return parser
 

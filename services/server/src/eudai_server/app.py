@@ -19,7 +19,7 @@ from eudai_server.rpc.services import register
 CUT_TIMEOUT_S = 2.0
 
 
-DRAINING = (Reason.DRAINING, "the server is shutting down; another one can take the call")
+DRAINING = (Reason.DRAINING, "the server is shutting down; retry on another server")
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class App:
             port = await self._listener.start(listen)
         except RuntimeError as error:
             await self.parts.close()
-            reason = f"{listen} cannot be listened on; another program may have the port"
+            reason = f"cannot listen on {listen}; another program may be using the port"
             raise ConfigError("EUDAI_LISTEN", reason) from error
         self.parts.start()
         self._trimming = asyncio.create_task(run_once(trim_memory, "trim"), name="trim")

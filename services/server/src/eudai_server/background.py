@@ -21,4 +21,4 @@ async def run_once(run: Callable[[], Awaitable[None]], name: str) -> None:
     try:
         await run()
     except Exception:
-        log.exception("a task of the server failed", extra={"fields": {"task": name}})
+        log.exception("a background task failed", extra={"fields": {"task": name}})

@@ -89,7 +89,7 @@ def _base_url(text: str) -> str:
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError("must be an http or https URL, such as http://127.0.0.1:11434")
     if url.username or url.query or url.fragment:
-        raise ValueError("must hold no user, query or fragment")
+        raise ValueError("must not contain a user, a query or a fragment")
     _ = url.port  # raises ValueError when it is no port
     return text.rstrip("/")
 
@@ -100,7 +100,8 @@ def _registries(text: str) -> tuple[str, ...]:
         host = registry.removeprefix("http://").removeprefix("https://")
         if not host or not host.isascii() or any(character in host for character in " /@"):
             raise ValueError(
-                "must be hosts, such as registry.ollama.ai,hf.co,http://localhost:5000, separated by commas"
+                "must be hosts separated by commas, such as "
+                "registry.ollama.ai,hf.co,http://localhost:5000"
             )
     return registries
 
@@ -140,15 +141,15 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 UNSUPPORTED: Mapping[str, str] = {
     **dict.fromkeys(
         ("EUDAI_TLS_CERT", "EUDAI_TLS_KEY", "EUDAI_TLS_CLIENT_CA"),
-        "connections are not encrypted yet",
+        "TLS is not supported yet",
     ),
     **dict.fromkeys(
         ("EUDAI_TOKENS_FILE", "EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"),
-        "callers are not authenticated yet",
+        "authentication is not supported yet",
     ),
-    "EUDAI_METRICS_LISTEN": "there are no metrics yet",
-    "EUDAI_WORKERS": "there is one process yet",
-    "EUDAI_STRICT": "no version of Ollama is refused yet",
+    "EUDAI_METRICS_LISTEN": "metrics are not supported yet",
+    "EUDAI_WORKERS": "only one process is supported yet",
+    "EUDAI_STRICT": "the version of Ollama is not checked yet",
 }
 
 # Their defaults, which promise nothing.

@@ -103,7 +103,7 @@ class ModelNotFoundError(ServiceError):
         """`model` as Ollama would list it."""
         super().__init__(
             Reason.MODEL_NOT_FOUND,
-            f"model {model!r} is not here; pull it first: ollama pull {model}",
+            f"model {model!r} does not exist in Ollama; pull it first: ollama pull {model}",
         )
         self.model = model
 
@@ -115,8 +115,8 @@ class CloudDisabledError(ServiceError):
         """`model` as the caller wrote it, or as Ollama lists it."""
         super().__init__(
             Reason.CLOUD_DISABLED,
-            f"model {model!r} runs in Ollama's cloud, where this server sends nothing; "
-            "use a model that runs locally",
+            f"model {model!r} runs in Ollama's cloud, and this server does not send requests "
+            "there; use a local model",
             metadata={"model": model},
         )
 
@@ -128,7 +128,7 @@ class UnreachableError(ServiceError):
         """`retry_after_s`: when the next probe will know more."""
         super().__init__(
             Reason.BACKEND_UNREACHABLE,
-            "Ollama does not answer; see that it runs and that OLLAMA_BASE_URL is right",
+            "Ollama does not answer; check that it is running and that OLLAMA_BASE_URL is correct",
             retry_after_s=retry_after_s,
         )
 
@@ -140,6 +140,6 @@ class NoConnectionLeftError(ServiceError):
         """The caller may come back soon."""
         super().__init__(
             Reason.QUEUE_FULL,
-            "this server cannot open another connection to Ollama; repeat the call",
+            "the server cannot open another connection to Ollama; retry the call",
             retry_after_s=1.0,
         )

@@ -134,7 +134,7 @@ class Listener:
             if self._stopping:
                 await self._ends[0]
                 return
-            log.error("the gRPC server ended by itself; it is started again")
+            log.error("the gRPC server stopped unexpectedly; restarting it")
             await self._listen_again(address)
 
     async def _listen_again(self, address: str) -> None:
@@ -145,7 +145,7 @@ class Listener:
                 await self._listen(address)
             except RuntimeError as error:
                 if asyncio.get_running_loop().time() > end_s:
-                    raise ListenError(f"{address} cannot be listened on again") from error
+                    raise ListenError(f"cannot listen on {address} again") from error
                 await asyncio.sleep(LISTEN_RETRY_S)
             else:
                 return

@@ -78,14 +78,14 @@ def model_name_from(reference: str) -> ModelName:
         raise InvalidModelNameError("must not end in more than one of :local, :cloud and -cloud")
     if "@" in base:
         raise InvalidModelNameError(
-            "must not contain a digest: Ollama selects models by name only; "
+            "must not contain a digest, because Ollama selects models by name only; "
             "leave out what begins with @, and use expected_digest where the request has it"
         )
     name = _split(base)
     for part, pattern in _PARTS.items():
         if not pattern.fullmatch(getattr(name, part)):
             raise InvalidModelNameError(
-                f"is not a valid model reference, because of its {part}; write "
+                f"is not a valid model reference: its {part} is invalid; write "
                 '[[host/]namespace/]model[:tag], such as "llama3.2:1b" or "hf.co/org/repo:Q4_K_M"'
             )
     if source == "cloud":

@@ -49,7 +49,9 @@ def raise_open_files() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:  # macOS refuses "unlimited"
-        log.warning("open files", extra={"fields": {"reason": str(error)}})
+        log.warning(
+            "cannot raise the limit of open files", extra={"fields": {"reason": str(error)}}
+        )
 
 
 def _libc(function: str) -> Callable[..., int] | None:

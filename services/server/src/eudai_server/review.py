@@ -60,9 +60,9 @@ async def _format_warnings(
     fits = await checks.fits(schema, text, generation.caller)
     if fits:
         return []
-    message = "the answer does not satisfy the format; it may have been cut off"
+    message = "the answer does not match the format; it may have been cut off"
     if fits is None:
-        message = "the answer could not be checked against the format within the limit"
+        message = "the answer could not be checked against the format within the limits"
     return [GenerationWarning(GenerationWarningCode.FORMAT_NOT_SATISFIED, message, "format")]
 
 
@@ -72,14 +72,14 @@ async def _call_warnings(
     tools = {tool.name: tool for tool in generation.tools}
     schema = tools[call.name].parameters_schema if call.name in tools else None
     if call.name not in tools:
-        message = "the call names no tool of the request"
+        message = "the tool call names a tool that is not in the request"
     elif schema is None:
         return []
     else:
         fits = await checks.fits(schema, call.arguments_json, generation.caller)
         if fits:
             return []
-        message = "the arguments of the call do not fit the tool's schema"
+        message = "the arguments of the tool call do not match the tool's schema"
         if fits is None:
-            message = "the arguments of the call could not be checked within the limit"
+            message = "the arguments of the tool call could not be checked within the limits"
     return [GenerationWarning(GenerationWarningCode.TOOL_CALL_INVALID, message, "tools", call.id)]

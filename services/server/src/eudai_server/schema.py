@@ -85,7 +85,7 @@ def compile_schema(schema: dict[str, Any]) -> "jsonschema_rs.Validator":
         reason = (
             str(error)
             .splitlines()[0][:200]
-            .replace('not a "regex"', "not a pattern, or too large a one")
+            .replace('not a "regex"', "invalid or too large regular expression")
         )
         raise ValueError(f"is not a valid JSON Schema: {reason}") from None
 
@@ -111,11 +111,13 @@ def _parse(text: str) -> dict[str, Any]:
     if len(text) > SCHEMA_CHARS_MAX:
         raise ValueError(f"must not be longer than {SCHEMA_CHARS_MAX} characters")
     if values_at_most(text) > VALUES_MAX:
-        raise ValueError(f"must not have more than {VALUES_MAX} values, counted by , [ and {{")
+        raise ValueError(
+            f"must not have more than {VALUES_MAX} values, counted by the characters , [ and {{"
+        )
     try:
         schema = loads(text)
     except ValueError:
-        raise ValueError("is not JSON") from None
+        raise ValueError("is not valid JSON") from None
     except RecursionError:
         raise ValueError(f"must not be nested deeper than {DEPTH_MAX} levels") from None
     if not isinstance(schema, dict):
@@ -141,11 +143,11 @@ def _judge_structure(schema: dict[str, Any]) -> int:
             patterns += 1
             if len(pattern) > PATTERN_CHARS_MAX:
                 raise ValueError(
-                    f"must not hold a pattern of more than {PATTERN_CHARS_MAX} characters"
+                    f"must not have a pattern of more than {PATTERN_CHARS_MAX} characters"
                 )
         level = [child for value in level for child in _children(value)]
     if patterns > PATTERNS_MAX:
-        raise ValueError(f"must not hold more than {PATTERNS_MAX} patterns")
+        raise ValueError(f"must not have more than {PATTERNS_MAX} patterns")
     return values
 
 

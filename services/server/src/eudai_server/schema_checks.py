@@ -48,7 +48,7 @@ class SchemaChecks:
         try:
             self._worker = self._worker or _Worker.start()
         except OSError as error:
-            log.warning("the process that checks schemas cannot be started: %r", error)
+            log.warning("cannot start the process that checks schemas: %r", error)
 
     async def compile(self, schemas: Sequence[Schema], caller: str) -> tuple[int, str] | None:
         """The index of the first schema that does not compile, and why; None where all do.
@@ -167,7 +167,7 @@ class _Worker:
             answer: Answer = []
             while (line := await reader.readline()) != b"\n":
                 if not line:
-                    raise ConnectionError("it died")
+                    raise ConnectionError("it exited")
                 answer.append(json.loads(line))
             return answer
 
@@ -184,6 +184,6 @@ class _Worker:
 def _busy() -> ServiceError:
     return ServiceError(
         Reason.QUEUE_FULL,
-        "too many schemas wait to be checked; repeat the call",
+        "too many schemas are waiting to be checked; retry the call",
         retry_after_s=RETRY_AFTER_S,
     )

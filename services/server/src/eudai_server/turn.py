@@ -19,8 +19,8 @@ def queue_full(queue: FairQueue) -> ServiceError:
     """The refusal of a request for which the queue has no place."""
     return _refusal(
         Reason.QUEUE_FULL,
-        f"{queue.max_queued} requests wait for this model already, which is the limit "
-        "(EUDAI_MAX_QUEUED)",
+        f"{queue.max_queued} requests are already waiting for this model, which is the limit "
+        "(EUDAI_MAX_QUEUED); retry later",
         queue,
     )
 
@@ -50,7 +50,8 @@ async def wait_for_turn(
         if ticket.evicted:
             raise _refusal(
                 Reason.QUOTA_EXCEEDED,
-                "others wait for this model too, and this caller had the largest part of the queue",
+                "the queue for this model is full and this caller has the most requests in it; "
+                "retry later",
                 queue,
             )
     if queue.queued > 1:
@@ -78,8 +79,8 @@ def _check_deadline(deadline_s: float | None, expected_s: float | None) -> None:
     if left_s < expected_s:
         raise ServiceError(
             Reason.DEADLINE_TOO_SHORT,
-            f"the first output is expected in about {expected_s:.1f} s, and the call's deadline is "
-            f"{max(left_s, 0):.1f} s away; allow more time",
+            f"the first output is expected in about {expected_s:.1f} s, but the call's deadline is "
+            f"in {max(left_s, 0):.1f} s; set a longer deadline",
         )
 
 
@@ -87,5 +88,5 @@ def _refusal(reason: Reason, message: str, queue: FairQueue) -> ServiceError:
     """Nothing ran; the caller may come back when a place is expected to be free."""
     wait_s = min(max(queue.expected_place_s or 0.0, RETRY_AFTER_S), RETRY_AFTER_MAX_S)
     jitter = random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)  # noqa: S311 - spreads callers; not a secret
-    message = f"{message}; a place is expected to be free in about {wait_s:.0f} s"
+    message = f"{message}; a slot is expected to be free in about {wait_s:.0f} s"
     return ServiceError(reason, message, retry_after_s=wait_s * jitter)

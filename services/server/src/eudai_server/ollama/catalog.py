@@ -78,7 +78,7 @@ class Catalog:
             resident = _decoder.decode(ps).models if ps is not None else None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServiceError(
-                Reason.BACKEND_FAILURE, "what answers at OLLAMA_BASE_URL is not Ollama"
+                Reason.BACKEND_FAILURE, "the server at OLLAMA_BASE_URL is not Ollama"
             ) from error
         self._present = {model.name.lower(): model for model in present or ()}
         if ps is not None:
@@ -225,6 +225,6 @@ class Catalog:
             metadata = {"expected": expected, "actual": actual}
             raise ServiceError(
                 Reason.DIGEST_MISMATCH,
-                f"model {model!r} is not the one expected",
+                f"model {model!r} does not have the expected digest",
                 metadata=metadata,
             )

@@ -56,7 +56,8 @@ class Answer:
         except _BROKEN as error:
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
-                "the connection to Ollama broke before its answer was whole; what was sent is incomplete",
+                "the connection to Ollama broke before the answer was complete; the output so far "
+                "is incomplete",
             ) from error
 
     async def read_all(self, bytes_max: int) -> bytes:
@@ -185,7 +186,7 @@ class Client:
                 raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
-                "the connection to Ollama broke before it answered",
+                "the connection to Ollama broke before Ollama answered",
             ) from error
 
     def _close_one(self) -> None:

@@ -18,6 +18,6 @@ async def look_at_cloud(client: Client, catalog: Catalog) -> None:
         catalog.cloud_enabled = None
     if catalog.cloud_enabled and not before:
         log.warning(
-            "the cloud of this Ollama is enabled; cloud models are refused here, and "
-            "OLLAMA_NO_CLOUD=1 in Ollama's environment disables it for all of its clients"
+            "Ollama's cloud is enabled; this server refuses cloud models, but other clients of "
+            "Ollama can use them; set OLLAMA_NO_CLOUD=1 in Ollama's environment to disable them"
         )

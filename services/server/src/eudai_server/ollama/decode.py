@@ -185,7 +185,7 @@ class StreamDecoder:
                 line = _decoder.decode(data)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
                 raise ServiceError(
-                    Reason.BACKEND_FAILURE, "Ollama sent a line that is no answer"
+                    Reason.BACKEND_FAILURE, "Ollama sent a malformed line"
                 ) from error
             if bytes(line.error) not in (b"", b"null"):
                 raise error_from_line(bytes(line.error), self._model)
@@ -230,7 +230,8 @@ class StreamDecoder:
         if line.done_reason in ("load", "unload"):
             raise ServiceError(
                 Reason.BACKEND_FAILURE,
-                "Ollama took the request for one to load or unload the model, and generated nothing",
+                "Ollama treated the request as one to load or unload the model and generated "
+                "nothing",
             )
         return Finished(
             reason=self._reason_from(line),
@@ -260,21 +261,21 @@ class StreamDecoder:
 def _interruption() -> ServiceError:
     return ServiceError(
         Reason.BACKEND_STREAM_INTERRUPTED,
-        "Ollama's answer broke off before its end; what was sent is incomplete",
+        "Ollama's answer ended early; the output so far is incomplete",
     )
 
 
 def _repetition() -> ServiceError:
     return ServiceError(
         Reason.REPETITION_STOPPED,
-        "Ollama ended the answer, because the model wrote the same thing some thirty times in a row; "
-        "raise sampling.repeat_penalty, or change the prompt",
+        "Ollama stopped the answer because the model repeated itself about thirty times in a row; "
+        "raise sampling.repeat_penalty or change the prompt",
     )
 
 
 def _too_long_line() -> ServiceError:
     return ServiceError(
-        Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes"
+        Reason.BACKEND_FAILURE, f"Ollama sent a line longer than {LINE_BYTES_MAX} bytes"
     )
 
 

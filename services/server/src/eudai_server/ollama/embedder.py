@@ -106,7 +106,8 @@ class OllamaEmbedder:
                 data = await self._state.client.fetch("POST", route, body, model=batch.model)
         except TimeoutError:
             raise ServiceError(
-                Reason.BACKEND_STALLED, f"Ollama did not embed within {self._timeout_s:g} s"
+                Reason.BACKEND_STALLED,
+                f"Ollama did not return embeddings within {self._timeout_s:g} s",
             ) from None
         try:
             wire = _decoder.decode(data)
@@ -132,7 +133,7 @@ def _blamed(index: int, error: ServiceError) -> ServiceError:
 def _check_shape(batch: Batch, inputs: Sequence[str], wire: _WireEmbeddings) -> None:
     if len(wire.embeddings) != len(inputs):
         raise ServiceError(
-            Reason.BACKEND_STREAM_INTERRUPTED, "Ollama sent fewer vectors than there were inputs"
+            Reason.BACKEND_STREAM_INTERRUPTED, "Ollama returned fewer embeddings than inputs"
         )
     shortest = min(map(len, wire.embeddings))
     if batch.dimensions is not None and shortest < batch.dimensions:
@@ -140,7 +141,8 @@ def _check_shape(batch: Batch, inputs: Sequence[str], wire: _WireEmbeddings) -> 
             [
                 Violation(
                     "dimensions",
-                    f"must not be more than {shortest}, which is all that the model has",
+                    f"must not be more than {shortest}, the number of dimensions of the model's "
+                    "embeddings",
                 )
             ]
         )

@@ -31,7 +31,7 @@ def _too_long(_model: str, nested: dict[str, Any], match: re.Match[str]) -> Serv
         counts = {"input_tokens": match[1], "context_length": match[2]}
     known = {name: str(count) for name, count in counts.items() if count is not None}
     numbers = (
-        f" ({known['input_tokens']} tokens, and {known['context_length']} fit)"
+        f" ({known['input_tokens']} tokens; {known['context_length']} fit)"
         if len(known) == len(counts)
         else ""
     )
@@ -52,12 +52,12 @@ def _incapable(model: str, capability: str, what: str) -> ServiceError:
 
 def _unsupported(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
     capability = _CAPABILITIES.get(match[1], match[1])
-    return _incapable(model, capability, f"cannot do that: it lacks the capability {capability!r}")
+    return _incapable(model, capability, f"does not have the required capability {capability!r}")
 
 
 def _without_media(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
     capability = "audio" if match[1] == "audio" else "vision"
-    return _incapable(model, capability, "does not take such media")
+    return _incapable(model, capability, "does not accept media of this type")
 
 
 def _without(capability: str, what: str) -> Make:
@@ -66,7 +66,7 @@ def _without(capability: str, what: str) -> Make:
 
 def _unreadable_media(*_: object) -> ServiceError:
     # Which of the media it was, Ollama does not say.
-    what = "holds an image or a sound that Ollama cannot read; it may be damaged"
+    what = "contains an image or audio that Ollama cannot decode; it may be damaged"
     return InvalidRequestError([Violation("conversation", what)])
 
 
@@ -109,11 +109,14 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             _too_long,
         ),
         (_TOO_LONG, _too_long),
-        (r"does not support embeddings", _without("embedding", "does not embed")),
+        (r"does not support embeddings", _without("embedding", "does not support embeddings")),
         (r"failed to load image or audio", _unreadable_media),
         (
             r"logprobs is not supported with tools",
-            _without("logprobs", "gives no log probabilities beside tools; leave out one of them"),
+            _without(
+                "logprobs",
+                "does not return log probabilities together with tools; leave out one of the two",
+            ),
         ),
         (r"(image|audio)? ?input is not supported|does not support multimodal", _without_media),
         (
@@ -122,7 +125,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
         ),
         (
             r"think value .* is not supported",
-            _without("thinking", "does not know this reasoning effort"),
+            _without("thinking", "does not support this reasoning effort"),
         ),
         (
             r"model ['\"].*['\"] not found|file does not exist|invalid model name",
@@ -147,12 +150,12 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             _NO_GRAMMAR,
             _plain(
                 Reason.BACKEND_FAILURE,
-                "Ollama cannot hold the model to this format; use a simpler schema",
+                "Ollama cannot constrain the model to this format; use a simpler schema",
             ),
         ),
         (
             _PROCESS_ENDED,
-            _plain(Reason.BACKEND_FAILURE, "the model's process ended; Ollama's log says why"),
+            _plain(Reason.BACKEND_FAILURE, "the model's process ended; see Ollama's log"),
         ),
     )
 )
@@ -175,13 +178,16 @@ _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
         (r"no such file or directory", lambda model, *_: ModelNotFoundError(model)),
         (
             _REGISTRY_DENIED,
-            _plain(Reason.REGISTRY_DENIED, "the model registry refuses this server's access"),
+            _plain(Reason.REGISTRY_DENIED, "the model registry denied access"),
         ),
         (
             _REGISTRY_FAILED,
-            _plain(Reason.REGISTRY_FAILURE, "the model registry failed or cannot be reached"),
+            _plain(Reason.REGISTRY_FAILURE, "the model registry failed or is unreachable"),
         ),
-        (r"quantiz", _plain(Reason.BACKEND_FAILURE, "Ollama cannot quantize the model so")),
+        (
+            r"quantiz",
+            _plain(Reason.BACKEND_FAILURE, "Ollama cannot quantize the model to this type"),
+        ),
     )
 )
 
@@ -189,7 +195,9 @@ _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
 def _no_blob(digest: str) -> ServiceError:
     name = f"sha256:{digest}"
     return ServiceError(
-        Reason.BLOB_NOT_FOUND, f"file {name} was not uploaded before", metadata={"digest": name}
+        Reason.BLOB_NOT_FOUND,
+        f"file {name} has not been uploaded; call UploadBlob first",
+        metadata={"digest": name},
     )
 
 
@@ -209,7 +217,8 @@ def error_from_response(status: int, body: bytes, model: str, route: str = "") -
     if text is None and status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         # Ollama's own 404 is JSON; a plain one means that the route is not there.
         return ServiceError(
-            Reason.BACKEND_UNSUPPORTED, "this version of Ollama lacks the route; use a newer one"
+            Reason.BACKEND_UNSUPPORTED,
+            "this version of Ollama does not have the route; upgrade Ollama",
         )
     if text is not None:
         # A malformed call is answered so where nothing was sent before it.
@@ -224,7 +233,7 @@ def error_from_response(status: int, body: bytes, model: str, route: str = "") -
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return CloudDisabledError(model)
     return ServiceError(
-        Reason.BACKEND_FAILURE, f"Ollama failed with HTTP status {status}; its log says why"
+        Reason.BACKEND_FAILURE, f"Ollama failed with HTTP status {status}; see Ollama's log"
     )
 
 
@@ -236,14 +245,14 @@ def error_from_line(error: bytes, model: str) -> ServiceError:
         known.retry_after_s = None
         return known
     return ServiceError(
-        Reason.BACKEND_FAILURE, "Ollama failed while it generated; its log says why"
+        Reason.BACKEND_FAILURE, "Ollama failed while it generated; see Ollama's log"
     )
 
 
 def error_from_transfer(error: bytes, model: str) -> ServiceError:
     """The failure that an `error` value means in the stream of a pull, a push or a creation."""
     known = _known_error(_text_of(error), model, (*_TEXTS, *_TRANSFER_TEXTS))
-    return known or ServiceError(Reason.BACKEND_FAILURE, "Ollama failed; its log says why")
+    return known or ServiceError(Reason.BACKEND_FAILURE, "Ollama failed; see Ollama's log")
 
 
 def _known_error(

@@ -75,5 +75,5 @@ class Gpu:
         lost |= {digest for digest, pace in self._paces.items() if pace.slow >= SLOW_MAX}
         names = self._catalog.names_of(lost)
         if names - self._readiness.gpu_lost:
-            log.error("the GPU is lost", extra={"fields": {"models": sorted(names)}})
+            log.error("models lost the GPU", extra={"fields": {"models": sorted(names)}})
         self._readiness.lose_gpu(names)

@@ -64,8 +64,8 @@ class Hangs:
         if stalls and stalls.hangs:
             raise ServiceError(
                 Reason.BACKEND_STALLED,
-                f"model {model!r} hangs: Ollama sends nothing for it; its operator can unload it "
-                "(UnloadModel)",
+                f"model {model!r} hangs: Ollama sends no output for it; an operator can unload it "
+                "with UnloadModel",
                 retry_after_s=INTERVAL_S,
             )
 

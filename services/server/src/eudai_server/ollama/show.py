@@ -103,7 +103,7 @@ def _decode(body: bytes, kind: Any) -> Any:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ServiceError(
-            Reason.BACKEND_FAILURE, "Ollama described its models in a way that is not known here"
+            Reason.BACKEND_FAILURE, "Ollama returned a malformed description of a model"
         ) from error
 
 

@@ -113,7 +113,7 @@ class OllamaStore:
         except TimeoutError:
             raise ServiceError(
                 Reason.BACKEND_STALLED,
-                f"the model was in use for {self._load_timeout_s:g} s and is still loaded",
+                f"the model is still loaded after {self._load_timeout_s:g} s because it is in use",
             ) from None
         except ServiceError as error:
             error.may_have_run = True  # only the look at it failed
@@ -147,7 +147,7 @@ class OllamaStore:
             if not await self.has_blob(digest):
                 raise ServiceError(
                     Reason.BLOB_NOT_FOUND,
-                    f"file {digest} was not uploaded before",
+                    f"file {digest} has not been uploaded; call UploadBlob first",
                     metadata={"digest": digest},
                 )
         route, body = create_request_from(creation)
@@ -279,4 +279,6 @@ class OllamaStore:
 
 
 def _stalled(limit_s: float) -> ServiceError:
-    return ServiceError(Reason.BACKEND_STALLED, f"Ollama neither read nor sent for {limit_s:g} s")
+    return ServiceError(
+        Reason.BACKEND_STALLED, f"Ollama neither read nor sent data for {limit_s:g} s"
+    )

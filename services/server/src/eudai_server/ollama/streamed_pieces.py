@@ -61,7 +61,7 @@ class StreamedPieces:
             return None
         return GenerationWarning(
             GenerationWarningCode.TOOL_CALL_LOST,
-            f"the model generated {lost} tokens or more that Ollama did not send; most likely it wrote "
-            "a tool call that Ollama could not parse",
+            f"the model generated at least {lost} tokens that Ollama did not send; most likely it "
+            "wrote a tool call that Ollama could not parse",
             "tools",
         )

@@ -33,7 +33,7 @@ def _alteration_of(arguments: str) -> str | None:
     if len(arguments) > CHECKED_CHARS_MAX:
         return None
     if _REPLACEMENT.search(arguments):
-        return "the arguments hold U+FFFD; some of Ollama's parsers damage characters beyond ASCII"
+        return "the arguments contain U+FFFD; some of Ollama's parsers damage non-ASCII characters"
     for match in _NUMBERS.finditer(arguments):
         integer, exponent = match.groups()
         if (integer and _is_rounded(integer)) or (exponent and abs(float(exponent)) >= EXACT_MAX):

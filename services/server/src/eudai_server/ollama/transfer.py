@@ -55,7 +55,7 @@ class TransferDecoder:
         *lines, self._partial = (self._partial + data).split(b"\n")
         if len(self._partial) > LINE_BYTES_MAX:
             raise ServiceError(
-                Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes"
+                Reason.BACKEND_FAILURE, f"Ollama sent a line longer than {LINE_BYTES_MAX} bytes"
             )
         latest = None
         for line in filter(None, lines):
@@ -68,7 +68,7 @@ class TransferDecoder:
         if not self.finished:
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
-                "Ollama broke off before it was done; repeat the call to go on",
+                "Ollama ended the transfer early; retry the call to continue it",
             )
 
     def _transfer_from(self, data: bytes) -> Transfer:
@@ -76,7 +76,7 @@ class TransferDecoder:
             line = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServiceError(
-                Reason.BACKEND_FAILURE, "Ollama sent a line that does not tell the progress"
+                Reason.BACKEND_FAILURE, "Ollama sent a malformed progress line"
             ) from error
         if bytes(line.error) not in (b"", b"null"):
             raise error_from_transfer(bytes(line.error), self.model)

@@ -60,5 +60,5 @@ class Upload:
     def _check_digest(self) -> None:
         if f"sha256:{self._sha256.hexdigest()}" != self._digest:
             raise InvalidRequestError(
-                [Violation("digest", "is not that of the bytes, of which nothing is kept")]
+                [Violation("digest", "does not match the data; the upload was discarded")]
             )

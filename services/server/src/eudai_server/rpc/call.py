@@ -74,7 +74,7 @@ class Call:
         """The request of a call that has one. Raises InvalidRequestError where none was sent."""
         message = await self._next_message()
         if message is None:
-            raise InvalidRequestError([Violation("", "the call carries no request message")])
+            raise InvalidRequestError([Violation("", "the call has no request message")])
         return message
 
     async def requests(self) -> AsyncGenerator[bytes, None]:

@@ -68,7 +68,7 @@ class Calls:
             latest_s = time.monotonic() - self._write_timeout_s
             for call in list(self._running):
                 if call.writing_s is not None and call.writing_s < latest_s:
-                    call.give_up(f"the client read nothing for {self._write_timeout_s:g} s")
+                    call.give_up(f"the client did not read for {self._write_timeout_s:g} s")
 
     async def wait(self, timeout_s: float) -> None:
         """Wait until none runs that ran when this was called, idle ones aside, or the time is up."""
@@ -91,7 +91,7 @@ class Calls:
             outcome = error.reason
             await call.abort(error)
         except ClientStalledError as error:
-            await call.refuse(grpc.StatusCode.CANCELLED, f"{error}, so the call was ended")
+            await call.refuse(grpc.StatusCode.CANCELLED, f"{error}; the call was cancelled")
         finally:
             del self._running[call]
             if not call.idle:
@@ -129,7 +129,7 @@ class Calls:
 def _too_many_calls() -> ServiceError:
     return ServiceError(
         Reason.QUEUE_FULL,
-        "this server has as many calls as it takes; repeat the call",
+        "the server has reached its limit of concurrent calls; retry the call",
         retry_after_s=CALLS_RETRY_AFTER_S,
     )
 
@@ -138,10 +138,12 @@ def _incident(call: Call, error: BaseException) -> ServiceError:
     """A failure of our own: the caller learns a number, the log learns the rest."""
     incident = uuid.uuid4().hex[:12]
     log.error(
-        "a defect", exc_info=error, extra={"fields": {"method": call.method, "incident": incident}}
+        "internal error",
+        exc_info=error,
+        extra={"fields": {"method": call.method, "incident": incident}},
     )
     return ServiceError(
         Reason.INTERNAL,
-        f"a defect of this service; its log has it as incident {incident}",
+        f"internal error; the server's log has the details under incident {incident}",
         metadata={"incident": incident},
     )

@@ -81,13 +81,14 @@ def parse(kind: type[P], data: bytes) -> P:
         raise _invalid(f"a {name} must not be longer than {bytes_max} bytes")
     if has_more_fields(kind.DESCRIPTOR, data, FIELDS_MAX):
         raise _invalid(
-            f"a {name} must not have more than {FIELDS_MAX} fields, those of nested messages included"
+            f"a {name} must not have more than {FIELDS_MAX} fields, those of nested messages "
+            "included"
         )
     try:
         return kind.FromString(data)
     except DecodeError:
         raise _invalid(
-            f"the bytes are not a {name}; generate the client's stubs from proto/eudai/v1"
+            f"the request is not a valid {name}; generate the client's stubs from proto/eudai/v1"
         ) from None
 
 
@@ -213,7 +214,7 @@ def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[Generati
 
 def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
     if keywords:
-        message = f"Ollama passes these keywords over: {', '.join(sorted(keywords)[:16])}"
+        message = f"Ollama ignores these keywords: {', '.join(sorted(keywords)[:16])}"
         yield GenerationWarning(GenerationWarningCode.OPTION_IGNORED, message, field)
 
 
@@ -236,7 +237,8 @@ def load_from(load: options_pb2.LoadOptions, *, allowed: bool) -> LoadOptions:
     if load.ListFields() and not allowed:
         raise ServiceError(
             Reason.LOAD_OPTIONS_FORBIDDEN,
-            "load options change the model for everyone, and are off here (EUDAI_LOAD_OPTIONS); leave `load` out",
+            "load options affect every caller of the model and are disabled (EUDAI_LOAD_OPTIONS); "
+            "leave out `load`",
         )
     options = tuple(
         (field.name, value) for field, value in load.ListFields() if field.name != "keep_alive"

@@ -78,8 +78,8 @@ def response_from(part: Vectors, *, first: bool) -> pb.EmbedResponse:
 def _violations(request: pb.EmbedRequest) -> Iterator[Violation]:
     yield from reference_violations(model=request.model)
     if not 1 <= len(request.inputs) <= INPUTS_MAX:
-        yield Violation("inputs", f"must be 1 to {INPUTS_MAX} texts, and are {len(request.inputs)}")
+        yield Violation("inputs", f"must be 1 to {INPUTS_MAX} texts, not {len(request.inputs)}")
     if request.HasField("dimensions") and request.dimensions < 1:
-        yield Violation("dimensions", "must be more than 0; leave it out for all")
+        yield Violation("dimensions", "must be more than 0; leave it out for all dimensions")
     yield from load_violations(request.load, "load")
     yield from digest_violations(request.expected_digest)

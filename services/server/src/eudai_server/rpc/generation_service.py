@@ -151,7 +151,12 @@ def _check_model(request: pb.GenerateRequest, call: Call) -> None:
     routed = call.metadata(MODEL)
     if routed is not None and routed != request.model:
         raise InvalidRequestError(
-            [Violation("model", f"must equal the metadata {MODEL}, or leave the metadata out")]
+            [
+                Violation(
+                    "model",
+                    f"must equal the metadata {MODEL}; leave out the metadata or correct it",
+                )
+            ]
         )
 
 

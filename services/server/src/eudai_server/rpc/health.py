@@ -36,7 +36,8 @@ class HealthService:
         if status is None:
             await call.refuse(
                 grpc.StatusCode.NOT_FOUND,
-                f"no such health name; there are {LIVENESS!r}, '', each service's full name and model/<reference>",
+                f"unknown health name; valid names are '', {LIVENESS!r}, a full service name and "
+                "model/<reference>",
             )
         return self._response(status)
 
@@ -46,7 +47,7 @@ class HealthService:
         if len(self._watchers) >= WATCHERS_MAX:
             raise ServiceError(
                 Reason.QUOTA_EXCEEDED,
-                f"{WATCHERS_MAX} health watches are open already",
+                f"the limit of {WATCHERS_MAX} open health watches is reached; close one",
                 retry_after_s=1.0,
             )
         changed = asyncio.Event()

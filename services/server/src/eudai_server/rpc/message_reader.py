@@ -92,7 +92,9 @@ class MessageReader:
         if slow.evicted:
             raise _too_many()
         if not task.done():
-            raise ClientStalledError(f"the client sent no whole message for {TIMEOUT_S:g} s")
+            raise ClientStalledError(
+                f"the client did not send a complete message within {TIMEOUT_S:g} s"
+            )
         return task.result()
 
     def _make_room(self, slow: _SlowRead) -> None:
@@ -122,6 +124,6 @@ async def _arrives(task: "asyncio.Future[Any]") -> bool:
 def _too_many() -> ServiceError:
     return ServiceError(
         Reason.QUEUE_FULL,
-        "too many large messages are on their way to this server; repeat the call",
+        "the server is receiving too many large messages; retry the call",
         retry_after_s=RETRY_AFTER_S,
     )

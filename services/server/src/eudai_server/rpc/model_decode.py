@@ -75,7 +75,7 @@ def page_from(
             [Violation("capabilities", f"must not be more than {CAPABILITIES_MAX}")]
         )
     if not all(value in pb.Capability.values() and value for value in request.capabilities):
-        raise InvalidRequestError([Violation("capabilities", "must be known ones")])
+        raise InvalidRequestError([Violation("capabilities", "must not contain unknown values")])
     wanted = {
         Capability[pb.Capability.Name(value).removeprefix("CAPABILITY_")]
         for value in request.capabilities
@@ -124,13 +124,13 @@ def load_request_violations(request: pb.LoadModelRequest) -> Iterator[Violation]
     yield from reference_violations(model=request.model)
     yield from load_violations(request.load, "load")
     if request.load.HasField("keep_alive") and seconds_of(request.load.keep_alive) == 0:
-        yield Violation("load.keep_alive", "must not be 0, which unloads; call UnloadModel instead")
+        yield Violation("load.keep_alive", "must not be 0; call UnloadModel to unload the model")
 
 
 def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
     yield from reference_violations(model=request.model)
     if bool(request.base_model) == bool(request.files):
-        yield Violation("base_model", "or files: exactly one of them is required")
+        yield Violation("base_model", "exactly one of base_model and files is required")
     elif request.base_model:
         yield from reference_violations(base_model=request.base_model)
     yield from _file_violations("files", request.files)
@@ -141,7 +141,9 @@ def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
     yield from stop_violations(request.stop)
     yield from load_violations(request.load, "load")
     if request.load.HasField("keep_alive"):
-        yield Violation("load.keep_alive", "is no property of a model")
+        yield Violation(
+            "load.keep_alive", "cannot be stored in a model; set it in LoadModel or in a request"
+        )
     if request.messages:
         yield from conversation_violations(request.messages, has_system=False, field="messages")
 
@@ -167,5 +169,5 @@ def _name_from(token: str) -> str:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise InvalidRequestError(
-            [Violation("page_token", "is none that ListModels gave")]
+            [Violation("page_token", "is not a token from ListModels")]
         ) from None

@@ -46,11 +46,13 @@ class _MessageTypes:
             fields += len(descriptor.fields) * _count_choices(descriptor)
             if fields > FIELDS_MAX:
                 raise ValueError(
-                    f"{root.full_name} must not hold more than {FIELDS_MAX} fields, counted once"
+                    f"{root.full_name} must not have more than {FIELDS_MAX} fields, counted once"
                     " for each way in which the oneofs of their message combine"
                 )
             if len(self.all) >= MESSAGES_MAX:
-                raise ValueError(f"{root.full_name} holds more than {MESSAGES_MAX} message types")
+                raise ValueError(
+                    f"{root.full_name} must not use more than {MESSAGES_MAX} message types"
+                )
             self._indexes[descriptor.full_name] = len(self.all)
             self.all.append(descriptor)
             held.append(_nested(descriptor))
@@ -112,8 +114,8 @@ def _find(format: pb.ProtobufFormat) -> Descriptor:  # noqa: A002 - the proto's 
         return pool.FindMessageTypeByName(format.message_type)
     except KeyError:
         raise ValueError(
-            f"file_descriptor_set defines no message {format.message_type[:100]!r},"
-            " or lacks a file it imports"
+            f"file_descriptor_set does not define {format.message_type[:100]!r}, "
+            "or a file that it imports is missing"
         ) from None
     except TypeError:
         raise ValueError(
@@ -136,7 +138,8 @@ def _count_choices(descriptor: Descriptor) -> int:
     choices = math.prod(len(group) + 1 for group in _oneofs(descriptor))
     if choices > ONEOF_CHOICES_MAX:
         raise ValueError(
-            f"the oneofs of {descriptor.full_name} combine in more than {ONEOF_CHOICES_MAX} ways"
+            f"the oneofs of {descriptor.full_name} must not combine in more than "
+            f"{ONEOF_CHOICES_MAX} ways"
         )
     return choices
 
@@ -195,7 +198,9 @@ def _enum_schemas(types: _MessageTypes) -> dict[str, Json]:
         if enum and enum.full_name != _NULL
     }
     if sum(len(enum.values) for enum in enums.values()) > ENUM_VALUES_MAX:
-        raise ValueError(f"its enums must not have more than {ENUM_VALUES_MAX} values in all")
+        raise ValueError(
+            f"the enums of the message must not have more than {ENUM_VALUES_MAX} values in all"
+        )
     return {name: {"enum": [value.name for value in enum.values]} for name, enum in enums.items()}
 
 
@@ -203,8 +208,8 @@ def _field_schema(field: FieldDescriptor) -> Json:
     if field.message_type and _is_map(field):
         if field.message_type.fields_by_number[1].type != FieldDescriptor.TYPE_STRING:
             raise ValueError(
-                f"{field.full_name} is a map whose keys are no strings,"
-                " which no grammar can hold an answer to"
+                f"{field.full_name} is a map whose keys are not strings, "
+                "which an output format cannot express"
             )
         return {"type": "object", "additionalProperties": _value_schema(_value_of(field))}
     schema = _value_schema(field)
@@ -219,7 +224,7 @@ def _value_schema(field: FieldDescriptor) -> Json:
         name = field.message_type.full_name
         if name == "google.protobuf.Any":
             raise ValueError(
-                f"{field.full_name} is a google.protobuf.Any, whose type no grammar can know"
+                f"{field.full_name} is a google.protobuf.Any, which an output format cannot express"
             )
         return WELL_KNOWN.get(name, {"$ref": f"#/$defs/{name}"})
     return SCALARS[field.type]

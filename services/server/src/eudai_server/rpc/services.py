@@ -151,5 +151,5 @@ def _handler(
 async def _refuse_admin(_requests: object, _call: Call) -> None:
     raise ServiceError(
         Reason.ADMIN_DISABLED,
-        "model administration is switched off here; its operator can switch it on (EUDAI_ADMIN)",
+        "model administration is disabled; the operator can enable it with EUDAI_ADMIN=true",
     )

@@ -116,7 +116,7 @@ def _help(error: ServiceError) -> list[Message]:
             error_details_pb2.ResourceInfo(
                 resource_type="eudai.v1.Model",
                 resource_name=_cut(error.model, NAME_BYTES_MAX),
-                description="Ollama has no such model",
+                description="the model does not exist in Ollama",
             ),
             error_details_pb2.Help(links=[link]),
         ]
@@ -134,7 +134,7 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
     shown = error_details_pb2.BadRequest()
     for count, violation in enumerate(violations):
         if count == VIOLATIONS_MAX or shown.ByteSize() > BAD_REQUEST_BYTES_MAX - ENTRY_BYTES_MAX:
-            shown.field_violations.add(description="and more violations")
+            shown.field_violations.add(description="there are more violations")
             break
         shown.field_violations.add(
             field=_cut(violation.field, FIELD_BYTES_MAX), description=_cut(violation.description)

@@ -88,7 +88,7 @@ def violations_of(request: pb.GenerateRequest, schemas: RequestSchemas) -> Itera
         yield Violation("labels", f"must not be more than {LABELS_MAX}")
     elif any(len(text) > LABEL_CHARS_MAX for pair in request.labels.items() for text in pair):
         yield Violation(
-            "labels", f"must not hold a key or value of more than {LABEL_CHARS_MAX} characters"
+            "labels", f"must not have a key or value of more than {LABEL_CHARS_MAX} characters"
         )
 
 
@@ -109,7 +109,10 @@ def _input_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     if request.system and kind in ("raw_prompt", "infill"):
         yield Violation("system", f"cannot be used with {kind}")
     if request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST and kind != "conversation":
-        yield Violation("context_overflow", "CONTEXT_OVERFLOW_DROP_OLDEST needs a conversation")
+        yield Violation(
+            "context_overflow",
+            "must not be CONTEXT_OVERFLOW_DROP_OLDEST unless the input is a conversation",
+        )
 
 
 def sampling_violations(sampling: options_pb2.SamplingOptions) -> Iterator[Violation]:
@@ -144,7 +147,7 @@ def _format_violations(
 ) -> Iterator[Violation]:
     shape = format.WhichOneof("shape")
     if shape is None:
-        yield Violation("format", "needs one of any_json, json_schema and protobuf")
+        yield Violation("format", "must set any_json, json_schema or protobuf")
     elif shape == "protobuf":
         yield from schemas.read("format.protobuf", lambda: schema_text_from(format.protobuf))
     elif shape == "json_schema":
@@ -153,9 +156,9 @@ def _format_violations(
 
 def _enum_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     if request.reasoning.effort not in pb.ReasoningEffort.values():
-        yield Violation("reasoning.effort", "is no ReasoningEffort")
+        yield Violation("reasoning.effort", "is not a known ReasoningEffort")
     if request.context_overflow not in pb.ContextOverflow.values():
-        yield Violation("context_overflow", "is no ContextOverflow")
+        yield Violation("context_overflow", "is not a known ContextOverflow")
 
 
 def load_violations(load: options_pb2.LoadOptions, field: str) -> Iterator[Violation]:
@@ -165,7 +168,8 @@ def load_violations(load: options_pb2.LoadOptions, field: str) -> Iterator[Viola
             if abs(seconds_of(value)) > KEEP_ALIVE_MAX_S:
                 yield Violation(
                     f"{field}.keep_alive",
-                    "must not be longer than ten years; any negative duration is forever",
+                    "must not be longer than ten years; use a negative duration to keep the model "
+                    "loaded forever",
                 )
         elif value < _LOAD_LEAST[descriptor.name]:
             yield Violation(
