@@ -297,5 +297,5 @@ async def test_a_client_that_sends_nothing_is_told(
     for task in held:
         task.cancel()
     monkeypatch.setattr(message_reader, "TIMEOUT_S", 0.01)
-    with pytest.raises(ClientStalledError, match="no whole message"):
+    with pytest.raises(ClientStalledError, match="not send a complete message"):
         await MessageReader().read(never, "a")

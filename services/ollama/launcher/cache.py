@@ -1,4 +1,4 @@
-"""The environment goes in; the folders in which everything obtained is kept come out, all under one."""
+"""The folder that holds everything the launcher installs, builds or stores."""
 
 import fcntl
 import os
@@ -12,13 +12,13 @@ from progress import LaunchError, say
 
 @dataclass(frozen=True)
 class Cache:
-    """The one folder outside the tree: `EUDAI_CACHE`, else `eudai` in the user's cache folder."""
+    """The only folder outside the tree: `EUDAI_CACHE`, or `eudai` in the user's cache folder."""
 
     root: Path
 
     @classmethod
     def from_env(cls) -> "Cache":
-        """Find the folder and make it."""
+        """Find the folder and create it. Raises LaunchError if that fails."""
         user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         root = (
             Path(os.environ.get("EUDAI_CACHE") or Path(user_cache) / "eudai").expanduser().resolve()
@@ -34,7 +34,7 @@ class Cache:
 
     @property
     def ollama(self) -> Path:
-        """Holds `bin/ollama` and `lib/ollama/llama-server`: Ollama finds its runner by this layout alone."""
+        """`bin/ollama` and `lib/ollama/llama-server`: Ollama finds its runner by this layout."""
         return self.root / "ollama"
 
     @property
@@ -44,21 +44,21 @@ class Cache:
 
     @property
     def go(self) -> Path:
-        """Go's module cache, build cache and, where it came as a wheel, Go itself."""
+        """Go's module cache and build cache and, if it came as a wheel, Go itself."""
         return self.root / "go"
 
     @property
     def state(self) -> Path:
-        """What a running Ollama needs: its models, its home, its log and its process id."""
+        """The state of a running Ollama: its models, its home, its log and its process id."""
         return self.root / "state"
 
     def log(self, name: str) -> Path:
-        """Where a step's output goes."""
+        """The log file of a step."""
         return self.root / "log" / f"{name}.log"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one set-up at a time; a second one waits and says so."""
+        """Allow one set-up at a time in the folder; a second one waits and says so."""
         with (self.root / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

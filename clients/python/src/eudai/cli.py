@@ -1,7 +1,7 @@
-"""The command line client: a prompt goes in, the words of the model come out as they are generated.
+"""The command line client: sends a prompt and prints the answer as it is generated.
 
-eudai generate "The capital of France is"     streams the answer; exit code 0 once it is whole
-eudai healthcheck                             exit code 0 while the server can answer, 1 while it cannot
+eudai generate "The capital of France is" streams the answer; exit code 0 when it is complete eudai
+healthcheck exit code 0 if the server is ready, otherwise 1
 """
 
 import argparse
@@ -37,13 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough. Leaving closes the channel, which stops the model.
+        # The reader of the output has ended. Closing the channel stops the model.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
 
 
 def generate(channel: grpc.Channel, options: argparse.Namespace) -> int:
-    """Stream one generation: the answer to standard output, reasoning and warnings to standard error."""
+    """Stream one generation.
+
+    The answer goes to standard output; reasoning and warnings go to standard error.
+    """
     request = pb.GenerateRequest(
         model=options.model, prompt=options.prompt if options.prompt != "-" else sys.stdin.read()
     )
@@ -79,7 +82,7 @@ def generate(channel: grpc.Channel, options: argparse.Namespace) -> int:
 
 
 def healthcheck(channel: grpc.Channel, options: argparse.Namespace) -> int:
-    """Ask for one health name."""
+    """Check one health name."""
     check = health_pb2_grpc.HealthStub(channel).Check
     answer = check(health_pb2.HealthCheckRequest(service=options.service), timeout=HEALTH_TIMEOUT_S)
     print(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
@@ -130,14 +133,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _default_address() -> str:
-    """Where the server of this machine listens: EUDAI_LISTEN, reached through loopback where it names every interface."""
+    """The server on this machine: EUDAI_LISTEN, or loopback if that names every interface."""
     host, _, port = os.environ.get("EUDAI_LISTEN", DEFAULT_ADDRESS).rpartition(":")
-    return f"127.0.0.1:{port}" if host in ("0.0.0.0", "[::]") else f"{host}:{port}"  # noqa: S104 - it is compared, not bound
+    is_any = host in ("0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
+    return f"127.0.0.1:{port}" if is_any else f"{host}:{port}"
 
 
 def _explain(error: grpc.RpcError) -> str:
-    """The status, the reason in it, and what to change."""
-    # Every error of a call is a call too; the annotations do not know it.
+    """The status, its reason, and what to change."""
+    # Every error of a call is also a grpc.Call, which the annotations do not say.
     call = cast("grpc.Call", error)
     lines = [f"{call.code().name}: {call.details()}"]
     for key, value in call.trailing_metadata() or ():

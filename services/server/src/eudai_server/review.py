@@ -1,4 +1,7 @@
-"""Batches of events go in; the same, with the warnings that Ollama keeps to itself, come out."""
+"""Checks an answer against its output format and its tool schemas, and adds warnings to its events.
+
+Ollama does not report these problems.
+"""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -23,14 +26,14 @@ class Checks(Protocol):
     """Checks texts against schemas."""
 
     async def fits(self, schema: Schema, text: str, caller: str) -> bool | None:
-        """Whether a text is JSON that satisfies a schema; None where that took too long."""
+        """Whether a text is JSON that matches a schema; None if the check exceeded its limits."""
         ...
 
 
 async def reviewed(
     generation: Generation, batches: AsyncGenerator[Sequence[Event], None], checks: Checks
 ) -> AsyncGenerator[Sequence[Event], None]:
-    """Add warnings: of keywords without effect, of bad tool calls, of an answer not of its format."""
+    """Add warnings about ignored keywords, bad tool calls, and an answer that breaks its format."""
     texts: list[str] = []
     called = False
     if generation.warnings:

@@ -1,4 +1,4 @@
-"""Waits for a turn in a fair queue, and refuses at once what would wait in vain."""
+"""Waits for a turn in a fair queue, and refuses a request at once if it would wait in vain."""
 
 import asyncio
 import random
@@ -8,15 +8,15 @@ from collections.abc import AsyncGenerator
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.fair_queue import FairQueue, Ticket
 
-# A refused caller is told to come back when a place is expected to be free, within these limits.
+# A refused caller is told when a slot is expected to be free, within these limits.
 RETRY_AFTER_S = 1.0
 RETRY_AFTER_MAX_S = 30.0
-# Callers that were refused together must not come back together.
+# Spreads the retries of callers that were refused at the same time.
 JITTER_SHARE = 0.2
 
 
 def queue_full(queue: FairQueue) -> ServiceError:
-    """The refusal of a request for which the queue has no place."""
+    """The error for a request when the queue is full."""
     return _refusal(
         Reason.QUEUE_FULL,
         f"{queue.max_queued} requests are already waiting for this model, which is the limit "
@@ -31,10 +31,10 @@ async def wait_for_turn(
     deadline_s: float | None,
     budget_end_s: float | None = None,
 ) -> AsyncGenerator[int, None]:
-    """Yield how many requests are ahead until the ticket is next, or the time budget is spent.
+    """Yield how many requests are ahead until the ticket is next or the time budget is spent.
 
-    `deadline_s` and `budget_end_s` are as in `Generation`. Raises ServiceError DEADLINE_TOO_SHORT, or
-    QUOTA_EXCEEDED where another caller took the place.
+    `deadline_s` and `budget_end_s` are as in `Generation`. Raises ServiceError DEADLINE_TOO_SHORT,
+    or QUOTA_EXCEEDED if another caller took the place.
     """
     if queue.is_next(ticket):
         return
@@ -55,12 +55,12 @@ async def wait_for_turn(
                 queue,
             )
     if queue.queued > 1:
-        # Only where somebody else can use the turn: otherwise a wrong estimate is never corrected.
+        # Only if another request can use the turn: otherwise a wrong estimate is never corrected.
         _check_deadline(deadline_s, queue.first_output_s.value)
 
 
 async def _moves(ticket: Ticket, budget_end_s: float | None) -> bool:
-    """Wait until the place may have changed; False once the caller's time budget is spent."""
+    """Wait until the queue position may have changed; False if the time budget is spent."""
     left_s = None if budget_end_s is None else max(budget_end_s - time.monotonic(), 0)
     try:
         async with asyncio.timeout(left_s):
@@ -72,7 +72,7 @@ async def _moves(ticket: Ticket, budget_end_s: float | None) -> bool:
 
 
 def _check_deadline(deadline_s: float | None, expected_s: float | None) -> None:
-    """Refuse at once a call whose deadline passes before its first output."""
+    """Refuse a call whose deadline is expected to pass before its first output."""
     if expected_s is None or deadline_s is None:
         return
     left_s = deadline_s - time.monotonic()
@@ -85,8 +85,8 @@ def _check_deadline(deadline_s: float | None, expected_s: float | None) -> None:
 
 
 def _refusal(reason: Reason, message: str, queue: FairQueue) -> ServiceError:
-    """Nothing ran; the caller may come back when a place is expected to be free."""
+    """A refusal with the time until a slot is expected to be free. Nothing has run."""
     wait_s = min(max(queue.expected_place_s or 0.0, RETRY_AFTER_S), RETRY_AFTER_MAX_S)
-    jitter = random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)  # noqa: S311 - spreads callers; not a secret
+    jitter = random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)  # noqa: S311 - not a secret
     message = f"{message}; a slot is expected to be free in about {wait_s:.0f} s"
     return ServiceError(reason, message, retry_after_s=wait_s * jitter)

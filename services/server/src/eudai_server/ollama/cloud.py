@@ -1,4 +1,4 @@
-"""Ollama is asked whether its cloud is enabled; the answer goes into the catalog, and into the log if it is."""
+"""Asks Ollama whether its cloud is enabled, and logs a warning if it is."""
 
 import logging
 
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 async def look_at_cloud(client: Client, catalog: Catalog) -> None:
-    """Ask once. An older Ollama does not have the route, and then the answer is unknown."""
+    """Ask once. An older Ollama does not have the route; the state is then unknown."""
     before = catalog.cloud_enabled
     try:
         catalog.take_status(await client.fetch("GET", "/api/status", vital=True))

@@ -1,6 +1,6 @@
-"""An answer of Ollama that is a failure → our ServiceError. No I/O. One table; causes as of Ollama 0.32.15.
+"""Converts Ollama's failures to ServiceErrors, by one table (Ollama 0.32.15). No I/O.
 
-Ollama's own words are matched and never passed on: they may hold a prompt, a path or an address.
+Ollama's texts are matched but never forwarded: they may contain a prompt, a path or an address.
 """
 
 import re
@@ -19,7 +19,7 @@ from eudai_server.errors import (
     Violation,
 )
 
-# Another try may find the queue shorter; Ollama does not say when.
+# Ollama does not say when its queue will be shorter.
 BUSY_RETRY_AFTER_S = 1.0
 
 Make = Callable[[str, dict[str, Any], re.Match[str]], ServiceError]
@@ -65,7 +65,7 @@ def _without(capability: str, what: str) -> Make:
 
 
 def _unreadable_media(*_: object) -> ServiceError:
-    # Which of the media it was, Ollama does not say.
+    # Ollama does not say which of the media it was.
     what = "contains an image or audio that Ollama cannot decode; it may be damaged"
     return InvalidRequestError([Violation("conversation", what)])
 
@@ -76,16 +76,24 @@ def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> 
     )
 
 
-# Ollama's verbs for what `eudai.v1.Capability` calls otherwise.
+# Ollama's names for capabilities that `eudai.v1.Capability` names differently.
 _CAPABILITIES = {"generate": "completion", "chat": "completion"}
 
-_TOO_LONG = r"exceed_context_size|exceeds? (?:the |maximum )?(?:available )?context|input length exceeds|prompt (?:is )?too long"
-_NO_MEMORY = r"requires more (?:system )?memory|out of memory|insufficient memory|unable to allocate|failed to allocate"
-_NO_GRAMMAR = r"(?:parse|load|initialize|parsing) grammar|invalid (?:json schema|format|grammar)|schema conversion"
+_TOO_LONG = (
+    r"exceed_context_size|exceeds? (?:the |maximum )?(?:available )?context|input length exceeds"
+    r"|prompt (?:is )?too long"
+)
+_NO_MEMORY = (
+    r"(?:requires more(?: system)?|out of|insufficient) memory|(?:unable|failed) to allocate"
+)
+_NO_GRAMMAR = (
+    r"(?:parse|load|initialize|parsing) grammar|invalid (?:json schema|format|grammar)"
+    r"|schema conversion"
+)
 _PROCESS_ENDED = r"unexpectedly stopped|process has terminated|process no longer running"
 
-# What the parsers of Ollama and of llama.cpp say of a call that they cannot read, each at the
-# beginning of the text: what follows may be the model's own words.
+# How the parsers of Ollama and llama.cpp report a tool call that they cannot parse. Each pattern
+# matches only the start of the text, because the rest may be the model's words.
 _MALFORMED_CALL = re.compile(
     r"error parsing tool call|llama-server returned invalid tool call|incomplete GLM tool call"
     r"|failed to parse (?:JSON|XML|Laguna|function call|arguments|value|input at pos)"
@@ -94,13 +102,14 @@ _MALFORMED_CALL = re.compile(
     r"|mismatched arg_key|required argument .* is missing|unterminated string"
     r"|expected element type|expected ('call:' prefix|'\{' in tool call)|repair failed to produce"
     r"|undeclared Glimmer|parse Glimmer|Glimmer recipient|(?:missing|malformed|unterminated) ATEM"
-    # These come from Go's own packages, of JSON and XML.
-    r"|invalid character|unexpected end of JSON|json: cannot unmarshal|XML syntax|(?:unexpected )?EOF$",
+    # These come from Go's packages for JSON and XML.
+    r"|invalid character|unexpected end of JSON|json: cannot unmarshal|XML syntax"
+    r"|(?:unexpected )?EOF$",
     re.IGNORECASE | re.DOTALL,
 )
 _GENERATING_ROUTES = ("/api/chat", "/api/generate")
 
-# First match decides.
+# The first match decides.
 _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), make)
     for pattern, make in (
@@ -167,7 +176,7 @@ _REGISTRY_FAILED = (
     r"|max retries|registry|status code 5|insecure protocol"
 )
 
-# What a pull, a push or a creation says beside the rest.
+# Additional failures of a pull, a push or a creation.
 _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), make)
     for pattern, make in (
@@ -176,18 +185,12 @@ _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             lambda _model, _nested, match: _no_blob(match[1]),
         ),
         (r"no such file or directory", lambda model, *_: ModelNotFoundError(model)),
-        (
-            _REGISTRY_DENIED,
-            _plain(Reason.REGISTRY_DENIED, "the model registry denied access"),
-        ),
+        (_REGISTRY_DENIED, _plain(Reason.REGISTRY_DENIED, "the model registry denied access")),
         (
             _REGISTRY_FAILED,
             _plain(Reason.REGISTRY_FAILURE, "the model registry failed or is unreachable"),
         ),
-        (
-            r"quantiz",
-            _plain(Reason.BACKEND_FAILURE, "Ollama cannot quantize the model to this type"),
-        ),
+        (r"quantiz", _plain(Reason.BACKEND_FAILURE, "Ollama cannot quantize to this type")),
     )
 )
 
@@ -212,16 +215,16 @@ def _malformed_call(text: str) -> ServiceError | None:
 
 
 def error_from_response(status: int, body: bytes, model: str, route: str = "") -> ServiceError:
-    """The failure that an HTTP answer other than 200 means. `model` as Ollama lists it."""
+    """The failure of an HTTP answer other than 200. `model` is the name as Ollama lists it."""
     text = _error_text(body)
     if text is None and status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-        # Ollama's own 404 is JSON; a plain one means that the route is not there.
+        # Ollama's own 404 is JSON; any other means that the route does not exist.
         return ServiceError(
             Reason.BACKEND_UNSUPPORTED,
             "this version of Ollama does not have the route; upgrade Ollama",
         )
     if text is not None:
-        # A malformed call is answered so where nothing was sent before it.
+        # Ollama answers a malformed tool call like this if it has sent nothing before.
         generates = route in _GENERATING_ROUTES and status == HTTPStatus.INTERNAL_SERVER_ERROR
         known = (_malformed_call(text) if generates else None) or _known_error(text, model)
         if known:
@@ -238,7 +241,7 @@ def error_from_response(status: int, body: bytes, model: str, route: str = "") -
 
 
 def error_from_line(error: bytes, model: str) -> ServiceError:
-    """The failure that an `error` value means, which came in a line after HTTP status 200. Never one to be tried again."""
+    """The failure of an `error` in a line after HTTP status 200. It is never to be retried."""
     text = _text_of(error)
     known = _malformed_call(text) or _known_error(text, model)
     if known:
@@ -250,7 +253,7 @@ def error_from_line(error: bytes, model: str) -> ServiceError:
 
 
 def error_from_transfer(error: bytes, model: str) -> ServiceError:
-    """The failure that an `error` value means in the stream of a pull, a push or a creation."""
+    """The failure of an `error` in the stream of a pull, a push or a creation."""
     known = _known_error(_text_of(error), model, (*_TEXTS, *_TRANSFER_TEXTS))
     return known or ServiceError(Reason.BACKEND_FAILURE, "Ollama failed; see Ollama's log")
 
@@ -267,7 +270,7 @@ def _known_error(
 
 
 def _error_text(body: bytes) -> str | None:
-    """The text of `{"error": …}`; None where the body is no such thing."""
+    """The text of `{"error": …}`; None if the body is not of this form."""
     try:
         answer = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -278,7 +281,7 @@ def _error_text(body: bytes) -> str | None:
 
 
 def _text_of(error: bytes) -> str:
-    """The string that a JSON value is, or its JSON where it is an object."""
+    """The text of a JSON value: a string as it is, an object as JSON."""
     try:
         value = msgspec.json.decode(error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -287,7 +290,7 @@ def _text_of(error: bytes) -> str:
 
 
 def _nested(text: str) -> dict[str, Any]:
-    """The model runner's own error object, which Ollama passes on as a string."""
+    """The model runner's own error object, which Ollama forwards as a string."""
     try:
         inner = msgspec.json.decode(text.encode())
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Messages, tools and media of a request → all that is wrong with them. No I/O."""
+"""Checks the messages, tools and media of a request, and lists all violations. No I/O."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +10,13 @@ from eudai_server.errors import Violation
 from eudai_server.rpc.request_schemas import RequestSchemas
 
 MESSAGES_MAX = 1024
-# Of all messages together, in parts as in tool calls.
+# Limits for all messages together.
 PARTS_MAX = 4096
 TOOL_CALLS_MAX = 4096
 ARGUMENTS_CHARS_MAX = 1 << 20
 TOOLS_MAX = 128
-# A model may call a tool that does not exist, and its answer can be appended nevertheless.
+# Longer than a tool's name may be: a model may call a tool that does not exist, and the caller can
+# still append its message.
 CALL_NAME_CHARS_MAX = 256
 ROLES = (
     content_pb2.ROLE_SYSTEM,
@@ -26,7 +27,7 @@ ROLES = (
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-# How the bytes of each kind begin; where two patterns stand, the second is for the bytes from the eighth on.
+# The first bytes of each type, and its bytes from the eighth on.
 _MEDIA: Mapping[str, tuple[bytes, bytes]] = {
     "image/png": (rb"\x89PNG\r\n\x1a\n", b""),
     "image/jpeg": (rb"\xff\xd8\xff", b""),
@@ -42,9 +43,9 @@ def conversation_violations(
     has_system: bool,
     field: str = "conversation.messages",
 ) -> Iterator[Violation]:
-    """What is wrong with the messages at `field`.
+    """The violations of the messages at `field`.
 
-    `has_system` is whether the request has a system text of its own.
+    `has_system` is whether the request sets its own system text.
     """
     too_many = list(_count_violations(messages, field))
     if too_many:
@@ -84,7 +85,7 @@ def _count_violations(messages: Sequence[content_pb2.Message], field: str) -> It
 
 
 def tool_violations(request: pb.GenerateRequest, schemas: RequestSchemas) -> Iterator[Violation]:
-    """What is wrong with the tools. Their schemas are read into `schemas`."""
+    """The violations of the tools. Parses their schemas into `schemas`."""
     if request.tools and request.WhichOneof("input") != "conversation":
         yield Violation("tools", "must be empty unless the input is a conversation")
     if len(request.tools) > TOOLS_MAX:
@@ -155,7 +156,7 @@ def _call_violations(message: content_pb2.Message, field: str) -> Iterator[Viola
 
 
 def _is_json_object(text: str) -> bool:
-    """Whether a text is a JSON object; nothing is built from it."""
+    """Whether a text is a JSON object, checked without building objects."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):

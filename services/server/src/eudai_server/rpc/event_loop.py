@@ -1,7 +1,7 @@
-"""An event loop on which gRPC frees what an operation that failed has held.
+"""An event loop that makes gRPC free the memory of failed operations.
 
-grpc.aio frees an operation's memory, its message included, only where the future for it has a
-result. A message written to a client that has just left has none, and its memory would be lost.
+grpc.aio frees the memory of an operation, including its message, only if its future has a result. A
+message written to a client that has just left never gets one, and its memory would leak.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ import uvloop
 
 
 class EventLoop(uvloop.Loop):  # type: ignore[misc] # mypy does not look into uvloop
-    """Gives failed operations of gRPC a result.
+    """Completes the futures of failed gRPC operations with a result.
 
-    Nobody misses the failure: the call that it belongs to has ended, and gRPC cancels its handler.
+    The failure is not needed: the call has ended, and gRPC cancels its handler.
     """
 
     def create_future(self) -> "asyncio.Future[Any]":
-        """As any event loop."""
+        """Create a future, as any event loop does."""
         return _Future(loop=self)
 
 
