@@ -31,6 +31,8 @@ from scripted_ollama import (
 )
 from serving import Server, collect, config_for, serving, text_of
 
+pytestmark = pytest.mark.slow
+
 STALLS = 3
 OTHER = "deepseek-r1:1.5b"
 

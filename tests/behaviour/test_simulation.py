@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from table import Row
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).resolve().parents[1]
 
 
