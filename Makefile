@@ -65,6 +65,10 @@ ollama-stop: ## stop the Ollama that make ollama started
 test: setup-develop ## all tests, against a real Ollama
 	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest $(ARGS)
 
+.PHONY: test-fast
+test-fast: setup-develop ## the tests of codecs and behaviours without a real Ollama, but the slow ones
+	@$(BIN)/pytest tests/test_tidy.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
+
 .PHONY: test-image-python
 test-image-python: ## the tests of codecs and behaviours on the image's Python, where that is installed
 	@tests/image_python.sh
@@ -149,7 +153,11 @@ breaking: setup-develop ## the contract against the first one that landed, and t
 	@tests/breaking.sh
 
 .PHONY: check
-check: generate-check lint breaking test ## everything that CI runs
+check: test generate-check lint breaking test-image-python check-compose ## what CI runs
+
+.PHONY: check-compose
+check-compose: setup-develop compose
+	@$(BIN)/pytest tests/system/test_compose.py
 
 .PHONY: fix
 fix: setup-develop ## let ruff and buf mend what they can

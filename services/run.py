@@ -1,7 +1,7 @@
-"""A prompt goes in; a server is started, one real generation streams to the terminal, and the server serves until Ctrl-C.
+"""Starts a server, streams one real generation to the terminal, then serves until Ctrl-C.
 
-Run by `make run`, with an Ollama that answers at OLLAMA_BASE_URL. Where standard output is no terminal it stops
-everything after the generation.
+Run by `make run`, with an Ollama that answers at OLLAMA_BASE_URL. If standard output is not a
+terminal, the server is stopped after the generation.
 """
 
 import os
@@ -22,13 +22,14 @@ MAX_OUTPUT_TOKENS = 48
 HOW_TO_CALL = """
 Serving at {address}. Call it from another terminal:
   {bin}/eudai generate "Once upon a time"
-  grpcurl -plaintext -d '{{"model":"{model}","prompt":"hi"}}' {address} eudai.v1.GenerationService/Generate
-Ctrl-C stops it.
+  grpcurl -plaintext -d '{{"model":"{model}","prompt":"hi"}}' \\
+    {address} eudai.v1.GenerationService/Generate
+Press Ctrl-C to stop.
 """
 
 
 def main(prompt: str) -> int:
-    """Exit code: 0 if the generation was whole."""
+    """Run the demo; returns the exit code: 0 if the generation was complete."""
     env = {"EUDAI_LAME_DUCK": "0", **os.environ}
     model = env.get("EUDAI_MODEL") or "gemma3:270m"
     address = env.get("EUDAI_LISTEN") or "127.0.0.1:50051"
@@ -40,7 +41,7 @@ def main(prompt: str) -> int:
             if not wait_until_ready(server, env, log):
                 return 1
             print(
-                f"eudai: {model} at {address} is asked to go on from: {prompt}",
+                f"eudai: asking {model} at {address} to continue: {prompt}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -70,7 +71,7 @@ def main(prompt: str) -> int:
 def wait_until_ready(
     server: "subprocess.Popen[bytes]", env: dict[str, str], log: IO[bytes]
 ) -> bool:
-    """Poll its health; say what it logged where it does not become ready."""
+    """Poll the server's health; print its log if it does not become ready."""
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline_s and server.poll() is None:
         check = [BIN / "eudai", "healthcheck"]

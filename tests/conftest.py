@@ -21,6 +21,13 @@ settings.register_profile("eudai", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("eudai")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a real Ollama."""
+    for item in items:
+        if "real_url" in getattr(item, "fixturenames", ()):
+            item.add_marker("real")
+
+
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that the server runs on."""
     return {"uvloop": EventLoop}

@@ -8,6 +8,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scripted_ollama import ScriptedOllama
 from serving import Server, config_for, serving
 
+pytestmark = pytest.mark.slow
+
 READINESS = [
     "",
     "eudai.v1.GenerationService",

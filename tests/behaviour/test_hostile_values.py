@@ -20,6 +20,8 @@ from google.protobuf.message_factory import GetMessageClass
 from hostile_values import Hostile, hostile_values
 from table import Row
 
+pytestmark = pytest.mark.slow
+
 CPU_MAX_MS = 100
 DIGEST = f"sha256:{'0' * 64}"
 ONCE = generation_service_pb2.GenerateOnceRequest

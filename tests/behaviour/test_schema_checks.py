@@ -76,8 +76,8 @@ def any_of(links: int) -> Schema:
     ("text", "reason"),
     [
         ("[1]", "must be a JSON object"),
-        ("{", "is not JSON"),
-        ('{"a":NaN}', "is not JSON"),
+        ("{", "is not valid JSON"),
+        ('{"a":NaN}', "is not valid JSON"),
         ('{"a":' * 30_000, "must not have more than"),
         ('{"not":' * 200 + "{}" + "}" * 200, "must not be nested deeper than"),
         (json.dumps({"enum": list(range(VALUES_MAX))}), "must not have more than"),

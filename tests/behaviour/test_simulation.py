@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from table import Row
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).resolve().parents[1]
 # The simulation of a server that refuses every generation, for the reason in the first argument.
 REFUSING = """

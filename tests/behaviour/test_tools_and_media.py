@@ -260,7 +260,7 @@ async def test_turns_about_tools_are_judged(server: Server, case: str) -> None:
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ('{"type":"array"}', "object"),
         ('{"type":"object","properties":{"a":{"type":"nonsense"}}}', "is not a valid JSON Schema"),
         ('{"type":"object","$ref":"http://127.0.0.1:9/"}', "is not a valid JSON Schema"),

@@ -81,7 +81,7 @@ async def test_a_client_that_goes_silent_is_told_so(
         await asyncio.wait_for(admin.UploadBlob(stalled()), 20)
 
     assert failure.value.code() is grpc.StatusCode.CANCELLED
-    assert "the client sent no whole message" in str(failure.value.details())
+    assert "the client did not send a complete message" in str(failure.value.details())
 
 
 async def test_a_piece_that_does_not_parse_is_the_callers_fault(ollama: ScriptedOllama) -> None:

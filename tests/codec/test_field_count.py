@@ -107,7 +107,7 @@ def test_a_nested_file_descriptor_is_counted() -> None:
     ("kind", "data", "reason"),
     [
         (pb.GenerateRequest, conversation(EMPTY_MESSAGE * 20_001), "must not have more than 20000"),
-        (pb.GenerateRequest, b"\x12\xff", "are not a eudai.v1.GenerateRequest"),
+        (pb.GenerateRequest, b"\x12\xff", "is not a valid eudai.v1.GenerateRequest"),
         (pb.GenerateRequest, bytes((8 << 20) + 1), "must not be longer than 8388608 bytes"),
         (embedding_service_pb2.EmbedRequest, b"\x12\x00" * 20_001, "must not have more than"),
         (

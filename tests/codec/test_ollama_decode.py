@@ -53,6 +53,7 @@ def decode(pieces: list[bytes]) -> Whole:
     return joined, finished, decoder.failure.reason if decoder.failure else None
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(st.data(), LINES, st.booleans())
 def test_any_cut_gives_the_same_events(
@@ -72,6 +73,7 @@ def test_any_cut_gives_the_same_events(
     assert (expected[2] is None) == whole
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_no_bytes_do_harm(pieces: list[bytes]) -> None:

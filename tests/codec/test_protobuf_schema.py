@@ -92,10 +92,10 @@ def test_properties_come_in_the_order_of_the_numbers() -> None:
     ("message_type", "data", "reason"),
     [
         ("acme.v1.Order", b"\xff", "is not a serialized google.protobuf.FileDescriptorSet"),
-        ("acme.v1.Nothing", ORDER.file_descriptor_set, "defines no message"),
-        ("", ORDER.file_descriptor_set, "defines no message"),
-        ("acme.v1.Order", b"", "defines no message"),
-        ("acme.v1.Keyed", ORDER.file_descriptor_set, "a map whose keys are no strings"),
+        ("acme.v1.Nothing", ORDER.file_descriptor_set, "does not define"),
+        ("", ORDER.file_descriptor_set, "does not define"),
+        ("acme.v1.Order", b"", "does not define"),
+        ("acme.v1.Keyed", ORDER.file_descriptor_set, "a map whose keys are not strings"),
         ("acme.v1.Order", b"x" * (1 << 20) + b"x", "must not be longer"),
     ],
 )
@@ -147,8 +147,8 @@ def mesh(types: int, fields: int, oneofs: int = 0, enum_values: int = 0) -> pb.P
     ("shape", "reason"),
     [
         (mesh(30, 150), "must not have more than 20000 fields"),
-        (mesh(30, 34), "must not hold more than 1000 fields"),
-        (mesh(1, 300, oneofs=6), "must not hold more than 1000 fields"),
+        (mesh(30, 34), "must not have more than 1000 fields"),
+        (mesh(1, 300, oneofs=6), "must not have more than 1000 fields"),
         (mesh(201, 1), "more than 200 message types"),
         (mesh(1, 1, enum_values=2001), "must not have more than 2000 values"),
     ],

@@ -30,7 +30,7 @@ async def test_a_port_taken_by_something_else(ollama: ScriptedOllama) -> None:
     ended = await asyncio.to_thread(launch, "start", OLLAMA_BASE_URL=ollama.url)
 
     assert ended.returncode == 1
-    assert "something that is not Ollama listens" in ended.stderr
+    assert "is not Ollama" in ended.stderr
     assert "OLLAMA_BASE_URL" in ended.stderr
 
 
@@ -38,7 +38,7 @@ def test_an_ollama_elsewhere_that_does_not_answer() -> None:
     ended = launch("start", OLLAMA_BASE_URL=f"http://127.0.0.2:{free_port()}")
 
     assert ended.returncode == 1
-    assert "only an Ollama on this machine can be started" in ended.stderr
+    assert "the launcher can start Ollama only on this machine" in ended.stderr
 
 
 def test_no_compiler() -> None:
@@ -57,7 +57,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     )
 
     assert ended.returncode == 1
-    assert "set EUDAI_CACHE to a folder you may write" in ended.stderr
+    assert "set EUDAI_CACHE to a writable folder" in ended.stderr
 
 
 def test_nothing_to_stop(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_nothing_to_stop(tmp_path: Path) -> None:
     )
 
     assert ended.returncode == 0
-    assert "no Ollama of ours runs" in ended.stderr
+    assert "no Ollama that this launcher started" in ended.stderr
 
 
 def test_a_wrong_call_shows_how() -> None:

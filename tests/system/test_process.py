@@ -69,7 +69,7 @@ def test_the_command_line_client_streams_and_explains(real_url: str) -> None:
 
     assert answered.returncode == 0
     assert answered.stdout.strip()
-    assert "LENGTH, 6 tokens in, 5 out" in answered.stderr
+    assert "LENGTH, 6 input tokens, 5 output tokens" in answered.stderr
     assert piped.returncode == 0
     assert refused.returncode == 1
     assert "stop.max_output_tokens: must be more than 0" in refused.stderr

@@ -1,11 +1,13 @@
-"""A command goes in (start, stop, run, build); a local Ollama is started, stopped, or lent to a command.
+"""Starts, stops or lends a local Ollama, and builds pinned Go programs.
 
-    python3 services/ollama/launcher start            one answers at OLLAMA_BASE_URL afterwards, models included
-    python3 services/ollama/launcher stop             stops the one that start started
-    python3 services/ollama/launcher run -- COMMAND   runs the command with one; stops it again if it started it
-    python3 services/ollama/launcher build MODULE PACKAGE TARGET   builds another pinned Go program
+    python3 services/ollama/launcher start            start an Ollama at OLLAMA_BASE_URL
+    python3 services/ollama/launcher stop             stop the one that `start` started
+    python3 services/ollama/launcher run -- COMMAND   run a command with an Ollama, then stop it
+    python3 services/ollama/launcher build MODULE PACKAGE TARGET   build another pinned Go program
 
-Needs Python 3.11 and nothing else: it runs before anything is installed.
+`start` and `run` also create the models. They use an Ollama that already answers at
+OLLAMA_BASE_URL, and then do not stop it. The launcher needs only Python 3.11, because it runs
+before anything is installed.
 """
 
 import os
@@ -26,27 +28,31 @@ EXIT_USAGE = 64
 
 
 def start(cache: Cache, base_url: str) -> bool:
-    """True if an Ollama had to be started."""
+    """Start an Ollama unless one answers; returns whether it was started."""
     version = answers(base_url)
     if version is None:
         process = Process(cache, base_url)
         process.require_here()
         process.start(obtain(cache))
     say(
-        f"Ollama {answers(base_url)} at {base_url}{'' if version is None else ', which was there already'}"
+        f"Ollama {answers(base_url)} at "
+        f"{base_url}{'' if version is None else ' (it was already running)'}"
     )
     ensure_models(base_url, cache)
     return version is None
 
 
 def run(cache: Cache, base_url: str, command: list[str]) -> int:
-    """Lend an Ollama to a command; returns its exit code. A signal to us ends the command, then the Ollama."""
+    """Run a command with an Ollama; returns its exit code.
+
+    A signal to this process ends the command, then the Ollama.
+    """
     started = False
     try:
         started = start(cache, base_url)
         child = subprocess.Popen(command, env={**os.environ, "OLLAMA_BASE_URL": base_url})
         signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
-        # A terminal sends Ctrl-C to the command too; it decides when to end.
+        # A terminal sends Ctrl-C to the command too, which decides when to end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         return child.wait()
     finally:
@@ -55,7 +61,10 @@ def run(cache: Cache, base_url: str, command: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit codes: the command's for `run`, 1 with a message for whatever is missing, 64 for a wrong call."""
+    """Run a subcommand; returns the exit code.
+
+    The command's own for `run`, otherwise 1 for an error and 64 for wrong usage.
+    """
     base_url = os.environ.get("OLLAMA_BASE_URL", DEFAULT_BASE_URL).rstrip("/")
     try:
         match arguments:
@@ -63,7 +72,7 @@ def main(arguments: list[str]) -> int:
                 start(Cache.from_env(), base_url)
             case ["stop"]:
                 if not Process(Cache.from_env(), base_url).stop():
-                    say(f"no Ollama of ours runs at {base_url}")
+                    say(f"no Ollama that this launcher started is running at {base_url}")
             case ["run", "--", *command] if command:
                 return run(Cache.from_env(), base_url, command)
             case ["build", module, package, target]:
@@ -77,7 +86,7 @@ def main(arguments: list[str]) -> int:
         say(str(error))
         return EXIT_FAILED
     except KeyboardInterrupt:
-        say("interrupted; repeat the command to go on from here")
+        say("interrupted; run the command again to continue")
         return EXIT_FAILED
     return 0
 

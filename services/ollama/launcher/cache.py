@@ -1,4 +1,4 @@
-"""The environment goes in; the folders in which everything obtained is kept come out, all under one."""
+"""The folder that holds everything the launcher installs, builds or stores."""
 
 import fcntl
 import os
@@ -12,13 +12,13 @@ from progress import LaunchError, say
 
 @dataclass(frozen=True)
 class Cache:
-    """The one folder outside the tree: `EUDAI_CACHE`, else `eudai` in the user's cache folder."""
+    """The only folder outside the tree: `EUDAI_CACHE`, or `eudai` in the user's cache folder."""
 
     root: Path
 
     @classmethod
     def from_env(cls) -> "Cache":
-        """Find the folder and make it."""
+        """Find the folder and create it. Raises LaunchError if that fails."""
         user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         root = (
             Path(os.environ.get("EUDAI_CACHE") or Path(user_cache) / "eudai").expanduser().resolve()
@@ -27,13 +27,14 @@ class Cache:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LaunchError(
-                f"cannot make the cache folder {root} ({error.strerror}); set EUDAI_CACHE to a folder you may write"
+                f"cannot create the cache folder {root} ({error.strerror}); set EUDAI_CACHE to a "
+                "writable folder"
             ) from error
         return cls(root)
 
     @property
     def ollama(self) -> Path:
-        """Holds `bin/ollama` and `lib/ollama/llama-server`: Ollama finds its runner by this layout alone."""
+        """`bin/ollama` and `lib/ollama/llama-server`: Ollama finds its runner by this layout."""
         return self.root / "ollama"
 
     @property
@@ -43,25 +44,25 @@ class Cache:
 
     @property
     def go(self) -> Path:
-        """Go's module cache, build cache and, where it came as a wheel, Go itself."""
+        """Go's module cache and build cache and, if it came as a wheel, Go itself."""
         return self.root / "go"
 
     @property
     def state(self) -> Path:
-        """What a running Ollama needs: its models, its home, its log and its process id."""
+        """The state of a running Ollama: its models, its home, its log and its process id."""
         return self.root / "state"
 
     def log(self, name: str) -> Path:
-        """Where a step's output goes."""
+        """The log file of a step."""
         return self.root / "log" / f"{name}.log"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one set-up at a time; a second one waits and says so."""
+        """Allow one set-up at a time in the folder; a second one waits and says so."""
         with (self.root / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                say(f"another set-up works in {self.root}; waiting for it")
+                say(f"another set-up is using {self.root}; waiting for it to finish")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield

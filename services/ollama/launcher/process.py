@@ -1,4 +1,4 @@
-"""A base URL goes in; a running Ollama answers there, or a clear error says why not."""
+"""Starts and stops the Ollama process at a base URL."""
 
 import contextlib
 import http.client
@@ -23,7 +23,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def answers(base_url: str) -> str | None:
-    """The version of the Ollama at that URL; None where nothing listens. Raises LaunchError where something else does."""
+    """The version of the Ollama at that URL; None if nothing listens there.
+
+    Raises LaunchError if another server listens there.
+    """
     url = urllib.parse.urlsplit(base_url)
     try:
         socket.create_connection((url.hostname or "", url.port or 80), timeout=2).close()
@@ -33,7 +36,8 @@ def answers(base_url: str) -> str | None:
         return str(Api(base_url).json("GET", "/api/version")["version"])
     except (LaunchError, OSError, http.client.HTTPException, KeyError) as error:
         raise LaunchError(
-            f"something that is not Ollama listens at {base_url}; stop it, or set OLLAMA_BASE_URL to another port"
+            f"the server at {base_url} is not Ollama; stop it, or set OLLAMA_BASE_URL to another "
+            "port"
         ) from error
 
 
@@ -49,15 +53,15 @@ class Process:
         return self.cache.state / f"ollama-{urllib.parse.urlsplit(self.base_url).port or 80}.pid"
 
     def require_here(self) -> None:
-        """Only this machine's Ollama can be started; say so before a minute is spent on building one."""
+        """Raise LaunchError if the URL is not on this machine, before Ollama is built."""
         if urllib.parse.urlsplit(self.base_url).hostname not in LOOPBACK:
             raise LaunchError(
-                f"nothing answers at {self.base_url}, and only an Ollama on this machine can be started; "
-                "start it there, or unset OLLAMA_BASE_URL"
+                f"nothing answers at {self.base_url}, and the launcher can start Ollama only on "
+                "this machine; start Ollama on that machine, or unset OLLAMA_BASE_URL"
             )
 
     def start(self, ollama: Path) -> None:
-        """Start it and wait until it answers, for a minute at most."""
+        """Start Ollama and wait until it answers, for at most a minute."""
         url = urllib.parse.urlsplit(self.base_url)
         home = self.cache.state / "home"
         home.mkdir(parents=True, exist_ok=True)
@@ -70,7 +74,7 @@ class Process:
             "OLLAMA_KEEP_ALIVE": "-1",
             "OLLAMA_CONTEXT_LENGTH": "4096",
             "OLLAMA_NUM_PARALLEL": "1",
-            # Spinning threads cost nearly all speed as soon as another process is busy.
+            # Spinning threads lose nearly all speed when another process is busy.
             "OMP_WAIT_POLICY": "passive",
         }
         log = self.cache.log("ollama")
@@ -88,9 +92,7 @@ class Process:
             deadline_s = time.monotonic() + START_TIMEOUT_S
             while answers_yet(self.base_url) is None:
                 if child.poll() is not None:
-                    raise LaunchError(
-                        f"Ollama ended with exit code {child.returncode}:\n{tail(log)}"
-                    )
+                    raise LaunchError(f"Ollama exited with code {child.returncode}:\n{tail(log)}")
                 if time.monotonic() > deadline_s:
                     self.stop()
                     raise LaunchError(
@@ -99,14 +101,17 @@ class Process:
                 time.sleep(POLL_S)
 
     def stop(self) -> bool:
-        """Stop the Ollama that `start` started, its runners with it. False where there is none."""
+        """Stop the Ollama that `start` started, with its runners.
+
+        Returns False if there is none.
+        """
         try:
             pid_text, began = self._pid_file.read_text().split()
         except (OSError, ValueError):
             return False
         self._pid_file.unlink()
         pid = int(pid_text)
-        if started_at(pid) != began:  # it ended, and the number may be another process's by now
+        if started_at(pid) != began:  # the process id may have been reused
             return False
         os.killpg(pid, signal.SIGTERM)
         deadline_s = time.monotonic() + STOP_TIMEOUT_S
@@ -121,7 +126,7 @@ class Process:
 
 
 def answers_yet(base_url: str) -> str | None:
-    """As `answers`, while a process is starting: whatever goes wrong is 'not yet'."""
+    """Like `answers` while a process starts: any failure means that it does not answer yet."""
     try:
         return answers(base_url)
     except LaunchError:
@@ -129,7 +134,7 @@ def answers_yet(base_url: str) -> str | None:
 
 
 def started_at(pid: int) -> str:
-    """When a process began, so that a number used again is not taken for it; empty where there is none."""
+    """When a process started, to recognise a reused process id; empty if there is no process."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:

@@ -1,4 +1,4 @@
-"""A long command goes in; its progress comes out on standard error, and a clear error if it fails."""
+"""Runs long commands as steps that report their progress on standard error."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ TAIL_LINES = 12
 
 
 class LaunchError(Exception):
-    """Something is missing or in the way; the message says what to change."""
+    """The launcher cannot continue; the message says what to change."""
 
 
 def say(text: str) -> None:
@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def step(label: str) -> Iterator[None]:
-    """Announce a step, say every few seconds that it goes on, and how long it took."""
+    """Announce a step, report every few seconds that it continues, and how long it took."""
     say(f"{label} …")
     begin_s = time.monotonic()
     done = threading.Event()
@@ -41,7 +41,7 @@ def step(label: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise LaunchError(
-                f"the disk is full: {error.filename}; free some space and repeat"
+                f"the disk is full ({error.filename}); free some space and try again"
             ) from error
         raise
     finally:
@@ -53,7 +53,10 @@ def step(label: str) -> Iterator[None]:
 def run_step(
     label: str, command: Sequence[str | Path], log: Path, *, cwd: Path, env: Mapping[str, str]
 ) -> None:
-    """Run a command as a step, its output in `log`. Raises LaunchError with the log's tail."""
+    """Run a command as a step, with its output in `log`.
+
+    Raises LaunchError with the end of the log.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with step(label), log.open("wb") as output:
         code = subprocess.call(
@@ -61,7 +64,7 @@ def run_step(
         )
         if code:
             raise LaunchError(
-                f"{label}: failed with exit code {code}\n{tail(log)}\nThe whole log: {log}"
+                f"{label}: failed with exit code {code}\n{tail(log)}\nFull log: {log}"
             )
 
 
@@ -72,10 +75,10 @@ def tail(log: Path) -> str:
 
 
 def require_disk(folder: Path, needed_bytes: int, what: str) -> None:
-    """Fail before a long step rather than at its end when the disk cannot hold the result."""
+    """Raise LaunchError before a long step if the disk has too little space for its result."""
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes:
         raise LaunchError(
-            f"{what} needs {needed_bytes >> 20} MiB in {folder}, which has {free_bytes >> 20} MiB free; "
-            "free some space, or point EUDAI_CACHE at another disk"
+            f"{what} needs {needed_bytes >> 20} MiB in {folder}, which has {free_bytes >> 20} MiB "
+            "free; free some space, or point EUDAI_CACHE at another disk"
         )

@@ -1,15 +1,19 @@
-"""Ollama's `llama-quantize [flags] IN OUT COPY` goes in; a copy of the file comes out. Any other type is refused."""
+"""Stands in for Ollama's `llama-quantize [flags] IN OUT TYPE`.
+
+Only the type COPY is supported, which copies the file; any other type is refused.
+"""
 
 import shutil
 import sys
 
 
 def main() -> None:
-    """Copy, or say what is missing."""
+    """Copy the file, or exit with an error message."""
     *_, source, target, kind = ["", "", "", *sys.argv[1:]]
     if kind.upper() != "COPY":
         sys.exit(
-            f"llama-quantize: cannot quantize to {kind or 'nothing'} here; create the model without quantize, or use an official Ollama"
+            f"llama-quantize: cannot quantize to {kind or 'no type'}, only copy; create the model "
+            "without quantize, or use an official build of Ollama"
         )
     shutil.copyfile(source, target)
 

@@ -1,8 +1,8 @@
-"""The flags that Ollama gives its runner go in; a llama.cpp server that serves one model runs until SIGTERM.
+"""A llama.cpp server for Ollama: takes Ollama's runner flags and serves one model until SIGTERM.
 
-Installed as `lib/ollama/llama-server`. The program Ollama looks for is a build of llama.cpp; here the same
-server comes out of the wheel `xllamacpp`, so nothing has to be compiled. Flags as of Ollama 0.30 to
-0.34, `llm/llama_server.go`.
+Installed as `lib/ollama/llama-server`, where Ollama expects a build of llama.cpp. Here the server
+comes from the wheel `xllamacpp`, so nothing has to be compiled. The flags are those of Ollama 0.30
+to 0.34, `llm/llama_server.go`.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import threading
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every flag that Ollama may pass. argparse refuses any other one with exit code 2."""
+    """Every flag that Ollama may pass. argparse rejects any other with exit code 2."""
     flags = argparse.ArgumentParser(prog="llama-server", allow_abbrev=False)
     flags.add_argument("--model", default="")
     flags.add_argument("--host", default="127.0.0.1")
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         "--no-mmproj-offload",
     ):
         flags.add_argument(switch, action="store_true")
-    # Without effect on a CPU, or already so in this server.
+    # Without effect on a CPU, or the default of this server.
     for switch in (
         "--no-webui",
         "--offline",
@@ -83,7 +83,10 @@ def serve(flags: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """List the devices (none: this runner is for CPUs), wait to be killed in discovery, or serve."""
+    """List the devices, wait to be killed in discovery, or serve.
+
+    The list is empty, because this runner uses the CPU.
+    """
     flags = parser().parse_args()
     if flags.list_devices:
         print("Available devices:")

@@ -1,4 +1,4 @@
-"""A requirements file with hashes goes in; a virtual environment that holds exactly that comes out."""
+"""Installs a requirements file with hashes into its own virtual environment."""
 
 import hashlib
 import os
@@ -13,9 +13,10 @@ WHEELS_BYTES = 1 << 30
 
 
 def install_wheels(cache: Cache, folder: Path, requirements: Path, label: str) -> Path:
-    """Install into `folder` unless it is there already; returns its Python.
+    """Install into `folder` unless it is up to date; returns its Python.
 
-    The stamp is written last, so an interrupted install is repeated, and pip's own cache spares the downloads.
+    The stamp is written last, so an interrupted install is repeated; pip's cache saves the
+    downloads.
     """
     stamp = folder / "requirements.sha256"
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
@@ -53,12 +54,16 @@ def install_wheels(cache: Cache, folder: Path, requirements: Path, label: str) -
         run_step(f"{label}: download and check", pip, log, cwd=HERE, env=env)
     except LaunchError as error:
         raise LaunchError(
-            f"{error}\nWhere there is no wheel for this platform or Python, start an Ollama yourself and set OLLAMA_BASE_URL to it"
+            f"{error}\nIf there is no wheel for this platform or Python version, start Ollama "
+            "yourself and set OLLAMA_BASE_URL"
         ) from error
     stamp.write_text(wanted)
     return python
 
 
 def site_packages(python: Path) -> Path:
-    """Where the packages of that Python lie. They are read as files, never imported: their dependencies are not here."""
+    """The folder of that Python's packages.
+
+    They are read as files and never imported, because their dependencies are not installed.
+    """
     return next((python.parent.parent / "lib").glob("python3*/site-packages"))

@@ -1,4 +1,4 @@
-"""Python client of eudai: the stubs in `eudai.v1`, what a channel should be opened with, and the command line."""
+"""Python client of eudai: the stubs (`eudai.v1`), options for channels, and the command line."""
 
 from eudai.channel import CHANNEL_OPTIONS, SERVICE_CONFIG
 

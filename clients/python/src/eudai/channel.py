@@ -1,9 +1,8 @@
-"""What every channel to an eudai server should be opened with: the published service config, and a watch on the connection.
+"""The options that every channel to an eudai server should use: service config and keepalive.
 
-    grpc.aio.insecure_channel(address, options=eudai.CHANNEL_OPTIONS)
-
-The service config (service_config.json, for clients in any language) repeats only what the server says may be repeated,
-by grpc-retry-pushback-ms, and gives up repeating while most calls fail, so that an outage is not made worse.
+The service config (service_config.json, for clients in any language) retries only what the server
+allows with grpc-retry-pushback-ms, and stops retrying while most calls fail, so that an outage does
+not get worse.
 """
 
 from importlib.resources import files

@@ -1,7 +1,7 @@
-"""The command line client: a prompt goes in, the words of the model come out as they are generated.
+"""The command line client: sends a prompt and prints the answer as it is generated.
 
-eudai generate "The capital of France is"     streams the answer; exit code 0 once it is whole
-eudai healthcheck                             exit code 0 while the server can answer, 1 while it cannot
+eudai generate "The capital of France is" streams the answer; exit code 0 when it is complete eudai
+healthcheck exit code 0 if the server is ready, otherwise 1
 """
 
 import argparse
@@ -37,13 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough. Leaving closes the channel, which stops the model.
+        # The reader of the output has ended. Closing the channel stops the model.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
 
 
 def generate(channel: grpc.Channel, options: argparse.Namespace) -> int:
-    """Stream one generation: the answer to standard output, reasoning and warnings to standard error."""
+    """Stream one generation.
+
+    The answer goes to standard output; reasoning and warnings go to standard error.
+    """
     request = pb.GenerateRequest(
         model=options.model, prompt=options.prompt if options.prompt != "-" else sys.stdin.read()
     )
@@ -69,7 +72,8 @@ def generate(channel: grpc.Channel, options: argparse.Namespace) -> int:
                     )
                     print()
                     print(
-                        f"eudai: {reason}, {usage.input_tokens} tokens in, {usage.output_tokens} out",
+                        f"eudai: {reason}, {usage.input_tokens} input tokens, "
+                        f"{usage.output_tokens} output tokens",
                         file=sys.stderr,
                     )
     finally:
@@ -78,7 +82,7 @@ def generate(channel: grpc.Channel, options: argparse.Namespace) -> int:
 
 
 def healthcheck(channel: grpc.Channel, options: argparse.Namespace) -> int:
-    """Ask for one health name."""
+    """Check one health name."""
     check = health_pb2_grpc.HealthStub(channel).Check
     answer = check(health_pb2.HealthCheckRequest(service=options.service), timeout=HEALTH_TIMEOUT_S)
     print(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
@@ -86,7 +90,9 @@ def healthcheck(channel: grpc.Channel, options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="eudai", description="Talk to an eudai server.")
+    parser = argparse.ArgumentParser(
+        prog="eudai", description="Command line client of an eudai server."
+    )
     parser.add_argument(
         "--address",
         default=_default_address(),
@@ -101,11 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("EUDAI_MODEL") or DEFAULT_MODEL,
         help="model reference (default: %(default)s)",
     )
-    command.add_argument("--system", help="replaces the model's own system message")
+    command.add_argument("--system", help="system message, in place of the model's own")
     command.add_argument(
-        "--max-output-tokens", type=int, metavar="N", help="stop after this many tokens"
+        "--max-output-tokens", type=int, metavar="N", help="maximum number of tokens to generate"
     )
-    command.add_argument("--temperature", type=float, metavar="T", help="randomness, 0 to 5")
+    command.add_argument(
+        "--temperature", type=float, metavar="T", help="sampling temperature, 0 to 5"
+    )
     command.add_argument(
         "--timeout",
         type=float,
@@ -113,25 +121,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="deadline of the call (default: %(default)s)",
     )
-    command = commands.add_parser("healthcheck", help="ask whether the server can answer")
+    command = commands.add_parser("healthcheck", help="check whether the server is ready")
     command.set_defaults(run=healthcheck)
     command.add_argument(
         "--service",
         default="",
-        help='health name: "" for readiness (the default), liveness, a full service name, model/<reference>',
+        help='health name: "" (readiness, the default), liveness, a full service name, '
+        "or model/<reference>",
     )
     return parser
 
 
 def _default_address() -> str:
-    """Where the server of this machine listens: EUDAI_LISTEN, reached through loopback where it names every interface."""
+    """The server on this machine: EUDAI_LISTEN, or loopback if that names every interface."""
     host, _, port = os.environ.get("EUDAI_LISTEN", DEFAULT_ADDRESS).rpartition(":")
-    return f"127.0.0.1:{port}" if host in ("0.0.0.0", "[::]") else f"{host}:{port}"  # noqa: S104 - it is compared, not bound
+    is_any = host in ("0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
+    return f"127.0.0.1:{port}" if is_any else f"{host}:{port}"
 
 
 def _explain(error: grpc.RpcError) -> str:
-    """The status, the reason in it, and what to change."""
-    # Every error of a call is a call too; the annotations do not know it.
+    """The status, its reason, and what to change."""
+    # Every error of a call is also a grpc.Call, which the annotations do not say.
     call = cast("grpc.Call", error)
     lines = [f"{call.code().name}: {call.details()}"]
     for key, value in call.trailing_metadata() or ():

@@ -1,3 +1,3 @@
-"""The typed door in front of a local model: a gRPC service that answers with Ollama."""
+"""A gRPC server in front of Ollama."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,7 @@
-"""The process: reads the environment, serves until SIGTERM or SIGINT, drains. A second signal cuts what still runs."""
+"""Runs the server process: reads the environment, serves until SIGTERM or SIGINT, then drains.
+
+A second signal ends the drain: the calls that are still running are cut.
+"""
 
 import asyncio
 import gc
@@ -20,7 +23,7 @@ EXIT_LISTEN = 70
 
 
 async def serve(config: Config) -> None:
-    """Serve until told to stop."""
+    """Serve until a signal arrives and the drain has ended."""
     app = App(config)
     told = asyncio.Event()
 
@@ -33,7 +36,8 @@ async def serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, tell)
     await app.start()
     app.parts.schema_checks.start()
-    # What is here now stays, so no collection need look at it: that took tens of milliseconds in which nobody was answered.
+    # The objects that exist now stay. Without this, a garbage collection that scans them blocks the
+    # event loop for tens of milliseconds.
     gc.freeze()
     leaving = asyncio.create_task(told.wait()), asyncio.create_task(app.wait())
     await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
@@ -42,7 +46,10 @@ async def serve(config: Config) -> None:
 
 
 def main() -> int:
-    """Exit codes: 0 after a drain, 70 where gRPC failed, 78 for a configuration that does not hold."""
+    """Run the server; returns the exit code.
+
+    0 after a drain, 70 if gRPC failed, 78 for an invalid configuration.
+    """
     limit_arenas(os.environ)
     configure_logging()
     raise_open_files()

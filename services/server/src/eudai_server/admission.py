@@ -1,7 +1,7 @@
-"""Admits generations and embeddings: a bounded, fair queue for each model in front of the backend.
+"""Admits generations and embeddings: one bounded, fair queue per model in front of the backend.
 
-Ollama has a queue too, but an unbounded one whose order and length nobody can see. This one stands in
-front of it, so that Ollama's stays empty.
+Ollama has a queue too, but that queue is unbounded, and its order and length are not visible. This
+queue admits only as many requests as Ollama runs at once, so Ollama's own queue stays empty.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from eudai_server.generation import Backend, Generation, LoadOptions
 from eudai_server.models import Identity
 from eudai_server.turn import queue_full, wait_for_turn
 
-# The queues of idle models are kept for what they have learnt, up to this many.
+# Queues of idle models are kept for their measurements, up to this number.
 QUEUES_MAX = 256
 
 Batches = AsyncGenerator[Sequence[Event], None]
@@ -38,10 +38,10 @@ Identify = Callable[[str], Awaitable[Identity]]
 
 
 class Admission:
-    """Fulfils the ports Backend and Embedder with others of their kind.
+    """A Backend and an Embedder that wrap others and limit how many requests run.
 
-    No more requests run on a model than the backend runs at once; the others wait in turn, and are
-    refused where they would wait in vain.
+    At most `max_running` requests run on a model at once. The others wait for their turn; a request
+    that would wait in vain is refused.
     """
 
     def __init__(
@@ -52,9 +52,10 @@ class Admission:
         max_running: int,
         max_queued: int,
     ) -> None:
-        """`max_running` and `max_queued` hold for each model.
+        """`max_running` and `max_queued` apply to each model.
 
-        `identify` finds the model that a reference names; it raises ServiceError where there is none.
+        `identify` returns the model that a reference names; it raises ServiceError if there is
+        none.
         """
         self.max_running = max_running
         self.max_queued = max_queued
@@ -66,19 +67,19 @@ class Admission:
 
     @property
     def running(self) -> int:
-        """How many requests run, on all models."""
+        """The number of running requests, on all models."""
         return sum(queue.running for queue in self._queues.values())
 
     @property
     def queued(self) -> int:
-        """How many requests wait, for all models."""
+        """The number of waiting requests, for all models."""
         return sum(queue.queued for queue in self._queues.values())
 
     async def generate(self, generation: Generation) -> Batches:
-        """Wait for a turn, then generate. Progress tells how many are ahead, whenever that changes.
+        """Wait for a turn, then generate. Progress events report changes of the queue position.
 
-        Raises ServiceError QUEUE_FULL, QUOTA_EXCEEDED or DEADLINE_TOO_SHORT. A caller who leaves gives
-        its place up at once.
+        Raises ServiceError QUEUE_FULL, QUOTA_EXCEEDED or DEADLINE_TOO_SHORT. A caller who leaves
+        frees its place at once.
         """
         arrived_ns = time.monotonic_ns()
         identity = await self._identify(generation.model)
@@ -97,7 +98,7 @@ class Admission:
                         yield [_with_queue(event, queue_ns) for event in batch]
 
     async def embed(self, batch: Batch) -> AsyncGenerator[Vectors, None]:
-        """Wait for a turn, then embed. Raises as `generate` does."""
+        """Wait for a turn, then embed. Raises the errors of `generate`."""
         identity = await self._identify(batch.model)
         with self._place(identity, batch.caller) as (queue, ticket):
             async for _ in wait_for_turn(queue, ticket, batch.deadline_s):
@@ -108,7 +109,7 @@ class Admission:
                         yield part
 
     async def settle(self, model: str, load: LoadOptions) -> None:
-        """As the backend does."""
+        """Forward to the backend."""
         await self._backend.settle(model, load)
 
     async def close(self) -> None:
@@ -184,13 +185,13 @@ class Admission:
 
 
 class _Run:
-    """What a queue learns from one request while it has a slot."""
+    """Measures one request for its queue while it has a slot."""
 
     def __init__(self, queue: FairQueue) -> None:
         self._queue = queue
         self._begin_s = time.monotonic()
         self._has_output = False
-        # Whether the backend evaluates the prompt, as far as is known; it stops that with a delay.
+        # Whether the backend is known to evaluate the prompt, which it stops only with a delay.
         self.evaluates = False
 
     def observe(self, event: Event) -> None:
@@ -217,7 +218,7 @@ class _Run:
 
 
 def _budget_spent(identity: Identity, queue_ns: int) -> list[Event]:
-    """A generation that ended before it was handed to the backend."""
+    """The events of a generation whose time budget ended before the backend got it."""
     return [
         Started(identity.name, identity.digest, 0, None),
         Finished(FinishReason.TIME_BUDGET, timings=Timings(queue_ns)),

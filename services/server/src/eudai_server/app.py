@@ -1,4 +1,4 @@
-"""A configuration goes in, a running server comes out: the parts, a port, and the way to take them down again."""
+"""One server: creates the parts from a configuration, listens, and shuts down in order."""
 
 import asyncio
 import logging
@@ -15,11 +15,11 @@ from eudai_server.ollama.client import Client
 from eudai_server.process import trim_memory
 from eudai_server.rpc.services import register
 
-# After a drain has cut what still ran: time for the statuses to go out.
+# The time to send statuses after a drain has cut the remaining calls.
 CUT_TIMEOUT_S = 2.0
 
 
-DRAINING = (Reason.DRAINING, "the server is shutting down; another one can take the call")
+DRAINING = (Reason.DRAINING, "the server is shutting down; retry on another server")
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class App:
     """One server, from the port it listens on to the Ollama it calls."""
 
     def __init__(self, config: Config, patience: Patience = DEFAULT_PATIENCE) -> None:
-        """Opens nothing yet. Wants a running event loop."""
+        """Create the parts; opens no port or connection. Needs a running event loop."""
         self._config = config
         self.parts = Assembly(
             config, Client(config.ollama_base_url), write_timeout_s=patience.write_timeout_s
@@ -38,13 +38,13 @@ class App:
         self._trimming: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Listen; returns the port. Raises ConfigError where the address cannot be had."""
+        """Listen; returns the port. Raises ConfigError if the address cannot be bound."""
         listen = self._config.listen
         try:
             port = await self._listener.start(listen)
         except RuntimeError as error:
             await self.parts.close()
-            reason = f"{listen} cannot be listened on; another program may have the port"
+            reason = f"cannot listen on {listen}; another program may be using the port"
             raise ConfigError("EUDAI_LISTEN", reason) from error
         self.parts.start()
         self._trimming = asyncio.create_task(run_once(trim_memory, "trim"), name="trim")
@@ -53,7 +53,7 @@ class App:
         return port
 
     async def wait(self) -> None:
-        """Return once it listens no more: after a drain, or raising ListenError."""
+        """Return after a drain. Raises ListenError if the listener fails."""
         await self._listener.wait()
 
     def _make_server(self, options: Options) -> grpc.aio.Server:
@@ -62,7 +62,11 @@ class App:
         return server
 
     async def drain(self) -> None:
-        """Say NOT_SERVING, let balancers notice, let what runs finish, cut what does not, and close. Once."""
+        """Shut down in order. Call it once.
+
+        Reports NOT_SERVING, waits for balancers to notice, lets running calls finish within the
+        grace, cuts the rest, and closes the parts.
+        """
         if self.parts.readiness.draining:
             return
         self.parts.readiness.drain()
@@ -83,13 +87,13 @@ class App:
         await self._unless_hurried(calls.wait(self._config.drain_grace_s))
         calls.end(*DRAINING)
         await stopping
-        await calls.wait(CUT_TIMEOUT_S)  # gRPC returns before what it cut has cleaned up
+        await calls.wait(CUT_TIMEOUT_S)  # gRPC returns before the calls that it cut have cleaned up
         await self.parts.close()
         if self._trimming:
             self._trimming.cancel()
 
     def hurry(self) -> None:
-        """Wait for nothing any more: a drain under way cuts what still runs, with a status."""
+        """Skip the remaining waits of a drain: the calls that still run are cut with a status."""
         self._hurried.set()
 
     async def _unless_hurried(self, step: Coroutine[None, None, object]) -> None:

@@ -1,4 +1,7 @@
-"""A configuration and an HTTP client go in; the parts of a server come out, wired to one another. No port, no gRPC server."""
+"""Creates the parts of a server from a configuration and an HTTP client, and connects them.
+
+Opens no port and creates no gRPC server, so tests and the simulation can use it without either.
+"""
 
 import asyncio
 
@@ -19,10 +22,10 @@ from eudai_server.schema_checks import SchemaChecks
 
 
 class Assembly:
-    """Everything between the port and the HTTP client."""
+    """All parts between the gRPC port and the HTTP client."""
 
     def __init__(self, config: Config, client: Client, *, write_timeout_s: float) -> None:
-        """Begins nothing yet."""
+        """Create the parts; starts no task."""
         self.readiness = Readiness()
         self.calls = Calls(write_timeout_s)
         self._state = state = OllamaState(
@@ -62,14 +65,14 @@ class Assembly:
         self._watching: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to look at Ollama, and at clients that do not read."""
+        """Start the probe of Ollama and the watch for clients that do not read."""
         runs = {"probe": self._state.probe.run, "watch": self.calls.watch}
         self._watching = [
             asyncio.create_task(run_again(run, name), name=name) for name, run in runs.items()
         ]
 
     async def close(self) -> None:
-        """Give up what is under way, in reverse order."""
+        """Stop all parts, in reverse order."""
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)

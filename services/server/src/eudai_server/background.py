@@ -1,4 +1,4 @@
-"""Keeps the server's own tasks going: a defect in one of them is logged, and does not end it."""
+"""Runs the server's own tasks, so that an exception in one is logged and does not end it."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 async def run_again(run: Callable[[], Awaitable[None]], name: str) -> None:
-    """Run a task that is to run for as long as the server does; start it again where it raises."""
+    """Run a task for as long as the server runs; restart it if it raises."""
     while True:
         await run_once(run, name)
         await asyncio.sleep(RESTART_AFTER_S)
@@ -21,4 +21,4 @@ async def run_once(run: Callable[[], Awaitable[None]], name: str) -> None:
     try:
         await run()
     except Exception:
-        log.exception("a task of the server failed", extra={"fields": {"task": name}})
+        log.exception("a background task failed", extra={"fields": {"task": name}})

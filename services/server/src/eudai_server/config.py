@@ -1,4 +1,7 @@
-"""The environment goes in, a frozen configuration or a ConfigError comes out. Nothing else reads the environment."""
+"""Reads the configuration from the environment and validates it.
+
+`__main__` passes the environment in; no other module reads it.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,17 +11,20 @@ from urllib.parse import urlsplit
 
 
 class ConfigError(Exception):
-    """A variable that does not hold; names it and says why."""
+    """An environment variable has an invalid value.
+
+    The message names the variable and the reason.
+    """
 
     def __init__(self, variable: str, reason: str) -> None:
-        """The message is what the operator reads."""
+        """The message is shown to the operator."""
         super().__init__(f"{variable} {reason}")
         self.variable = variable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What an operator can set. The names and defaults are a contract (docs/configuration.md)."""
+    """The settings of an operator. Names and defaults are a contract (docs/configuration.md)."""
 
     ollama_base_url: str = "http://127.0.0.1:11434"
     listen: str = "127.0.0.1:50051"
@@ -36,7 +42,10 @@ class Config:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Config":
-        """Read every variable; an empty one counts as unset. Raises ConfigError on the first that does not hold."""
+        """Read every variable; an empty variable counts as unset.
+
+        Raises ConfigError for the first invalid one.
+        """
         for variable in UNSUPPORTED:
             if env.get(variable, "") not in ("", HARMLESS.get(variable, "")):
                 raise ConfigError(variable, f"is set, but {UNSUPPORTED[variable]}; unset it")
@@ -89,8 +98,8 @@ def _base_url(text: str) -> str:
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError("must be an http or https URL, such as http://127.0.0.1:11434")
     if url.username or url.query or url.fragment:
-        raise ValueError("must hold no user, query or fragment")
-    _ = url.port  # raises ValueError when it is no port
+        raise ValueError("must not contain a user, a query or a fragment")
+    _ = url.port  # raises ValueError if it is not a valid port
     return text.rstrip("/")
 
 
@@ -100,7 +109,8 @@ def _registries(text: str) -> tuple[str, ...]:
         host = registry.removeprefix("http://").removeprefix("https://")
         if not host or not host.isascii() or any(character in host for character in " /@"):
             raise ValueError(
-                "must be hosts, such as registry.ollama.ai,hf.co,http://localhost:5000, separated by commas"
+                "must be hosts separated by commas, such as "
+                "registry.ollama.ai,hf.co,http://localhost:5000"
             )
     return registries
 
@@ -114,7 +124,7 @@ def _address(text: str) -> str:
     return text
 
 
-# A week: more is a mistake, and overflows the timers of some platforms.
+# One week. A longer time is a mistake, and overflows the timers of some platforms.
 SECONDS_MAX = 7 * 24 * 3600
 PORT_MAX = 65535
 COUNT_MAX = 10_000
@@ -136,20 +146,21 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "EUDAI_LAME_DUCK": ("lame_duck_s", _seconds),
 }
 
-# Refused rather than passed over: an operator who sets one of these believes in a protection or a limit that is not there.
+# These are refused rather than ignored, because an operator who sets one would rely on a protection
+# or a limit that does not exist.
 UNSUPPORTED: Mapping[str, str] = {
     **dict.fromkeys(
         ("EUDAI_TLS_CERT", "EUDAI_TLS_KEY", "EUDAI_TLS_CLIENT_CA"),
-        "connections are not encrypted yet",
+        "TLS is not supported yet",
     ),
     **dict.fromkeys(
         ("EUDAI_TOKENS_FILE", "EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"),
-        "callers are not authenticated yet",
+        "authentication is not supported yet",
     ),
-    "EUDAI_METRICS_LISTEN": "there are no metrics yet",
-    "EUDAI_WORKERS": "there is one process yet",
-    "EUDAI_STRICT": "no version of Ollama is refused yet",
+    "EUDAI_METRICS_LISTEN": "metrics are not supported yet",
+    "EUDAI_WORKERS": "only one process is supported yet",
+    "EUDAI_STRICT": "the version of Ollama is not checked yet",
 }
 
-# Their defaults, which promise nothing.
+# The defaults of some of them, which are accepted because they promise nothing.
 HARMLESS: Mapping[str, str] = {"EUDAI_WORKERS": "1", "EUDAI_STRICT": "false"}

@@ -1,4 +1,4 @@
-"""The heart of embedding: what a caller asks for (Batch), what comes back (Vectors), and the port between (Embedder)."""
+"""Embedding as the core sees it: a request (Batch), a result (Vectors) and the port (Embedder)."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,14 @@ from eudai_server.generation import LoadOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Texts to embed. `dimensions` None keeps all; `truncate` cuts texts that are too long instead of failing."""
+    """Texts to embed.
+
+    `dimensions` None keeps all; `truncate` cuts long texts instead of failing.
+    """
 
     model: str
     inputs: tuple[str, ...]
-    # As in `Generation`.
+    # See `Generation`.
     caller: str = ""
     deadline_s: float | None = None
     dimensions: int | None = None
@@ -24,7 +27,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Some of the vectors, in order of input, and the model that made them."""
+    """Some of the vectors, in the order of the inputs, and the model that made them."""
 
     vectors: Sequence[Sequence[float]]
     input_tokens: int
@@ -33,11 +36,12 @@ class Vectors:
 
 
 class Embedder(Protocol):
-    """Embeds."""
+    """Embeds texts."""
 
     def embed(self, batch: Batch) -> AsyncGenerator[Vectors, None]:
-        """Yield vectors, as soon as some are ready, until there is one for each input.
+        """Yield vectors as soon as some are ready, until every input has one.
 
-        Raises ServiceError on any failure; one that an input is to blame for names it. Closing the generator stops between parts.
+        Raises ServiceError on any failure; if one input caused it, the error names that input.
+        Closing the generator stops the work after the current part.
         """
         ...

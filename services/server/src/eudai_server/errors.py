@@ -1,4 +1,7 @@
-"""What can go wrong, in our words; each failure says what the caller can do. Knows no wire."""
+"""The failures of the server, each with what the caller can do about it.
+
+Knows neither gRPC nor HTTP; `rpc/status` maps these failures to status codes.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,23 +44,25 @@ class Reason(StrEnum):
     REPETITION_STOPPED = auto()
 
 
-# How many violations a caller is told. One more says that there are others.
+# The number of violations that a caller gets. One more entry says that there are others.
 VIOLATIONS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What is wrong with one field: its path in the request ("sampling.top_p"), and what to change."""
+    """One invalid field: its path in the request ("sampling.top_p"), and what to change."""
 
     field: str
     description: str
 
 
 class ServiceError(Exception):
-    """A failure with a reason. Its message is written by us, for a developer to read, and is sent to the caller.
+    """A failure with a reason and a message, which is sent to the caller.
 
-    `retry_after_s` says when another try may succeed. A client may repeat the call by itself only
-    where that is set and `may_have_run` is not, so that nothing runs twice.
+    The message never quotes Ollama.
+
+    `retry_after_s` says when a retry may succeed. A client may retry automatically only if it is
+    set and `may_have_run` is not, so that nothing runs twice.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class ServiceError(Exception):
         may_have_run: bool = False,
         violations: Sequence[Violation] = (),
     ) -> None:
-        """`metadata` as the comment of the reason in error.proto lists it; `violations` where fields are to blame."""
+        """error.proto documents the `metadata` of each reason; `violations` name invalid fields."""
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -81,10 +86,10 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError):
-    """The request breaks the contract; what is wrong with it, at once."""
+    """The request is invalid; lists all violations that were found."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        """At least one violation; more than VIOLATIONS_MAX where there may be others still."""
+        """Needs at least one violation. More than VIOLATIONS_MAX mean that there may be others."""
         first = violations[0]
         count = len(violations) - 1
         more = f" (and {count} more)" if 0 < count < VIOLATIONS_MAX else " (and more)"
@@ -97,49 +102,49 @@ class InvalidRequestError(ServiceError):
 
 
 class ModelNotFoundError(ServiceError):
-    """Ollama has no such model."""
+    """The model does not exist in Ollama."""
 
     def __init__(self, model: str) -> None:
-        """`model` as Ollama would list it."""
+        """`model` is the name as Ollama lists it."""
         super().__init__(
             Reason.MODEL_NOT_FOUND,
-            f"model {model!r} is not here; pull it first: ollama pull {model}",
+            f"model {model!r} does not exist in Ollama; pull it first: ollama pull {model}",
         )
         self.model = model
 
 
 class CloudDisabledError(ServiceError):
-    """Ollama would send the request to a machine in its cloud, which this server never allows."""
+    """Ollama would send the request to its cloud, which this server never allows."""
 
     def __init__(self, model: str) -> None:
-        """`model` as the caller wrote it, or as Ollama lists it."""
+        """`model` is the name as the caller wrote it, or as Ollama lists it."""
         super().__init__(
             Reason.CLOUD_DISABLED,
-            f"model {model!r} runs in Ollama's cloud, where this server sends nothing; "
-            "use a model that runs locally",
+            f"model {model!r} runs in Ollama's cloud, and this server does not send requests "
+            "there; use a local model",
             metadata={"model": model},
         )
 
 
 class UnreachableError(ServiceError):
-    """Ollama did not answer, and nothing was sent to it."""
+    """Ollama does not answer, and nothing was sent to it."""
 
     def __init__(self, retry_after_s: float) -> None:
-        """`retry_after_s`: when the next probe will know more."""
+        """`retry_after_s` is the time until the next probe."""
         super().__init__(
             Reason.BACKEND_UNREACHABLE,
-            "Ollama does not answer; see that it runs and that OLLAMA_BASE_URL is right",
+            "Ollama does not answer; check that it is running and that OLLAMA_BASE_URL is correct",
             retry_after_s=retry_after_s,
         )
 
 
 class NoConnectionLeftError(ServiceError):
-    """The server cannot open another connection to Ollama, which may be well. Nothing was sent."""
+    """The server cannot open another connection; Ollama may be healthy. Nothing was sent."""
 
     def __init__(self) -> None:
-        """The caller may come back soon."""
+        """The caller may retry soon."""
         super().__init__(
             Reason.QUEUE_FULL,
-            "this server cannot open another connection to Ollama; repeat the call",
+            "the server cannot open another connection to Ollama; retry the call",
             retry_after_s=1.0,
         )

@@ -1,4 +1,7 @@
-"""What happens while a model generates, in the proto's words. Knows no wire."""
+"""The events of a generation.
+
+Their names are the proto's; the module knows neither gRPC nor HTTP.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +9,7 @@ from enum import StrEnum, auto
 
 
 class Name(StrEnum):
-    """An enumeration whose values are its names, so that an edge can look them up on its own side."""
+    """An enumeration whose values are its names, so that each edge can map them to its own enum."""
 
     @staticmethod
     def _generate_next_value_(name: str, *_: object) -> str:
@@ -20,7 +23,7 @@ class Started:
     model: str
     digest: str
     context_length: int
-    # When the request was handed to the backend; None where it never was.
+    # When the request was sent to the backend; None if it was not.
     start_time: datetime | None
 
 
@@ -42,7 +45,7 @@ class TokenLogprob:
 
 
 class Channel(Name):
-    """Where new output belongs."""
+    """The kind of output a delta belongs to."""
 
     TEXT = auto()
     REASONING = auto()
@@ -59,7 +62,10 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model made. Its arguments are JSON text as Ollama sent it: order and integers survive."""
+    """A tool call of the model.
+
+    Its arguments are JSON text as Ollama sent it: order and integers survive.
+    """
 
     id: str
     name: str
@@ -67,7 +73,7 @@ class ToolCall:
 
 
 class Phase(Name):
-    """Where a request is."""
+    """The phase of a request."""
 
     QUEUED = auto()
     LOADING_MODEL = auto()
@@ -77,7 +83,7 @@ class Phase(Name):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The request is in this phase now; while it is queued, so many are ahead of it."""
+    """The request entered this phase, or its queue position changed (`requests_ahead`)."""
 
     phase: Phase
     requests_ahead: int | None = None
@@ -97,7 +103,7 @@ class GenerationWarningCode(Name):
 
 @dataclass(frozen=True, slots=True)
 class GenerationWarning:
-    """Something that did not fail but that the caller should know about."""
+    """A problem that did not fail the request but that the caller should know about."""
 
     code: GenerationWarningCode
     message: str
@@ -118,7 +124,7 @@ class FinishReason(Name):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the whole generation. None where Ollama did not get to say."""
+    """Token counts of the whole generation. None if Ollama did not report them."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -126,7 +132,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time went, in nanoseconds. All but the queue as the backend says it."""
+    """Where the time went, in nanoseconds. All but the queue time is reported by the backend."""
 
     queue_ns: int = 0
     load_ns: int | None = None

@@ -1,8 +1,8 @@
-"""A bounded queue in front of one model that serves its callers in turn. Does no I/O and reads no clock.
+"""A bounded queue in front of one model that serves its callers in turn.
 
-Requests of one caller are served in order of arrival, and callers take turns. Where the queue is full,
-a caller who holds fewer places than another takes the other's last place, so that no caller can lock
-the others out by flooding the queue.
+It does no I/O and reads no clock. Requests of one caller are served in order of arrival, and
+callers take turns. If the queue is full, a caller with fewer places replaces the last place of the
+caller with the most, so that no caller can lock out the others by flooding the queue.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ NEWEST_SHARE = 0.2
 
 
 class QueueFullError(Exception):
-    """No place in the queue can be had."""
+    """The queue has no free place."""
 
 
 class Mean:
     """A moving mean; None until there is a sample."""
 
     def __init__(self) -> None:
-        """Hold no sample yet."""
+        """Start without samples."""
         self.value: float | None = None
 
     def add(self, sample: float) -> None:
-        """Take in one more sample."""
+        """Add a sample."""
         self.value = (
             sample if self.value is None else self.value + NEWEST_SHARE * (sample - self.value)
         )
@@ -37,11 +37,11 @@ class Ticket:
     """One request's place in the queue."""
 
     def __init__(self, caller: str) -> None:
-        """`caller` is the one whose turn it takes, as in `Generation.caller`."""
+        """`caller` identifies who waits, as in `Generation.caller`."""
         self.caller = caller
         # Set whenever the place may have changed.
         self.moved = asyncio.Event()
-        # True once a caller with fewer places took this one.
+        # True when a caller with fewer places has replaced this one.
         self.evicted = False
 
 
@@ -49,35 +49,35 @@ class FairQueue:
     """The requests that run on one model, and those that wait for it."""
 
     def __init__(self, max_running: int, max_queued: int) -> None:
-        """`max_running` requests have a slot at once; `max_queued` may wait for one."""
+        """`max_running` requests may have a slot at once; `max_queued` may wait for one."""
         self.max_running = max_running
         self.max_queued = max_queued
         self.running = 0
-        # Generations that were abandoned while the backend evaluated their prompts, with no sign of
-        # life from the model since. Each may still occupy it.
+        # The number of generations that were abandoned while the backend evaluated their prompts,
+        # since the model's last output. Each may still occupy the model.
         self.abandoned = 0
         # In seconds, loads excluded: how long a slot is held, and how long the first output takes.
         self.held_s = Mean()
         self.first_output_s = Mean()
-        # By caller, in the order in which callers take turns.
+        # Tickets by caller; the order of the callers is the order of their turns.
         self._waiting: dict[str, deque[Ticket]] = {}
 
     @property
     def queued(self) -> int:
-        """How many requests wait."""
+        """The number of waiting requests."""
         return sum(map(len, self._waiting.values()))
 
     @property
     def has_slot(self) -> bool:
         """Whether one more request may run.
 
-        One abandoned generation for each slot is tolerated: it ends before the next prompt is evaluated.
+        One abandoned generation per slot is tolerated: it ends before the next prompt is evaluated.
         """
         return self.running + max(self.abandoned - self.max_running, 0) < self.max_running
 
     @property
     def is_blank(self) -> bool:
-        """Whether the queue holds nothing that is worth keeping."""
+        """Whether the queue has no state that is worth keeping."""
         return not (self.running or self._waiting or self.abandoned or self.held_s.value)
 
     @contextmanager
@@ -112,7 +112,7 @@ class FairQueue:
         ahead, extra = self.running + place, 1
         for caller, tickets in self._waiting.items():
             if caller == ticket.caller:
-                extra = 0  # callers further on have had one turn fewer by then
+                extra = 0  # later callers have had one turn less by then
             else:
                 ahead += min(len(tickets), place + extra)
         return ahead
@@ -162,7 +162,7 @@ class FairQueue:
         tickets.remove(ticket)
         if tickets:
             self._waiting[ticket.caller] = tickets
-        self.notify()  # where several slots are free, the next ticket may run too
+        self.notify()  # several slots may be free
 
     def _evict(self, ticket: Ticket) -> None:
         ticket.evicted = True

@@ -1,6 +1,7 @@
-"""The heart: what a caller asks for (Generation), and the port that makes it happen (Backend). What happens is in `events`.
+"""The core: a generation request (Generation) and the port that runs it (Backend).
 
-Its words are the proto's words. It knows neither gRPC nor HTTP.
+Names are the proto's. The module knows neither gRPC nor HTTP. The events of a generation are in
+`events`.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -11,19 +12,19 @@ from typing import Protocol
 from eudai_server.events import Event, GenerationWarning, Name, ToolCall
 from eudai_server.schema import Schema
 
-# ---- what is asked for
+# ---- requests
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text to answer, put into the model's own template."""
+    """A text to answer, rendered with the model's own template."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class RawPrompt:
-    """A text handed to the model as it is."""
+    """A text passed to the model unchanged, without a template."""
 
     text: str
 
@@ -47,7 +48,10 @@ class Role(Name):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. Texts and reasonings are each joined in order: Ollama takes one string of either."""
+    """One turn.
+
+    Its texts, and its reasonings, are joined in order: Ollama takes one string of each.
+    """
 
     role: Role
     text: str = ""
@@ -60,7 +64,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may ask the caller to run; None where it takes no arguments."""
+    """A function that the model may ask the caller to run.
+
+    `parameters_schema` None means no arguments.
+    """
 
     name: str
     description: str
@@ -69,7 +76,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns so far, oldest first."""
+    """The turns so far, oldest first."""
 
     messages: tuple[Message, ...]
 
@@ -84,13 +91,16 @@ class AnyJson:
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """The answer satisfies this JSON Schema."""
+    """The answer matches this JSON Schema."""
 
     schema: Schema
 
 
 class ReasoningEffort(Name):
-    """How much a model thinks before it answers. UNSPECIFIED: if it can, but not under an output format."""
+    """How much a model reasons before it answers.
+
+    UNSPECIFIED: if the model can, but not under an output format.
+    """
 
     UNSPECIFIED = auto()
     NONE = auto()
@@ -103,7 +113,10 @@ class ReasoningEffort(Name):
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """Options of the loaded model, which everyone shares. Hashable: two loads are one if these are equal."""
+    """Options of a loaded model, shared by all its callers.
+
+    Hashable: equal options need one load.
+    """
 
     options: tuple[tuple[str, float], ...] = ()
     keep_alive_s: float | None = None
@@ -111,10 +124,10 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One request, judged and in our words. Unset means the model's own default, never zero."""
+    """One valid request. An unset field means the model's own default, never zero."""
 
     id: str
-    # Whose turn it is where callers take turns: an authenticated principal, else a peer's address.
+    # Identifies the caller in the fair queue: the peer's address without the port.
     caller: str = ""
     model: str
     input: Input
@@ -130,28 +143,33 @@ class Generation:
     drop_oldest: bool = False
     load: LoadOptions = LoadOptions()
     expected_digest: str = ""
-    # Both as `time.monotonic()`: at the first the answer ends gracefully, at the second nobody waits for it any more.
+    # Both as `time.monotonic()`. At the end of the budget the answer ends gracefully; after the
+    # deadline nobody waits for it.
     budget_end_s: float | None = None
     deadline_s: float | None = None
-    # What the judge of the request found that is no reason to refuse it.
+    # Problems found during validation that do not make the request invalid.
     warnings: tuple[GenerationWarning, ...] = ()
 
 
-# ---- who makes it happen
+# ---- the port
 
 
 class Backend(Protocol):
-    """Generates. The one port between the two edges."""
+    """Runs generations. The only port between the two edges for them."""
 
     def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
-        """Yield events, those that came together in one batch.
+        """Yield events in batches; a batch holds the events that arrived together.
 
-        Order: any Progress and Warning, one Started, any Delta, ToolCall, Progress and Warning, one Finished, nothing after.
-        Raises ServiceError on any failure; an end without Finished does not happen. Closing the generator, or
-        cancelling the task that consumes it, stops the model; a cold load that others may want goes on.
+        Order: any Progress and Warning, one Started, any Delta, ToolCall, Progress and Warning, one
+        Finished, nothing after. Raises ServiceError on any failure; the generator never ends
+        without Finished. Closing it, or cancelling the task that consumes it, stops the model; a
+        load of the model continues, because others may want it.
         """
         ...
 
     async def settle(self, model: str, load: LoadOptions) -> None:
-        """Return once what given up generations of a model left running has ended, as far as that can be told. Never raises."""
+        """Return when the abandoned generations of a model have ended. Never raises.
+
+        That is as far as the backend can tell.
+        """
         ...

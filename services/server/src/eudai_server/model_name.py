@@ -1,7 +1,7 @@
-"""A model reference as a caller wrote it goes in; the model that Ollama reads in it, or what is wrong with it, comes out.
+"""Parses model references by the rules that Ollama applies.
 
-The grammar is [[host/]namespace/]model[:tag][:local], with the rules that Ollama itself applies:
-`tests/codec/model_names.json` holds what a real Ollama makes of many references.
+The grammar is [[host/]namespace/]model[:tag][:local]. `tests/codec/model_names.json` records how a
+real Ollama reads many references, and the tests compare this parser with it.
 """
 
 import re
@@ -15,14 +15,17 @@ DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 
-# The characters that Go's strings.TrimSpace removes. str.strip removes more.
-_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+# The characters that Go's strings.TrimSpace removes; str.strip removes more.
+_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 _SCHEME = re.compile(r"^https?://")
-# The end of a reference by which Ollama decides where the model runs. It is not part of the name.
+# The suffix by which Ollama decides where the model runs. It is not part of the name.
 _SOURCE = re.compile(r":(?:(?P<local>local)|cloud|(?P<tag>[^/:]*)-cloud)", re.IGNORECASE | re.ASCII)
 
 _PARTS = {
-    # Ollama's own limit is 350, but each part is the name of a file, which ends at 255.
+    # Ollama's limit is 350, but each part becomes a file name, which is limited to 255.
     "host": re.compile(r"\w[\w.:-]{0,254}", re.ASCII),
     "namespace": re.compile(r"\w[\w-]{0,79}", re.ASCII),
     "model": re.compile(r"\w[\w.-]{0,79}", re.ASCII),
@@ -31,12 +34,12 @@ _PARTS = {
 
 
 class InvalidModelNameError(ValueError):
-    """A text is not a model reference; the message says what to change."""
+    """A text is not a valid model reference; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """The parts of a model's name, defaults filled in, in the case that the caller wrote."""
+    """The parts of a model's name, with defaults filled in, in the caller's case."""
 
     host: str
     namespace: str
@@ -45,7 +48,7 @@ class ModelName:
 
     @property
     def listed(self) -> str:
-        """The shortest name, as Ollama's lists show it. Ollama reads it as this model on every route."""
+        """The shortest name, as in Ollama's lists. Every route of Ollama reads it as this model."""
         name = f"{self.model}:{self.tag}"
         if self.registry != DEFAULT_HOST:
             return f"{self.host}/{self.namespace}/{name}"
@@ -55,7 +58,7 @@ class ModelName:
 
     @property
     def key(self) -> str:
-        """What all references to one model have in common: Ollama ignores case."""
+        """Equal for all references to one model: Ollama ignores case."""
         return self.listed.lower()
 
     @property
@@ -65,9 +68,10 @@ class ModelName:
 
 
 def model_name_from(reference: str) -> ModelName:
-    """The model that Ollama reads in a reference.
+    """Parse a reference as Ollama does.
 
-    Raises InvalidModelNameError, or CloudDisabledError for a model that Ollama would run in its cloud.
+    Raises InvalidModelNameError, or CloudDisabledError for a model that Ollama would run in its
+    cloud.
     """
     if len(reference) > REFERENCE_CHARS_MAX:
         raise InvalidModelNameError(f"must not be longer than {REFERENCE_CHARS_MAX} characters")
@@ -78,14 +82,14 @@ def model_name_from(reference: str) -> ModelName:
         raise InvalidModelNameError("must not end in more than one of :local, :cloud and -cloud")
     if "@" in base:
         raise InvalidModelNameError(
-            "must not contain a digest: Ollama selects models by name only; "
+            "must not contain a digest, because Ollama selects models by name only; "
             "leave out what begins with @, and use expected_digest where the request has it"
         )
     name = _split(base)
     for part, pattern in _PARTS.items():
         if not pattern.fullmatch(getattr(name, part)):
             raise InvalidModelNameError(
-                f"is not a valid model reference, because of its {part}; write "
+                f"is not a valid model reference: its {part} is invalid; write "
                 '[[host/]namespace/]model[:tag], such as "llama3.2:1b" or "hf.co/org/repo:Q4_K_M"'
             )
     if source == "cloud":
@@ -94,7 +98,7 @@ def model_name_from(reference: str) -> ModelName:
 
 
 def violation_of(reference: str) -> str | None:
-    """What is wrong with a reference; None if it is valid, be it of a model in the cloud."""
+    """What is wrong with a reference; None if it is valid, including one of a cloud model."""
     try:
         model_name_from(reference)
     except InvalidModelNameError as error:
@@ -105,23 +109,23 @@ def violation_of(reference: str) -> str | None:
 
 
 def listed_name(reference: str) -> str:
-    """`ModelName.listed` of a reference that was judged before. Never raises."""
+    """`ModelName.listed` of a valid reference. Never raises."""
     return _unjudged(reference).listed
 
 
 def key_of(reference: str) -> str:
-    """`ModelName.key` of a reference that was judged before. Never raises."""
+    """`ModelName.key` of a valid reference. Never raises."""
     return _unjudged(reference).key
 
 
 def is_cloud(reference: str) -> bool:
-    """Whether Ollama would run the model in its cloud because of its name."""
+    """Whether the name makes Ollama run the model in its cloud."""
     return _without_source(reference)[1] == "cloud"
 
 
 def is_reachable(listed: str) -> bool:
-    """Whether a request can name a model of Ollama's lists; it cannot if the tag is read as a source."""
-    # Every second for every row, so it does without the parser.
+    """Whether a request can name a listed model; it cannot if Ollama reads its tag as a source."""
+    # Runs every second for every model, so it does not use the parser.
     tag = listed.rpartition(":")[2].lower()
     return tag not in ("local", "cloud") and not tag.endswith("-cloud")
 
@@ -144,7 +148,10 @@ def _without_source(reference: str) -> tuple[str, str]:
 
 
 def _split(text: str) -> ModelName:
-    """The parts of a text, of whatever characters. A colon before the last slash belongs to the host."""
+    """Split a text into its parts, without validation.
+
+    A colon before the last slash belongs to the host.
+    """
     tag = DEFAULT_TAG
     if text.rfind(":") > text.rfind("/"):
         text, _, tag = text.rpartition(":")

@@ -1,4 +1,4 @@
-"""The heart of model administration: what a model is, what is done with it, and the port (Store). Knows no wire."""
+"""Model administration as the core sees it: models, operations on them, and the port (Store)."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from eudai_server.model_name import ModelName
 
 
 class Capability(Name):
-    """What a model can do. UNSPECIFIED stands for whatever else it may be able to do."""
+    """What a model can do. UNSPECIFIED means that it may have other capabilities."""
 
     UNSPECIFIED = auto()
     COMPLETION = auto()
@@ -27,10 +27,10 @@ class Capability(Name):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The model that a reference names. References with equal keys compete for the same process."""
+    """The model that a reference names. References with equal keys compete for one process."""
 
     key: str
-    # As Ollama's lists show it.
+    # As in Ollama's lists.
     name: str
     digest: str
 
@@ -47,7 +47,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model. Empty or zero where Ollama does not say."""
+    """A model. A field is empty or zero if Ollama does not report it."""
 
     name: str
     digest: str = ""
@@ -59,13 +59,13 @@ class Model:
     quantization: str = ""
     max_context_length: int = 0
     loaded: Loaded | None = None
-    # Whether it runs in Ollama's cloud, so that nothing is ever sent to it.
+    # Whether it runs in Ollama's cloud; the server never sends requests to it.
     remote: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """Everything that is known of one model."""
+    """Everything that is known about one model."""
 
     model: Model
     template: str = ""
@@ -92,7 +92,7 @@ class TransferPhase(Name):
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """How far a pull or a push is, over all its layers. A creation has a status alone."""
+    """The progress of a pull or a push, over all layers. A creation has only a status."""
 
     status: str
     phase: TransferPhase = TransferPhase.UNSPECIFIED
@@ -102,7 +102,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Creation:
-    """A model to make, from another one or from uploaded files (their digests by name)."""
+    """A model to create, from another model or from uploaded files (digests by file name)."""
 
     model: ModelName
     base_model: ModelName | None = None
@@ -122,56 +122,60 @@ class Creation:
 
 
 class Store(Protocol):
-    """Keeps models. Every method raises ServiceError.
+    """Manages models. Every method raises ServiceError.
 
-    MODEL_NOT_FOUND where a model that it needs is not there, CLOUD_DISABLED where that one is remote.
+    MODEL_NOT_FOUND: a required model does not exist. CLOUD_DISABLED: a required model is remote.
     """
 
     async def list(self) -> Sequence[Model]:
-        """Every model that runs here and that a reference can name, in order of name."""
+        """All models that run locally and that a reference can name, sorted by name."""
         ...
 
     async def describe(self, model: ModelName, *, verbose: bool) -> Description:
-        """One model; `metadata_json` only where verbose."""
+        """Describe one model; `metadata_json` is set only if `verbose`."""
         ...
 
     async def copy(self, source: ModelName, destination: ModelName) -> None:
-        """Give a model another name."""
+        """Copy a model to another name."""
         ...
 
     async def delete(self, model: ModelName) -> None:
-        """Remove a model, also a remote one."""
+        """Delete a model; remote models are allowed."""
         ...
 
     async def load(self, model: ModelName, load: LoadOptions) -> None:
-        """Return once it is in memory."""
+        """Load a model; returns when it is in memory."""
         ...
 
     async def unload(self, model: ModelName) -> None:
-        """Return once it is not in memory any more."""
+        """Unload a model; returns when it is no longer in memory."""
         ...
 
     def pull(
         self, model: ModelName, *, insecure: bool, detach: bool
     ) -> AsyncGenerator[Transfer, None]:
-        """Yield progress until the model is here.
+        """Yield progress until the model is pulled.
 
-        Calls for one model share a download, which ends with the last of them.
+        Concurrent calls for one model share a download, which is cancelled when the last of them
+        leaves.
         """
         ...
 
     def push(self, model: ModelName, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
-        """Yield progress until the model is published."""
+        """Yield progress until the model is pushed."""
         ...
 
     def create(self, creation: Creation) -> AsyncGenerator[Transfer, None]:
-        """Yield statuses until the model is made."""
+        """Yield statuses until the model is created."""
         ...
 
     async def has_blob(self, digest: str) -> bool:
-        """Whether an uploaded file is there."""
+        """Whether a file has been uploaded."""
         ...
 
     async def upload(self, digest: str, data: AsyncIterable[bytes]) -> int:
-        """Keep a file, if its bytes have that digest, and return its size; nothing is left of one that has another, or breaks off."""
+        """Store a file if its data has the digest; returns its size in bytes.
+
+        A file with another digest, or an incomplete one, is discarded.
+        """
         ...

@@ -1,6 +1,6 @@
-"""Settings of the process that serves: the memory allocator, and how many files it may open.
+"""Settings of the server process: the memory allocator and the limit of open files.
 
-Each is best effort: where the platform has no such setting, nothing changes.
+Each is best effort: where a platform does not support a setting, nothing changes.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 import resource
 from collections.abc import Callable, Mapping
 
-# Of glibc's mallopt.
+# A parameter of glibc's mallopt.
 M_ARENA_MAX = -8
 TRIM_INTERVAL_S = 10.0
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def limit_arenas(environ: Mapping[str, str]) -> None:
-    """Let all threads allocate from one arena, unless the operator has set how many there may be.
+    """Make all threads allocate from one arena, unless the operator has set the number of arenas.
 
-    By default glibc gives the threads of gRPC an arena each, and what is free in one of them is of
-    no use to the others. Call it before there are threads: an arena that exists is used on.
+    By default glibc gives each of gRPC's threads an arena, and other threads cannot use the free
+    memory in it. Call this before threads start: an existing arena stays in use.
     """
     is_set = "MALLOC_ARENA_MAX" in environ or "arena_max" in environ.get("GLIBC_TUNABLES", "")
     mallopt = _libc("mallopt")
@@ -29,10 +29,10 @@ def limit_arenas(environ: Mapping[str, str]) -> None:
 
 
 async def trim_memory() -> None:
-    """Return freed memory to the system now and then, until cancelled.
+    """Return freed memory to the system periodically, until cancelled.
 
-    glibc returns by itself only what lies at the end of the heap. A trim takes less than a
-    millisecond, and some 10 ms after a burst of 64 MiB.
+    glibc itself returns only memory at the end of the heap. A trim takes less than a millisecond,
+    and about 10 ms after a burst of 64 MiB.
     """
     malloc_trim = _libc("malloc_trim")
     while malloc_trim:
@@ -41,20 +41,23 @@ async def trim_memory() -> None:
 
 
 def raise_open_files() -> None:
-    """Raise the soft limit of open files to the hard one.
+    """Raise the soft limit of open files to the hard limit.
 
-    Each call holds a connection to Ollama besides its client's, and the usual limit is 1,024.
+    Each call needs a connection to Ollama in addition to its client's, and the usual limit is
+    1,024.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:  # macOS refuses "unlimited"
-        log.warning("open files", extra={"fields": {"reason": str(error)}})
+        log.warning(
+            "cannot raise the limit of open files", extra={"fields": {"reason": str(error)}}
+        )
 
 
 def _libc(function: str) -> Callable[..., int] | None:
-    """A function of the C library; None where it has none of that name."""
+    """A function of the C library; None if the library does not have it."""
     try:
         return getattr(ctypes.CDLL(None), function, None)
-    except (OSError, TypeError):  # a system that cannot look into its own process
+    except (OSError, TypeError):  # the platform cannot open its own process
         return None

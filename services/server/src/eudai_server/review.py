@@ -1,4 +1,7 @@
-"""Batches of events go in; the same, with the warnings that Ollama keeps to itself, come out."""
+"""Checks an answer against its output format and its tool schemas, and adds warnings to its events.
+
+Ollama does not report these problems.
+"""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -23,14 +26,14 @@ class Checks(Protocol):
     """Checks texts against schemas."""
 
     async def fits(self, schema: Schema, text: str, caller: str) -> bool | None:
-        """Whether a text is JSON that satisfies a schema; None where that took too long."""
+        """Whether a text is JSON that matches a schema; None if the check exceeded its limits."""
         ...
 
 
 async def reviewed(
     generation: Generation, batches: AsyncGenerator[Sequence[Event], None], checks: Checks
 ) -> AsyncGenerator[Sequence[Event], None]:
-    """Add warnings: of keywords without effect, of bad tool calls, of an answer not of its format."""
+    """Add warnings about ignored keywords, bad tool calls, and an answer that breaks its format."""
     texts: list[str] = []
     called = False
     if generation.warnings:
@@ -60,9 +63,9 @@ async def _format_warnings(
     fits = await checks.fits(schema, text, generation.caller)
     if fits:
         return []
-    message = "the answer does not satisfy the format; it may have been cut off"
+    message = "the answer does not match the format; it may have been cut off"
     if fits is None:
-        message = "the answer could not be checked against the format within the limit"
+        message = "the answer could not be checked against the format within the limits"
     return [GenerationWarning(GenerationWarningCode.FORMAT_NOT_SATISFIED, message, "format")]
 
 
@@ -72,14 +75,14 @@ async def _call_warnings(
     tools = {tool.name: tool for tool in generation.tools}
     schema = tools[call.name].parameters_schema if call.name in tools else None
     if call.name not in tools:
-        message = "the call names no tool of the request"
+        message = "the tool call names a tool that is not in the request"
     elif schema is None:
         return []
     else:
         fits = await checks.fits(schema, call.arguments_json, generation.caller)
         if fits:
             return []
-        message = "the arguments of the call do not fit the tool's schema"
+        message = "the arguments of the tool call do not match the tool's schema"
         if fits is None:
-            message = "the arguments of the call could not be checked within the limit"
+            message = "the arguments of the tool call could not be checked within the limits"
     return [GenerationWarning(GenerationWarningCode.TOOL_CALL_INVALID, message, "tools", call.id)]

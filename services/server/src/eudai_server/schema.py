@@ -1,8 +1,10 @@
-"""JSON Schemas of a caller: parsed once, within limits, and compiled. No address in one is fetched.
+"""Parses and compiles the JSON Schemas of callers, within limits.
 
-Some schemas take exponential time to check a value against, and some patterns gigabytes to
-compile. `is_cheap` tells those that provably do not; `schema_checks` compiles all others in
-another process.
+Never fetches a referenced schema.
+
+Checking a value against some schemas takes exponential time, and compiling some patterns takes
+gigabytes. `Schema.is_cheap_for` recognises schemas that provably need neither; `schema_checks`
+handles all others in another process.
 """
 
 import json
@@ -16,11 +18,11 @@ VALUES_MAX = 20_000
 DEPTH_MAX = 128
 PATTERNS_MAX = 100
 PATTERN_CHARS_MAX = 1024
-# Of the regular expression library: one compiled pattern, and its cache while it matches.
+# Limits of the regular expression library: a compiled pattern, and its cache while matching.
 PATTERN_BYTES_MAX = 1 << 20
 
-# Checking against these takes time in proportion to the schema and to the value, so that a check
-# of so many values of the schema times so many characters takes some milliseconds at most.
+# Checking against schemas of these keywords takes time in proportion to the number of values in the
+# schema times the number of characters in the text. Up to this product, it takes some milliseconds.
 CHEAP_COST_MAX = 50_000
 CHEAP_VALUES_MAX = 500
 _CHEAP = frozenset(
@@ -32,7 +34,7 @@ _CHEAP = frozenset(
     }
 )  # fmt: skip
 
-# Keywords whose values hold subschemas: one, a list of them, or a map of them by name.
+# Keywords whose values contain subschemas: one, a list, or a map by name.
 _NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _NESTED = _NAMED | {
     "items",
@@ -50,10 +52,10 @@ _NESTED = _NAMED | {
 
 
 class Schema:
-    """A JSON Schema as a caller wrote it, so that the order of properties is kept."""
+    """A JSON Schema, with its original text, because the order of properties matters."""
 
     def __init__(self, text: str) -> None:
-        """Parse a schema; compile it too if that is cheap. Raises ValueError, which says why."""
+        """Parse a schema; compile it if that is cheap. Raises ValueError with what to change."""
         self.text = text
         self.value = _parse(text)
         self._values = _judge_structure(self.value)
@@ -61,21 +63,21 @@ class Schema:
         self._validator = compile_schema(self.value) if self.is_cheap else None
 
     def is_cheap_for(self, text: str) -> bool:
-        """Whether `fits` may be asked about a text."""
+        """Whether `fits` may be called with a text."""
         return self.is_cheap and self._values * len(text) <= CHEAP_COST_MAX
 
     def fits(self, text: str) -> bool:
-        """Whether a text is JSON that satisfies the schema, which must be cheap."""
+        """Whether a text is JSON that matches the schema, which must be cheap."""
         assert self._validator is not None  # noqa: S101 - as documented
         return fits(self._validator, text)
 
     def keywords(self, *, within: Collection[str] = _NESTED) -> frozenset[str]:
-        """Every keyword it uses, in subschemas under one of the keywords `within` too."""
+        """The keywords of the schema, including those of subschemas under the keywords `within`."""
         return frozenset(_keywords(self.value, within))
 
 
 def compile_schema(schema: dict[str, Any]) -> "jsonschema_rs.Validator":
-    """A validator, which matches patterns in linear time. Raises ValueError, which says why."""
+    """A validator that matches patterns in linear time. Raises ValueError with what to change."""
     options = jsonschema_rs.RegexOptions(
         size_limit=PATTERN_BYTES_MAX, dfa_size_limit=PATTERN_BYTES_MAX
     )
@@ -85,13 +87,13 @@ def compile_schema(schema: dict[str, Any]) -> "jsonschema_rs.Validator":
         reason = (
             str(error)
             .splitlines()[0][:200]
-            .replace('not a "regex"', "not a pattern, or too large a one")
+            .replace('not a "regex"', "invalid or too large regular expression")
         )
         raise ValueError(f"is not a valid JSON Schema: {reason}") from None
 
 
 def fits(validator: "jsonschema_rs.Validator", text: str) -> bool:
-    """Whether a text is JSON that satisfies a schema."""
+    """Whether a text is JSON that matches a schema."""
     try:
         return bool(validator.is_valid(loads(text)))
     except (ValueError, RecursionError):
@@ -99,7 +101,10 @@ def fits(validator: "jsonschema_rs.Validator", text: str) -> bool:
 
 
 def loads(text: str) -> Any:
-    """JSON as RFC 8259 has it. Python alone takes NaN and Infinity. Raises ValueError."""
+    """Parse JSON as RFC 8259 defines it: rejects NaN and Infinity, unlike json.loads.
+
+    Raises ValueError.
+    """
     return json.loads(text, parse_constant=_refuse)
 
 
@@ -111,11 +116,13 @@ def _parse(text: str) -> dict[str, Any]:
     if len(text) > SCHEMA_CHARS_MAX:
         raise ValueError(f"must not be longer than {SCHEMA_CHARS_MAX} characters")
     if values_at_most(text) > VALUES_MAX:
-        raise ValueError(f"must not have more than {VALUES_MAX} values, counted by , [ and {{")
+        raise ValueError(
+            f"must not have more than {VALUES_MAX} values, counted by the characters , [ and {{"
+        )
     try:
         schema = loads(text)
     except ValueError:
-        raise ValueError("is not JSON") from None
+        raise ValueError("is not valid JSON") from None
     except RecursionError:
         raise ValueError(f"must not be nested deeper than {DEPTH_MAX} levels") from None
     if not isinstance(schema, dict):
@@ -124,12 +131,12 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def values_at_most(text: str) -> int:
-    """A bound on the number of values in a JSON text, known before it is parsed."""
+    """An upper bound of the number of values in a JSON text, without parsing it."""
     return 1 + sum(map(text.count, ",[{"))
 
 
 def _judge_structure(schema: dict[str, Any]) -> int:
-    """The number of values in a schema. Raises ValueError where it is too deep, or for its patterns."""
+    """The number of values in a schema. Raises ValueError if it is too deep or for its patterns."""
     level: list[Any] = [schema]
     values = patterns = depth = 0
     while level:
@@ -141,11 +148,11 @@ def _judge_structure(schema: dict[str, Any]) -> int:
             patterns += 1
             if len(pattern) > PATTERN_CHARS_MAX:
                 raise ValueError(
-                    f"must not hold a pattern of more than {PATTERN_CHARS_MAX} characters"
+                    f"must not have a pattern of more than {PATTERN_CHARS_MAX} characters"
                 )
         level = [child for value in level for child in _children(value)]
     if patterns > PATTERNS_MAX:
-        raise ValueError(f"must not hold more than {PATTERNS_MAX} patterns")
+        raise ValueError(f"must not have more than {PATTERNS_MAX} patterns")
     return values
 
 

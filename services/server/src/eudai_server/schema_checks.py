@@ -1,8 +1,8 @@
 """Compiles schemas and checks values against them without blocking the event loop.
 
-Cheap schemas are checked in place. All others go, a job at a time, to a process (`schema_worker`)
-that gives each job a limit of CPU time and of memory. Callers take turns. The process starts with
-the first job, and again after it has died.
+Cheap schemas are checked directly. All others are sent, one job at a time, to a process
+(`schema_worker`) that limits the CPU time and memory of each job. Callers take turns. The process
+starts with the first job, and again after it has died.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from eudai_server.schema import Schema
 
 VALUE_CHARS_MAX = 1 << 20
 QUEUED_MAX = 32
-# On a machine that is busy with other work; the worker limits the CPU time of a job.
+# Wall time, generous for a busy machine; the worker limits the CPU time of a job.
 JOB_TIMEOUT_S = 2.0
 START_TIMEOUT_S = 10.0
 STARTS_MAX = 2
 RETRY_AFTER_S = 1.0
 TOO_EXPENSIVE = "is too expensive to check; use fewer patterns, references and keywords"
 
-# A line for each schema, and one for the value.
+# One item per schema, and one for the value.
 Answer = list[Any]
 
 log = logging.getLogger(__name__)
@@ -38,23 +38,23 @@ class SchemaChecks:
     """Checks the schemas of all callers."""
 
     def __init__(self) -> None:
-        """Nothing is started yet."""
+        """Starts no process yet."""
         self._queue = FairQueue(max_running=1, max_queued=QUEUED_MAX)
         self._worker: _Worker | None = None
         self._job: asyncio.Task[Answer | None] | None = None
 
     def start(self) -> None:
-        """Start the process now: forking takes some milliseconds, in which nobody is answered."""
+        """Start the process now; forking later would block the event loop for milliseconds."""
         try:
             self._worker = self._worker or _Worker.start()
         except OSError as error:
-            log.warning("the process that checks schemas cannot be started: %r", error)
+            log.warning("cannot start the process that checks schemas: %r", error)
 
     async def compile(self, schemas: Sequence[Schema], caller: str) -> tuple[int, str] | None:
-        """The index of the first schema that does not compile, and why; None where all do.
+        """The index of the first schema that does not compile, and why; None if all compile.
 
-        The schemas of one call share one limit. Raises ServiceError QUEUE_FULL. Where no worker
-        can be had, the schemas pass.
+        The schemas of one call share one limit. Raises ServiceError QUEUE_FULL. If the worker
+        cannot be started, all schemas pass.
         """
         expensive = [index for index, schema in enumerate(schemas) if not schema.is_cheap]
         if not expensive:
@@ -68,7 +68,7 @@ class SchemaChecks:
         return None if compiled == len(texts) else (expensive[compiled], wrong)
 
     async def fits(self, schema: Schema, text: str, caller: str) -> bool | None:
-        """Whether a text is JSON that satisfies a schema; None where that took too long."""
+        """Whether a text is JSON that matches a schema; None if the check exceeded its limits."""
         if schema.is_cheap_for(text):
             return schema.fits(text)
         if len(text) > VALUE_CHARS_MAX:
@@ -80,14 +80,14 @@ class SchemaChecks:
         return answer[1] if answer and len(answer) > 1 else None
 
     async def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         if self._job:
             self._job.cancel()
             await asyncio.wait((self._job,))
         self._end_worker()
 
     async def _ask(self, caller: str, schemas: list[str], value: str | None) -> Answer | None:
-        """The worker's answer; None where there is no worker. Raises ServiceError QUEUE_FULL."""
+        """The worker's answer; None if there is no worker. Raises ServiceError QUEUE_FULL."""
         job = json.dumps([schemas, value]).encode() + b"\n"
         try:
             with self._queue.place(caller) as ticket, ExitStack() as held:
@@ -97,7 +97,8 @@ class SchemaChecks:
                     if ticket.evicted:
                         raise _busy()
                 held.enter_context(self._queue.slot(ticket))
-                # The answer has to be read even if the caller leaves, or the next one would get it.
+                # The answer must be read even if the caller leaves; otherwise the next job would
+                # get it.
                 self._job = asyncio.create_task(self._run(job, held.pop_all()))
         except QueueFullError:
             raise _busy() from None
@@ -127,17 +128,17 @@ class SchemaChecks:
 
 
 class _Worker:
-    """The process."""
+    """The worker process."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", ours: socket.socket) -> None:
         self._process = process
         self._socket = ours
-        # Once it has begun to answer.
+        # Set when the process has started to answer.
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     @classmethod
     def start(cls) -> "_Worker":
-        """Raises OSError. Does not wait until the process runs."""
+        """Start a process without waiting until it runs. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
@@ -145,13 +146,16 @@ class _Worker:
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
-                # The terminal's Ctrl-C is for the server, which ends it.
+                # Keeps the terminal's Ctrl-C away: the server stops the process.
                 start_new_session=True,
             )
         return cls(process, ours)
 
     async def run(self, job: bytes) -> Answer:
-        """Raises OSError where the process died or took too long, ValueError for a bad answer."""
+        """Run a job.
+
+        Raises OSError if the process died or took too long, ValueError for a bad answer.
+        """
         if self._streams is None:
             self._streams = await asyncio.open_connection(sock=self._socket)
             await self._run(b"[[], null]\n", START_TIMEOUT_S, *self._streams)
@@ -167,12 +171,12 @@ class _Worker:
             answer: Answer = []
             while (line := await reader.readline()) != b"\n":
                 if not line:
-                    raise ConnectionError("it died")
+                    raise ConnectionError("it exited")
                 answer.append(json.loads(line))
             return answer
 
     def end(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         if self._streams:
@@ -184,6 +188,6 @@ class _Worker:
 def _busy() -> ServiceError:
     return ServiceError(
         Reason.QUEUE_FULL,
-        "too many schemas wait to be checked; repeat the call",
+        "too many schemas are waiting to be checked; retry the call",
         retry_after_s=RETRY_AFTER_S,
     )

@@ -17,12 +17,12 @@ import sys
 from eudai_server.schema import compile_schema, fits, loads
 
 CPU_LIMIT_S = 0.1
-# Of addresses; the program itself has 32 MiB of them.
+# Limits the address space; the program itself uses 32 MiB of it.
 MEMORY_LIMIT_BYTES = 96 << 20
 
 
 def main() -> None:
-    """Answer job after job."""
+    """Process jobs until the input ends."""
     for job in sys.stdin.buffer:
         child = os.fork()
         if child == 0:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _answer(job: bytes) -> None:
-    # The signal ends the process, also in the middle of a compilation.
+    # The signal ends the process, even during a compilation.
     signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,4 +1,7 @@
-"""Log records go in; one JSON line each comes out on standard error. Never a prompt, an answer or a credential."""
+"""Writes log records as JSON lines to standard error.
+
+Log records never contain a prompt, an answer or a credential.
+"""
 
 import json
 import logging
@@ -8,10 +11,13 @@ TEXT_CHARS_MAX = 1000
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON: control characters escaped, texts cut, `extra={"fields": …}` merged in."""
+    """Formats a record as one line of JSON.
+
+    Control characters are escaped, long texts are cut, and `extra={"fields": …}` is merged in.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Format one record."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -24,7 +30,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging() -> None:
-    """Log at INFO, libraries at WARNING."""
+    """Log at level INFO; libraries at WARNING."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""Waits for a turn in a fair queue, and refuses at once what would wait in vain."""
+"""Waits for a turn in a fair queue, and refuses a request at once if it would wait in vain."""
 
 import asyncio
 import random
@@ -8,19 +8,19 @@ from collections.abc import AsyncGenerator
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.fair_queue import FairQueue, Ticket
 
-# A refused caller is told to come back when a place is expected to be free, within these limits.
+# A refused caller is told when a slot is expected to be free, within these limits.
 RETRY_AFTER_S = 1.0
 RETRY_AFTER_MAX_S = 30.0
-# Callers that were refused together must not come back together.
+# Spreads the retries of callers that were refused at the same time.
 JITTER_SHARE = 0.2
 
 
 def queue_full(queue: FairQueue) -> ServiceError:
-    """The refusal of a request for which the queue has no place."""
+    """The error for a request when the queue is full."""
     return _refusal(
         Reason.QUEUE_FULL,
-        f"{queue.max_queued} requests wait for this model already, which is the limit "
-        "(EUDAI_MAX_QUEUED)",
+        f"{queue.max_queued} requests are already waiting for this model, which is the limit "
+        "(EUDAI_MAX_QUEUED); retry later",
         queue,
     )
 
@@ -31,10 +31,10 @@ async def wait_for_turn(
     deadline_s: float | None,
     budget_end_s: float | None = None,
 ) -> AsyncGenerator[int, None]:
-    """Yield how many requests are ahead until the ticket is next, or the time budget is spent.
+    """Yield how many requests are ahead until the ticket is next or the time budget is spent.
 
-    `deadline_s` and `budget_end_s` are as in `Generation`. Raises ServiceError DEADLINE_TOO_SHORT, or
-    QUOTA_EXCEEDED where another caller took the place.
+    `deadline_s` and `budget_end_s` are as in `Generation`. Raises ServiceError DEADLINE_TOO_SHORT,
+    or QUOTA_EXCEEDED if another caller took the place.
     """
     if queue.is_next(ticket):
         return
@@ -50,16 +50,17 @@ async def wait_for_turn(
         if ticket.evicted:
             raise _refusal(
                 Reason.QUOTA_EXCEEDED,
-                "others wait for this model too, and this caller had the largest part of the queue",
+                "the queue for this model is full and this caller has the most requests in it; "
+                "retry later",
                 queue,
             )
     if queue.queued > 1:
-        # Only where somebody else can use the turn: otherwise a wrong estimate is never corrected.
+        # Only if another request can use the turn: otherwise a wrong estimate is never corrected.
         _check_deadline(deadline_s, queue.first_output_s.value)
 
 
 async def _moves(ticket: Ticket, budget_end_s: float | None) -> bool:
-    """Wait until the place may have changed; False once the caller's time budget is spent."""
+    """Wait until the queue position may have changed; False if the time budget is spent."""
     left_s = None if budget_end_s is None else max(budget_end_s - time.monotonic(), 0)
     try:
         async with asyncio.timeout(left_s):
@@ -71,21 +72,21 @@ async def _moves(ticket: Ticket, budget_end_s: float | None) -> bool:
 
 
 def _check_deadline(deadline_s: float | None, expected_s: float | None) -> None:
-    """Refuse at once a call whose deadline passes before its first output."""
+    """Refuse a call whose deadline is expected to pass before its first output."""
     if expected_s is None or deadline_s is None:
         return
     left_s = deadline_s - time.monotonic()
     if left_s < expected_s:
         raise ServiceError(
             Reason.DEADLINE_TOO_SHORT,
-            f"the first output is expected in about {expected_s:.1f} s, and the call's deadline is "
-            f"{max(left_s, 0):.1f} s away; allow more time",
+            f"the first output is expected in about {expected_s:.1f} s, but the call's deadline is "
+            f"in {max(left_s, 0):.1f} s; set a longer deadline",
         )
 
 
 def _refusal(reason: Reason, message: str, queue: FairQueue) -> ServiceError:
-    """Nothing ran; the caller may come back when a place is expected to be free."""
+    """A refusal with the time until a slot is expected to be free. Nothing has run."""
     wait_s = min(max(queue.expected_place_s or 0.0, RETRY_AFTER_S), RETRY_AFTER_MAX_S)
-    jitter = random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)  # noqa: S311 - spreads callers; not a secret
-    message = f"{message}; a place is expected to be free in about {wait_s:.0f} s"
+    jitter = random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)  # noqa: S311 - not a secret
+    message = f"{message}; a slot is expected to be free in about {wait_s:.0f} s"
     return ServiceError(reason, message, retry_after_s=wait_s * jitter)

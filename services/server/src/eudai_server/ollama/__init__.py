@@ -1,1 +1,1 @@
-"""The outbound edge: the only place that knows Ollama and HTTP."""
+"""The outbound edge: the only package that knows Ollama and HTTP."""

@@ -1,4 +1,4 @@
-"""A Generation goes in, batches of Events come out: the port `Backend`, fulfilled by Ollama."""
+"""Runs generations with Ollama: implements the port `Backend`."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ from eudai_server.ollama.decode import Output, StreamDecoder
 from eudai_server.ollama.encode import request_from
 from eudai_server.ollama.state import OllamaState
 
-# Ollama ends the evaluation of a prompt only between batches: two of the slowest take no longer.
+# Ollama stops evaluating a prompt only between batches; two slow batches take less than this.
 SETTLE_TIMEOUT_S = 60.0
 CANARY_TIMEOUT_S = 2.0
 
@@ -35,11 +35,11 @@ T = TypeVar("T")
 
 
 class _BudgetSpentError(Exception):
-    """The caller's time budget ran out: an end, not a failure."""
+    """The caller's time budget is spent, which ends the generation normally."""
 
 
 class OllamaBackend:
-    """Generates with one Ollama."""
+    """A Backend that uses one Ollama."""
 
     def __init__(
         self,
@@ -48,13 +48,17 @@ class OllamaBackend:
         first_event_timeout_s: float,
         event_timeout_s: float,
     ) -> None:
-        """`first_event_timeout_s` covers evaluating the prompt; `event_timeout_s` is the longest silence after that."""
+        """`event_timeout_s` limits the silence after the first event.
+
+        `first_event_timeout_s` limits the wait for that event, which includes the prompt's
+        evaluation.
+        """
         self._state = state
         self._first_event_timeout_s = first_event_timeout_s
         self._event_timeout_s = event_timeout_s
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
-        """As `Backend.generate` says."""
+        """See `Backend.generate`."""
         started = False
         start_time = None
         try:
@@ -76,7 +80,10 @@ class OllamaBackend:
                 self._state.loader.forget(generation.model)
 
     async def settle(self, model: str, load: LoadOptions) -> None:
-        """As `Backend.settle` says. A token asked for now comes once the model has nothing else to do."""
+        """See `Backend.settle`.
+
+        Asks for one token, which arrives when the model has nothing else to do.
+        """
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while self._state.loader.is_loaded(model, load):
@@ -85,10 +92,10 @@ class OllamaBackend:
         except TimeoutError:
             self._state.hangs.stalled(model, load)
         except ServiceError:
-            return  # it does nothing then, which is all that was asked
+            return  # a model that cannot answer is not busy
 
     async def _watched(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
-        """What happens, and what it tells of the model's health."""
+        """Generate, and report stalls and answers to the judge of hangs."""
         self._state.require_answering(generation.model)
         with self._state.gpu.watching() as is_alone:
             try:
@@ -105,7 +112,8 @@ class OllamaBackend:
                 raise
 
     async def _generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
-        # Before the load, so that nobody loads a model to learn that it is the wrong one, and after it, when more is known.
+        # Checked before the load, so that no model is loaded only to find that its digest is wrong,
+        # and again after it, when the digest in memory is known.
         self._state.catalog.check_digest(generation.model, generation.expected_digest)
         load_begin_ns = time.monotonic_ns()
         if not self._state.loader.is_loaded(generation.model, generation.load):
@@ -131,7 +139,10 @@ class OllamaBackend:
                     first = []
 
     async def _open(self, generation: Generation, facts: Facts) -> tuple[Answer, bool]:
-        """The answer, and whether the conversation had to be cut to fit. Ollama cuts in silence, so it is asked not to, first."""
+        """The answer, and whether the conversation was cut to fit the context.
+
+        Ollama cuts silently, so the first request forbids it.
+        """
         try:
             return await self._send(generation, facts, truncate=False), False
         except ServiceError as error:
@@ -181,7 +192,7 @@ async def _within(generation: Generation, limit_s: float, step: Coroutine[None, 
         else generation.budget_end_s - time.monotonic()
     )
     if budget_s <= 0:
-        # A read of bytes that have arrived does not suspend, so no timeout would end it.
+        # A read of bytes that have already arrived does not suspend, so no timeout would end it.
         step.close()
         raise _BudgetSpentError
     try:
@@ -209,7 +220,10 @@ def _started(facts: Facts, start_time: datetime | None) -> Started:
 
 
 def _with_load(event: Output, load_ns: int) -> Event:
-    """Ollama counts only what it waited for the model in this request; the load before it was ours."""
+    """Add the load time to Ollama's timings.
+
+    Ollama reports only the load within this request, but the server has loaded the model before it.
+    """
     if not isinstance(event, Finished):
         return event
     timings = replace(event.timings, load_ns=load_ns + (event.timings.load_ns or 0))

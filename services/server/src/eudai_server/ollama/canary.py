@@ -1,4 +1,4 @@
-"""Asks a model for one token, or one embedding, to learn whether it answers."""
+"""Asks a model for one token, or one embedding, to find out whether it answers."""
 
 import asyncio
 from dataclasses import replace
@@ -14,10 +14,10 @@ TEXT = "."
 async def answers(
     client: Client, model: str, load: LoadOptions, limit_s: float, *, embeds: bool = False
 ) -> bool:
-    """Whether an answer comes within the limit. Raises ServiceError where Ollama fails it.
+    """Whether an answer comes within the limit. Raises ServiceError if Ollama reports a failure.
 
-    `load` as the model is loaded, since other options would load it anew. `embeds` asks for an
-    embedding: a model that only embeds generates nothing.
+    `load` must be the options that the model is loaded with, because others would reload it.
+    `embeds` asks for an embedding, because an embedding model generates nothing.
     """
     load = replace(load, keep_alive_s=None)
     if embeds:

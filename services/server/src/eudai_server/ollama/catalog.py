@@ -1,4 +1,4 @@
-"""Bodies of /api/tags and /api/ps → what Ollama has, and what is in its memory. No I/O."""
+"""Keeps what /api/tags and /api/ps report: the models, and which are in memory. No I/O."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ _status_decoder = msgspec.json.Decoder(_WireStatus)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a model; empty or zero where it is not."""
+    """What is known about a model; unknown fields are empty or zero."""
 
     name: str
     digest: str = ""
@@ -56,29 +56,29 @@ class Facts:
 
 
 class Catalog:
-    """The last answers, by name in lower case: Ollama's names ignore case."""
+    """The last reports, by name in lower case, because Ollama's names ignore case."""
 
     def __init__(self) -> None:
-        """Empty until the first refresh."""
+        """Start empty, until the first refresh."""
         self.version = ""
-        # Whether this Ollama may send prompts to its cloud; None where it does not say.
+        # Whether this Ollama may send prompts to its cloud; None if unknown.
         self.cloud_enabled: bool | None = None
         self._present: dict[str, _WireModel] = {}
         self._resident: list[_WireModel] = []
-        # By digest: what tells the runner of a model from others.
+        # The file of weights, which identifies a runner, by the model's digest.
         self._runners: dict[str, str] = {}
 
     def refresh(self, tags: bytes, ps: bytes | None) -> None:
-        """Take the two bodies in; without `ps`, what was in memory counts as being there still.
+        """Replace the reports; without `ps`, the models in memory are assumed unchanged.
 
-        Raises ServiceError where they are not Ollama's.
+        Raises ServiceError if a body is not Ollama's.
         """
         try:
             present = _decoder.decode(tags).models
             resident = _decoder.decode(ps).models if ps is not None else None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServiceError(
-                Reason.BACKEND_FAILURE, "what answers at OLLAMA_BASE_URL is not Ollama"
+                Reason.BACKEND_FAILURE, "the server at OLLAMA_BASE_URL is not Ollama"
             ) from error
         self._present = {model.name.lower(): model for model in present or ()}
         if ps is not None:
@@ -89,14 +89,14 @@ class Catalog:
         }
 
     def take_version(self, body: bytes) -> None:
-        """The body of /api/version; what is none of Ollama's leaves it unknown."""
+        """Read the body of /api/version; a malformed one leaves the version unknown."""
         try:
             self.version = _version_decoder.decode(body).version
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.version = ""
 
     def take_status(self, body: bytes) -> None:
-        """The body of /api/status. Where it does not tell, it is unknown whether the cloud is enabled."""
+        """Read the body of /api/status; if it lacks the cloud's state, that is unknown."""
         try:
             disabled = _status_decoder.decode(body).cloud.disabled
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -105,16 +105,16 @@ class Catalog:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every model that runs on this Ollama and that a reference can name."""
+        """All models that run on this Ollama and that a reference can name."""
         return frozenset(
             name for name, wire in self._present.items() if not wire.remote and is_reachable(name)
         )
 
     def require(self, model: str) -> Facts:
-        """What is known of a model that is to get a prompt.
+        """What is known about a model that is to receive a prompt.
 
-        Raises ModelNotFoundError where the last refresh did not show it, and CloudDisabledError
-        where Ollama would run it in its cloud.
+        Raises ModelNotFoundError if the last refresh did not list it, and CloudDisabledError if
+        Ollama would run it in its cloud.
         """
         self._check_local(model)
         if not self.has(model):
@@ -122,7 +122,7 @@ class Catalog:
         return self.facts(model)
 
     def resident_digest(self, model: str) -> str | None:
-        """The digest of the copy in memory; None where it is not in memory, or another one is."""
+        """The digest of the model's copy in memory; None if that is absent or another model."""
         key = key_of(model)
         present, resident = self._present.get(key), self._resident_of(key)
         if resident is None or (present and present.digest != resident.digest):
@@ -131,28 +131,29 @@ class Catalog:
 
     @property
     def bytes_on_gpu(self) -> dict[str, int]:
-        """Of every model in memory, by digest."""
+        """The bytes on the GPU of every model in memory, by digest."""
         return {wire.digest: wire.size_vram for wire in self._resident}
 
     def has(self, model: str) -> bool:
-        """Whether Ollama has the model, as far as the last refresh tells."""
+        """Whether Ollama has the model, according to the last refresh."""
         return key_of(model) in self._present
 
     def runner_of(self, model: str) -> str:
-        """What the models that share one runner have in common.
+        """A key that all models served by one runner share.
 
-        Ollama has one runner for each file of weights. Until that file is known, a digest stands for it.
+        Ollama has one runner per file of weights. The model's digest is used until that file is
+        known.
         """
         wire = self._present.get(key_of(model))
         return self._runners.get(wire.digest, wire.digest) if wire else key_of(model)
 
     def knows_runner(self, model: str) -> bool:
-        """Whether `learn_runner` was called for the model as it is now."""
+        """Whether `learn_runner` was called for the current version of the model."""
         wire = self._present.get(key_of(model))
         return wire is not None and wire.digest in self._runners
 
     def learn_runner(self, model: str, weights: str) -> None:
-        """Take in which file of weights a model has; empty where that cannot be told."""
+        """Record a model's file of weights; empty if unknown."""
         wire = self._present.get(key_of(model))
         if wire:
             self._runners[wire.digest] = weights or wire.digest
@@ -160,8 +161,8 @@ class Catalog:
     def is_resident(self, model: str) -> bool:
         """Whether the runner that serves the model is in memory.
 
-        Where a model was replaced by another one with the same weights, Ollama goes on listing the
-        digest of the old one, and serves the new one too.
+        If a model is replaced by another one with the same weights, Ollama still lists the old
+        digest, and its runner serves the new model too.
         """
         return self.runner_of(model) in self.resident_runners
 
@@ -180,11 +181,11 @@ class Catalog:
         )
 
     def names_of(self, digests: Collection[str]) -> frozenset[str]:
-        """The names of the models that are these."""
+        """The names of the models with these digests."""
         return frozenset(name for name, wire in self._present.items() if wire.digest in digests)
 
     def facts(self, model: str) -> Facts:
-        """What is known of a model, in memory or not."""
+        """What is known about a model, whether or not it is in memory."""
         key = key_of(model)
         present, resident = self._present.get(key), self._resident_of(key)
         known = present or resident
@@ -203,10 +204,10 @@ class Catalog:
             raise CloudDisabledError(model)
 
     def _resident_of(self, key: str) -> _WireModel | None:
-        """The copy in memory, else one of that name whose model has been replaced since.
+        """The copy in memory, or one of the same name whose model has been replaced since.
 
-        Ollama lists each under the name and the digest that it was loaded with. Its weights may be
-        the new model's too.
+        Ollama lists each with the name and the digest that it was loaded with. The new model may
+        have the same weights.
         """
         present = self._present.get(key)
         same = (wire for wire in self._resident if present and wire.digest == present.digest)
@@ -214,10 +215,10 @@ class Catalog:
         return next(same, None) or next(named, None)
 
     def check_digest(self, model: str, expected: str) -> None:
-        """Raise CloudDisabledError for a remote model, which is never the one that is expected.
+        """Raise DIGEST_MISMATCH if the model's digest is known and is not `expected`.
 
-        Raise DIGEST_MISMATCH where another digest than the expected one is known; an empty one
-        expects nothing.
+        An empty `expected` matches any digest. Raises CloudDisabledError for a remote model, which
+        never matches.
         """
         self._check_local(model)
         actual = self.facts(model).digest
@@ -225,6 +226,6 @@ class Catalog:
             metadata = {"expected": expected, "actual": actual}
             raise ServiceError(
                 Reason.DIGEST_MISMATCH,
-                f"model {model!r} is not the one expected",
+                f"model {model!r} does not have the expected digest",
                 metadata=metadata,
             )

@@ -1,4 +1,4 @@
-"""A route and a body go in, an answer's bytes come out. The only place that knows the HTTP library; its errors become ours."""
+"""An HTTP client for Ollama. The only module that knows the HTTP library; converts its errors."""
 
 import errno
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
@@ -20,64 +20,68 @@ from eudai_server.errors import (
 from eudai_server.ollama.failure import error_from_response
 
 CONNECT_TIMEOUT_S = 2.0
-# Connections to Ollama at once. Vital ones, which are few, may go past this limit.
+# The limit of concurrent connections. Vital requests, which are few, ignore it.
 CONNECTIONS_MAX = 512
-# What the operating system says where this process or machine, not Ollama, lacks something.
+# Errors of the operating system that mean that this machine, not Ollama, lacks a resource.
 LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
-# By then the probe has looked again.
+# The probe has checked again by then.
 UNREACHABLE_RETRY_AFTER_S = 1.0
-# Ollama's error bodies are a line; what is longer is none of Ollama's.
+# Ollama's error bodies are one line; a longer body is not Ollama's.
 ERROR_BODY_BYTES_MAX = 64 << 10
-# Of an answer whose caller does not read: twice this is held here, the rest waits at Ollama.
+# If a caller does not read, twice this is buffered here; the rest waits in Ollama.
 READ_BUFFER_BYTES = 16 << 10
 PIECE_BYTES_MAX = 1 << 20
-# /api/tags of a thousand models is half a megabyte.
+# The /api/tags body of a thousand models has half a megabyte.
 BODY_BYTES_MAX = 64 << 20
 
 _BROKEN = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
-# The transport gives one httpx error for a refused connection and for one that broke after the request was sent, and
-# only the latter may have run: its cause tells.
+# The transport raises the same httpx error for a refused connection and for one that broke after
+# the request was sent. Only the latter may have run; the error's cause tells them apart.
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Answer:
-    """One answer that is being read. Close it whatever happens: closing early is what stops the model."""
+    """An answer that is being read. Always close it: closing it early stops the model."""
 
     def __init__(self, response: httpx.Response, on_closed: Callable[[], None]) -> None:
-        """Of `Client.open`. `on_closed` is called once it is closed."""
+        """Created by `Client.open`. `on_closed` is called when it is closed."""
         self._response = response
         self._chunks = response.aiter_raw()
         self._on_closed: Callable[[], None] | None = on_closed
 
     async def read(self) -> bytes:
-        """What has arrived since the last read, in one piece; empty at the end. Raises ServiceError if the connection broke."""
+        """All bytes that have arrived since the last read; empty at the end.
+
+        Raises ServiceError if the connection broke.
+        """
         try:
             return await anext(self._chunks, b"")
         except _BROKEN as error:
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
-                "the connection to Ollama broke before its answer was whole; what was sent is incomplete",
+                "the connection to Ollama broke before the answer was complete; the output so far "
+                "is incomplete",
             ) from error
 
     async def read_all(self, bytes_max: int) -> bytes:
-        """The rest, cut after `bytes_max`."""
+        """The remaining bytes, cut after `bytes_max`."""
         body = bytearray()
         while len(body) < bytes_max and (chunk := await self.read()):
             body += chunk
         return bytes(body[:bytes_max])
 
     async def close(self) -> None:
-        """Close the connection, unless the answer was read to its end."""
+        """Close the connection, unless the answer was read completely."""
         on_closed, self._on_closed = self._on_closed, None
         try:
-            with suppress(*_BROKEN):  # it is closed then, which is all that was asked for
+            with suppress(*_BROKEN):  # then it is closed already
                 await self._response.aclose()
         finally:
             if on_closed:
                 on_closed()
 
     async def __aenter__(self) -> Self:
-        """Close it at the end of the block."""
+        """Close the answer at the end of the block."""
         return self
 
     async def __aexit__(
@@ -86,19 +90,22 @@ class Answer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Whatever happened in it."""
+        """Close the answer, whatever happened in the block."""
         await self.close()
 
 
 class Client:
-    """Speaks HTTP to one Ollama. Sets no time limit but the one to connect: how long an answer may take, its caller knows.
+    """An HTTP client of one Ollama. Limits only the time to connect; callers limit the answers.
 
-    Every call has its own connection. Ollama may restart at any time, and a kept connection would then fail the next
-    caller, whose generation could not be repeated safely.
+    Every call has its own connection. Ollama may restart at any time, and a reused connection would
+    then fail the next call, whose generation could not be repeated safely.
     """
 
     def __init__(self, base_url: str) -> None:
-        """`base_url` as in OLLAMA_BASE_URL. No proxy, cookie, redirect or credential of the environment is ever used."""
+        """`base_url` is OLLAMA_BASE_URL.
+
+        Uses no proxy, cookie, redirect or credential of the environment.
+        """
         self._http = httpx.AsyncClient(
             base_url=base_url,
             transport=AiohttpTransport(client=_session),
@@ -108,9 +115,9 @@ class Client:
             headers={"Accept-Encoding": "identity", "User-Agent": f"eudai/{__version__}"},
         )
         self._open = 0
-        # Called whenever a connection is refused, whoever wanted it.
+        # Called whenever a connection is refused.
         self.on_refused: Callable[[], None] = _ignore
-        # The version of this Ollama, empty while it is not known. For what its callers are told.
+        # Returns the version of this Ollama for error metadata; empty while it is not known.
         self.ollama_version: Callable[[], str] = str
 
     async def open(
@@ -122,11 +129,11 @@ class Client:
         model: str = "",
         vital: bool = False,
     ) -> Answer:
-        """Send a request and return its answer once Ollama has begun it.
+        """Send a request; returns its answer when Ollama has sent the headers.
 
-        `vital` requests are made whatever else is under way: without them the server would not know
-        how Ollama is, and could not cure it. Raises UnreachableError or NoConnectionLeftError where
-        nothing was sent, and the ServiceError that any status but success means.
+        `vital` requests ignore the limit of connections: the server needs them to check Ollama's
+        state and to recover it. Raises UnreachableError or NoConnectionLeftError if nothing was
+        sent, and a ServiceError for any unsuccessful status.
         """
         if self._open >= CONNECTIONS_MAX and not vital:
             raise NoConnectionLeftError
@@ -157,7 +164,10 @@ class Client:
         vital: bool = False,
         bytes_max: int = BODY_BYTES_MAX,
     ) -> bytes:
-        """The whole answer. Raises as `open` does, and BACKEND_FAILURE if it is longer than `bytes_max`."""
+        """Send a request; returns the whole answer.
+
+        Raises the errors of `open`, and BACKEND_FAILURE if the answer is longer than `bytes_max`.
+        """
         async with await self.open(method, route, body, model=model, vital=vital) as answer:
             whole = await answer.read_all(bytes_max + 1)
         if len(whole) > bytes_max:
@@ -168,7 +178,7 @@ class Client:
         return whole
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         await self._http.aclose()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
@@ -179,13 +189,13 @@ class Client:
             if isinstance(cause, OSError) and cause.errno in LOCAL_ERRNOS:
                 raise NoConnectionLeftError from error
             if isinstance(cause, _NEVER_SENT):
-                # A connection that takes too long may be this machine's fault; the probe will tell.
+                # A connect timeout may be this machine's fault; the probe decides.
                 if not isinstance(cause, aiohttp.ConnectionTimeoutError):
                     self.on_refused()
                 raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
-                "the connection to Ollama broke before it answered",
+                "the connection to Ollama broke before Ollama answered",
             ) from error
 
     def _close_one(self) -> None:
@@ -193,7 +203,7 @@ class Client:
 
 
 def _in_pieces(body: bytes) -> bytes | AsyncIterable[bytes]:
-    """A long body in pieces: written as a whole, it would hold the event loop."""
+    """Split a long body, because writing it as a whole would block the event loop."""
     if len(body) <= PIECE_BYTES_MAX:
         return body
 
@@ -205,7 +215,7 @@ def _in_pieces(body: bytes) -> bytes | AsyncIterable[bytes]:
 
 
 def _ignore() -> None:
-    """Nobody wants to know."""
+    """Do nothing; the default callback."""
 
 
 def _session() -> aiohttp.ClientSession:

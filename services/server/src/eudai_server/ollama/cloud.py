@@ -1,4 +1,4 @@
-"""Ollama is asked whether its cloud is enabled; the answer goes into the catalog, and into the log if it is."""
+"""Asks Ollama whether its cloud is enabled, and logs a warning if it is."""
 
 import logging
 
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 async def look_at_cloud(client: Client, catalog: Catalog) -> None:
-    """Ask once. An older Ollama does not have the route, and then the answer is unknown."""
+    """Ask once. An older Ollama does not have the route; the state is then unknown."""
     before = catalog.cloud_enabled
     try:
         catalog.take_status(await client.fetch("GET", "/api/status", vital=True))
@@ -18,6 +18,6 @@ async def look_at_cloud(client: Client, catalog: Catalog) -> None:
         catalog.cloud_enabled = None
     if catalog.cloud_enabled and not before:
         log.warning(
-            "the cloud of this Ollama is enabled; cloud models are refused here, and "
-            "OLLAMA_NO_CLOUD=1 in Ollama's environment disables it for all of its clients"
+            "Ollama's cloud is enabled; this server refuses cloud models, but other clients of "
+            "Ollama can use them; set OLLAMA_NO_CLOUD=1 in Ollama's environment to disable them"
         )

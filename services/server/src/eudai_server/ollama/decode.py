@@ -1,6 +1,6 @@
-"""Bytes of Ollama's NDJSON stream → events. No I/O: feed it, take events. Bounded, whatever the bytes are.
+"""Decodes Ollama's NDJSON stream into events, with bounded memory. No I/O: feed bytes, take events.
 
-Lines end with a line feed alone (Go leaves U+0085 as it is, so splitting as `str.splitlines` does would tear a line).
+Only a line feed ends a line. Go does not escape U+0085, so `str.splitlines` would split a line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,8 @@ from eudai_server.ollama.failure import error_from_line
 from eudai_server.ollama.streamed_pieces import StreamedPieces
 from eudai_server.ollama.tool_arguments import alteration_warning
 
-# Ollama's own bound; the longest real line is the last of /api/generate, which holds the whole context as numbers.
+# Ollama's own limit. The longest real line is the last of /api/generate, which contains the whole
+# context as numbers.
 LINE_BYTES_MAX = 8 << 20
 
 
@@ -55,11 +56,14 @@ _ABSENT = msgspec.Raw()
 
 
 class _WireLine(msgspec.Struct):
-    """The fields we use, of both routes; what else comes is skipped, so a newer Ollama does not fail a stream."""
+    """The fields of a line that the server uses, of both routes.
 
-    # Any JSON value. (As a union with None it would take null alone.)
+    Other fields are skipped, so that a newer Ollama does not fail a stream.
+    """
+
+    # Any JSON value. A union with None would accept only null.
     error: msgspec.Raw = _ABSENT
-    # Where the answer comes from, if it is not from this machine.
+    # Set if the answer comes from another machine.
     remote_host: str = ""
     message: _WireMessage | None = None
     response: str = ""
@@ -80,7 +84,7 @@ Output = Delta | ToolCall | GenerationWarning | Finished
 
 
 class StreamDecoder:
-    """Decodes one answer. `finished` is true once its last line was seen; until then the answer is not whole."""
+    """Decodes one answer. The answer is complete only if `finished` is true."""
 
     def __init__(
         self,
@@ -93,7 +97,10 @@ class StreamDecoder:
         has_tools: bool = False,
         stop_sequences: Sequence[str] = (),
     ) -> None:
-        """`generation_id` goes into the ids of tool calls that have none; `context_length` is 0 where it is not known."""
+        """`generation_id` becomes part of the ids of tool calls that have none.
+
+        `context_length` is 0 if it is not known.
+        """
         self.finished = False
         self.failure: ServiceError | None = None
         self._model = model
@@ -105,17 +112,18 @@ class StreamDecoder:
         self._stop_sequences = stop_sequences
         self._streamed = StreamedPieces(count_tokens=has_tools)
         self._partial = bytearray()
-        # Of the delta that is being gathered, and of pieces without text, which wait for the next one.
+        # Log probabilities of the delta that is being gathered, and of pieces without text, which
+        # are added to the next delta.
         self._logprobs: list[TokenLogprob] = []
         self._waiting: list[TokenLogprob] = []
-        # Whether the last text was reasoning. A token without text belongs to it too.
+        # Whether the last text was reasoning; a following token without text then is too.
         self._is_reasoning = False
 
     def feed(self, data: bytes) -> list[Output]:
-        """Events of the lines that are complete now; output that came together is one Delta a channel.
+        """Decode the complete lines; output that arrived together is one Delta per channel.
 
-        A line that is no answer, too long, or an error sets `failure`; what came before it is still returned.
-        After `failure` or the last line, bytes are passed over.
+        A malformed line, a line that is too long, or an error sets `failure`; the events before it
+        are still returned. Bytes after `failure` or the last line are ignored.
         """
         if self.finished or self.failure:
             return []
@@ -130,7 +138,7 @@ class StreamDecoder:
         return self._events_from(lines)
 
     def close(self) -> list[Output]:
-        """The stream has ended: a last line may lack its newline. An answer that is not whole sets `failure`."""
+        """End the stream; its last line may lack a newline. Sets `failure` if it is incomplete."""
         events = self.feed(b"\n")
         if not self.finished and not self.failure:
             self.failure = _repetition() if self._streamed.are_repeating else _interruption()
@@ -185,7 +193,7 @@ class StreamDecoder:
                 line = _decoder.decode(data)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
                 raise ServiceError(
-                    Reason.BACKEND_FAILURE, "Ollama sent a line that is no answer"
+                    Reason.BACKEND_FAILURE, "Ollama sent a malformed line"
                 ) from error
             if bytes(line.error) not in (b"", b"null"):
                 raise error_from_line(bytes(line.error), self._model)
@@ -194,7 +202,7 @@ class StreamDecoder:
             yield line
 
     def _collect_logprobs(self, line: _WireLine) -> None:
-        """Keep the line's log probabilities for its text or the next one, none of hidden reasoning."""
+        """Keep a line's log probabilities for the next delta; drop those of hidden reasoning."""
         text = line.message.content if line.message else line.response
         if text or self._thinking_of(line):
             self._is_reasoning = not text
@@ -217,7 +225,7 @@ class StreamDecoder:
         return [(channel, piece) for channel, piece in pieces if piece]
 
     def _tool_call_from(self, wire: _WireToolCall) -> list[Output]:
-        """The call, and the warning that it needs, if any."""
+        """The tool call, and a warning if it needs one."""
         self._tool_calls += 1
         made_up = f"call_{self._generation_id}_{self._tool_calls}"
         call = ToolCall(
@@ -230,7 +238,8 @@ class StreamDecoder:
         if line.done_reason in ("load", "unload"):
             raise ServiceError(
                 Reason.BACKEND_FAILURE,
-                "Ollama took the request for one to load or unload the model, and generated nothing",
+                "Ollama treated the request as one to load or unload the model and generated "
+                "nothing",
             )
         return Finished(
             reason=self._reason_from(line),
@@ -248,7 +257,7 @@ class StreamDecoder:
         generated = line.eval_count or 0
         if self._max_output_tokens is not None and generated >= self._max_output_tokens:
             return FinishReason.LENGTH
-        # Ollama says "length" for both limits; the count tells which it was.
+        # Ollama reports "length" for both limits; the number of tokens tells which it was.
         if (
             self._context_length
             and (line.prompt_eval_count or 0) + generated >= self._context_length
@@ -260,21 +269,21 @@ class StreamDecoder:
 def _interruption() -> ServiceError:
     return ServiceError(
         Reason.BACKEND_STREAM_INTERRUPTED,
-        "Ollama's answer broke off before its end; what was sent is incomplete",
+        "Ollama's answer ended early; the output so far is incomplete",
     )
 
 
 def _repetition() -> ServiceError:
     return ServiceError(
         Reason.REPETITION_STOPPED,
-        "Ollama ended the answer, because the model wrote the same thing some thirty times in a row; "
-        "raise sampling.repeat_penalty, or change the prompt",
+        "Ollama stopped the answer because the model repeated itself about thirty times in a row; "
+        "raise sampling.repeat_penalty or change the prompt",
     )
 
 
 def _too_long_line() -> ServiceError:
     return ServiceError(
-        Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes"
+        Reason.BACKEND_FAILURE, f"Ollama sent a line longer than {LINE_BYTES_MAX} bytes"
     )
 
 
@@ -283,7 +292,7 @@ def _token_logprob(wire: _WireLogprob) -> TokenLogprob:
 
 
 def _logprob(wire: _WireLogprob) -> Logprob:
-    # A token without its bytes is one whose text is its bytes.
+    # If Ollama sends no bytes, they are the token's text.
     return Logprob(
         wire.token, wire.token.encode() if wire.bytes is None else bytes(wire.bytes), wire.logprob
     )

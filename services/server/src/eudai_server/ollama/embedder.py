@@ -1,4 +1,4 @@
-"""Embeds batches with Ollama, part by part: fulfils the port `Embedder`."""
+"""Embeds batches with Ollama, part by part: implements the port `Embedder`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -11,12 +11,12 @@ from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Viola
 from eudai_server.ollama.encode import embed_request_from
 from eudai_server.ollama.state import OllamaState
 
-# Ollama embeds the inputs of one request one after the other, and cannot be stopped between them by less than its end.
+# Ollama embeds the inputs of a request one after another, and only closing the connection stops it.
 INPUTS_PER_PART = 16
 
-# A single input may be to blame for these.
+# Failures that a single input may have caused.
 _OF_AN_INPUT = (Reason.CONTEXT_LENGTH_EXCEEDED, Reason.BACKEND_FAILURE)
-# A text that every model embeds.
+# A text that every model can embed.
 _HARMLESS = (".",)
 
 
@@ -29,7 +29,7 @@ _decoder = msgspec.json.Decoder(_WireEmbeddings)
 
 
 class OllamaEmbedder:
-    """Embeds with one Ollama."""
+    """An Embedder that uses one Ollama."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class OllamaEmbedder:
         *,
         timeout_s: float,
     ) -> None:
-        """`timeout_s` bounds a load, and each part."""
+        """`timeout_s` limits a load, and each part."""
         self._state = state
         self._timeout_s = timeout_s
 
     async def embed(self, batch: Batch) -> AsyncGenerator[Vectors, None]:
-        """As `Embedder.embed` says."""
+        """See `Embedder.embed`."""
         self._state.require_answering(batch.model)
         try:
             async with aclosing(self._embed(batch)) as parts:
@@ -71,7 +71,7 @@ class OllamaEmbedder:
         except ServiceError as error:
             if error.reason not in _OF_AN_INPUT:
                 raise
-        # Ollama fails a part as a whole and does not say why; one at a time tells which input it was.
+        # Ollama fails a part as a whole without naming an input; embedding one at a time finds it.
         alone = [await self._single(batch, begin + index) for index in range(len(inputs))]
         return _WireEmbeddings(
             [wire.embeddings[0] for wire in alone], sum(wire.prompt_eval_count for wire in alone)
@@ -84,14 +84,14 @@ class OllamaEmbedder:
             if error.reason not in _OF_AN_INPUT:
                 raise
             if error.reason is Reason.BACKEND_FAILURE:
-                # The model's process may have ended for another reason: the input is to blame only
-                # if a harmless text is embedded and this one fails again.
+                # The model's process may have ended for another reason. The input caused the
+                # failure only if a harmless text can be embedded and this one fails again.
                 await self._send(batch, _HARMLESS)
                 return await self._blame(batch, index)
             raise _blamed(index, error) from error
 
     async def _blame(self, batch: Batch, index: int) -> _WireEmbeddings:
-        """Embed an input that has failed before. Raises the failure that the input is to blame for."""
+        """Embed an input that failed before. Raises the failure if the input caused it."""
         try:
             return await self._send(batch, batch.inputs[index : index + 1])
         except ServiceError as error:
@@ -106,7 +106,8 @@ class OllamaEmbedder:
                 data = await self._state.client.fetch("POST", route, body, model=batch.model)
         except TimeoutError:
             raise ServiceError(
-                Reason.BACKEND_STALLED, f"Ollama did not embed within {self._timeout_s:g} s"
+                Reason.BACKEND_STALLED,
+                f"Ollama did not return embeddings within {self._timeout_s:g} s",
             ) from None
         try:
             wire = _decoder.decode(data)
@@ -132,7 +133,7 @@ def _blamed(index: int, error: ServiceError) -> ServiceError:
 def _check_shape(batch: Batch, inputs: Sequence[str], wire: _WireEmbeddings) -> None:
     if len(wire.embeddings) != len(inputs):
         raise ServiceError(
-            Reason.BACKEND_STREAM_INTERRUPTED, "Ollama sent fewer vectors than there were inputs"
+            Reason.BACKEND_STREAM_INTERRUPTED, "Ollama returned fewer embeddings than inputs"
         )
     shortest = min(map(len, wire.embeddings))
     if batch.dimensions is not None and shortest < batch.dimensions:
@@ -140,7 +141,8 @@ def _check_shape(batch: Batch, inputs: Sequence[str], wire: _WireEmbeddings) -> 
             [
                 Violation(
                     "dimensions",
-                    f"must not be more than {shortest}, which is all that the model has",
+                    f"must not be more than {shortest}, the number of dimensions of the model's "
+                    "embeddings",
                 )
             ]
         )

@@ -1,4 +1,4 @@
-"""Generation → route and JSON body for Ollama. No I/O. Fields as of Ollama 0.32.15, `api/types.go`."""
+"""Encodes requests as Ollama's routes and JSON bodies (Ollama 0.32.15, `api/types.go`). No I/O."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _EFFORTS: Mapping[ReasoningEffort, bool | str] = {
 
 _ROLES = {Role.SYSTEM: "system", Role.USER: "user", Role.ASSISTANT: "assistant", Role.TOOL: "tool"}
 
-# Ollama's names of the load options.
+# Ollama's names for the load options.
 _LOAD_OPTIONS: Mapping[str, str] = {
     "context_length": "num_ctx",
     "batch_size": "num_batch",
@@ -49,15 +49,15 @@ _LOAD_OPTIONS: Mapping[str, str] = {
 
 _encoder = msgspec.json.Encoder()
 
-# With this source Ollama itself refuses to send the request to its cloud, whatever has happened to
-# the model since we looked.
+# With this suffix Ollama itself refuses to send the request to its cloud, even if the model has
+# changed since the server checked it.
 _LOCAL = ":local"
 
 
 def request_from(
     generation: Generation, *, can_think: bool, truncate: bool = False
 ) -> tuple[str, bytes]:
-    """The route that fulfils a generation, and the body to post there."""
+    """The route and body of a generation."""
     body: dict[str, Any] = {
         "model": generation.model + _LOCAL,
         "stream": True,
@@ -70,7 +70,7 @@ def request_from(
         case AnyJson():
             body["format"] = "json"
         case JsonSchema(schema):
-            # Raw, so that the order of properties, which steers constrained decoding, survives.
+            # Raw, to keep the order of properties, which influences constrained decoding.
             body["format"] = msgspec.Raw(schema.text.encode())
     if generation.tools:
         body["tools"] = [_tool(tool) for tool in generation.tools]
@@ -96,11 +96,11 @@ def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]
 
 
 def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[str, bytes]:
-    """The route and body that load a model and do nothing else.
+    """The route and body that only load a model.
 
-    That is a generation without a prompt, or an embedding without inputs. With `keep_alive` 0, Ollama
-    takes the first for an unload, and unloads again after the second, so it is left to the request
-    that follows.
+    That is a generation without a prompt, or an embedding without inputs. Ollama reads the former
+    with `keep_alive` 0 as an unload, and unloads after the latter, so `keep_alive` 0 is left to the
+    request that follows.
     """
     if load.keep_alive_s == 0:
         load = replace(load, keep_alive_s=None)
@@ -117,12 +117,15 @@ def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[s
 
 
 def unload_request_from(model: str) -> tuple[str, bytes]:
-    """The route and body that unload a model, once nothing uses it."""
+    """The route and body that unload a model when nothing uses it any more."""
     return "/api/generate", _encoder.encode({"model": model + _LOCAL, "keep_alive": 0})
 
 
 def create_request_from(creation: Creation) -> tuple[str, bytes]:
-    """The route and body that make a model. What is not set is left out: Ollama takes an empty text for one."""
+    """The route and body that create a model.
+
+    Unset fields are left out, because Ollama would store an empty text.
+    """
     fields: dict[str, Any] = {
         "from": creation.base_model and creation.base_model.listed,
         "files": creation.files,
@@ -145,7 +148,7 @@ def _load_options(load: LoadOptions) -> dict[str, Any]:
 
 
 def _sampling_options(asked: Generation | Creation) -> dict[str, Any]:
-    """How tokens are chosen, whose names are Ollama's too, and when to stop."""
+    """The sampling and stop options; their names are Ollama's too."""
     options: dict[str, Any] = dict(asked.sampling)
     if asked.max_output_tokens is not None:
         options["num_predict"] = asked.max_output_tokens
@@ -155,7 +158,8 @@ def _sampling_options(asked: Generation | Creation) -> dict[str, Any]:
 
 
 def _load_fields(load: LoadOptions) -> dict[str, Any]:
-    # shift is an attribute of the loaded model: one request with another value reloads it for everyone.
+    # `shift` is a property of the loaded model: a request with another value reloads the model for
+    # all callers.
     fields: dict[str, Any] = {"shift": False}
     if load.keep_alive_s is not None:
         fields["keep_alive"] = load.keep_alive_s
@@ -163,7 +167,10 @@ def _load_fields(load: LoadOptions) -> dict[str, Any]:
 
 
 def _think(generation: Generation, *, can_think: bool) -> bool | str:
-    """Always said: Ollama's default is to think whenever the model can, and under a format that costs a second prefill."""
+    """The value of `think`, which is always sent.
+
+    By default Ollama reasons whenever the model can, which under a format costs a second prefill.
+    """
     if generation.effort is ReasoningEffort.UNSPECIFIED:
         return (
             can_think
@@ -196,7 +203,7 @@ def _message(message: Message) -> dict[str, Any]:
     if message.reasoning:
         turn["thinking"] = message.reasoning
     if message.media:
-        # Sounds go here too: Ollama tells them by their first bytes.
+        # Audio is sent here too: Ollama recognises it by its first bytes.
         turn["images"] = [base64.b64encode(data).decode() for data in message.media]
     if message.tool_calls:
         turn["tool_calls"] = [

@@ -1,6 +1,6 @@
-"""An answer of Ollama that is a failure → our ServiceError. No I/O. One table; causes as of Ollama 0.32.15.
+"""Converts Ollama's failures to ServiceErrors, by one table (Ollama 0.32.15). No I/O.
 
-Ollama's own words are matched and never passed on: they may hold a prompt, a path or an address.
+Ollama's texts are matched but never forwarded: they may contain a prompt, a path or an address.
 """
 
 import re
@@ -19,7 +19,7 @@ from eudai_server.errors import (
     Violation,
 )
 
-# Another try may find the queue shorter; Ollama does not say when.
+# Ollama does not say when its queue will be shorter.
 BUSY_RETRY_AFTER_S = 1.0
 
 Make = Callable[[str, dict[str, Any], re.Match[str]], ServiceError]
@@ -31,7 +31,7 @@ def _too_long(_model: str, nested: dict[str, Any], match: re.Match[str]) -> Serv
         counts = {"input_tokens": match[1], "context_length": match[2]}
     known = {name: str(count) for name, count in counts.items() if count is not None}
     numbers = (
-        f" ({known['input_tokens']} tokens, and {known['context_length']} fit)"
+        f" ({known['input_tokens']} tokens; {known['context_length']} fit)"
         if len(known) == len(counts)
         else ""
     )
@@ -52,12 +52,12 @@ def _incapable(model: str, capability: str, what: str) -> ServiceError:
 
 def _unsupported(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
     capability = _CAPABILITIES.get(match[1], match[1])
-    return _incapable(model, capability, f"cannot do that: it lacks the capability {capability!r}")
+    return _incapable(model, capability, f"does not have the required capability {capability!r}")
 
 
 def _without_media(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
     capability = "audio" if match[1] == "audio" else "vision"
-    return _incapable(model, capability, "does not take such media")
+    return _incapable(model, capability, "does not accept media of this type")
 
 
 def _without(capability: str, what: str) -> Make:
@@ -65,8 +65,8 @@ def _without(capability: str, what: str) -> Make:
 
 
 def _unreadable_media(*_: object) -> ServiceError:
-    # Which of the media it was, Ollama does not say.
-    what = "holds an image or a sound that Ollama cannot read; it may be damaged"
+    # Ollama does not say which of the media it was.
+    what = "contains an image or audio that Ollama cannot decode; it may be damaged"
     return InvalidRequestError([Violation("conversation", what)])
 
 
@@ -76,16 +76,24 @@ def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> 
     )
 
 
-# Ollama's verbs for what `eudai.v1.Capability` calls otherwise.
+# Ollama's names for capabilities that `eudai.v1.Capability` names differently.
 _CAPABILITIES = {"generate": "completion", "chat": "completion"}
 
-_TOO_LONG = r"exceed_context_size|exceeds? (?:the |maximum )?(?:available )?context|input length exceeds|prompt (?:is )?too long"
-_NO_MEMORY = r"requires more (?:system )?memory|out of memory|insufficient memory|unable to allocate|failed to allocate"
-_NO_GRAMMAR = r"(?:parse|load|initialize|parsing) grammar|invalid (?:json schema|format|grammar)|schema conversion"
+_TOO_LONG = (
+    r"exceed_context_size|exceeds? (?:the |maximum )?(?:available )?context|input length exceeds"
+    r"|prompt (?:is )?too long"
+)
+_NO_MEMORY = (
+    r"(?:requires more(?: system)?|out of|insufficient) memory|(?:unable|failed) to allocate"
+)
+_NO_GRAMMAR = (
+    r"(?:parse|load|initialize|parsing) grammar|invalid (?:json schema|format|grammar)"
+    r"|schema conversion"
+)
 _PROCESS_ENDED = r"unexpectedly stopped|process has terminated|process no longer running"
 
-# What the parsers of Ollama and of llama.cpp say of a call that they cannot read, each at the
-# beginning of the text: what follows may be the model's own words.
+# How the parsers of Ollama and llama.cpp report a tool call that they cannot parse. Each pattern
+# matches only the start of the text, because the rest may be the model's words.
 _MALFORMED_CALL = re.compile(
     r"error parsing tool call|llama-server returned invalid tool call|incomplete GLM tool call"
     r"|failed to parse (?:JSON|XML|Laguna|function call|arguments|value|input at pos)"
@@ -94,13 +102,14 @@ _MALFORMED_CALL = re.compile(
     r"|mismatched arg_key|required argument .* is missing|unterminated string"
     r"|expected element type|expected ('call:' prefix|'\{' in tool call)|repair failed to produce"
     r"|undeclared Glimmer|parse Glimmer|Glimmer recipient|(?:missing|malformed|unterminated) ATEM"
-    # These come from Go's own packages, of JSON and XML.
-    r"|invalid character|unexpected end of JSON|json: cannot unmarshal|XML syntax|(?:unexpected )?EOF$",
+    # These come from Go's packages for JSON and XML.
+    r"|invalid character|unexpected end of JSON|json: cannot unmarshal|XML syntax"
+    r"|(?:unexpected )?EOF$",
     re.IGNORECASE | re.DOTALL,
 )
 _GENERATING_ROUTES = ("/api/chat", "/api/generate")
 
-# First match decides.
+# The first match decides.
 _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), make)
     for pattern, make in (
@@ -109,11 +118,14 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             _too_long,
         ),
         (_TOO_LONG, _too_long),
-        (r"does not support embeddings", _without("embedding", "does not embed")),
+        (r"does not support embeddings", _without("embedding", "does not support embeddings")),
         (r"failed to load image or audio", _unreadable_media),
         (
             r"logprobs is not supported with tools",
-            _without("logprobs", "gives no log probabilities beside tools; leave out one of them"),
+            _without(
+                "logprobs",
+                "does not return log probabilities together with tools; leave out one of the two",
+            ),
         ),
         (r"(image|audio)? ?input is not supported|does not support multimodal", _without_media),
         (
@@ -122,7 +134,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
         ),
         (
             r"think value .* is not supported",
-            _without("thinking", "does not know this reasoning effort"),
+            _without("thinking", "does not support this reasoning effort"),
         ),
         (
             r"model ['\"].*['\"] not found|file does not exist|invalid model name",
@@ -147,12 +159,12 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             _NO_GRAMMAR,
             _plain(
                 Reason.BACKEND_FAILURE,
-                "Ollama cannot hold the model to this format; use a simpler schema",
+                "Ollama cannot constrain the model to this format; use a simpler schema",
             ),
         ),
         (
             _PROCESS_ENDED,
-            _plain(Reason.BACKEND_FAILURE, "the model's process ended; Ollama's log says why"),
+            _plain(Reason.BACKEND_FAILURE, "the model's process ended; see Ollama's log"),
         ),
     )
 )
@@ -164,7 +176,7 @@ _REGISTRY_FAILED = (
     r"|max retries|registry|status code 5|insecure protocol"
 )
 
-# What a pull, a push or a creation says beside the rest.
+# Additional failures of a pull, a push or a creation.
 _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), make)
     for pattern, make in (
@@ -173,15 +185,12 @@ _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             lambda _model, _nested, match: _no_blob(match[1]),
         ),
         (r"no such file or directory", lambda model, *_: ModelNotFoundError(model)),
-        (
-            _REGISTRY_DENIED,
-            _plain(Reason.REGISTRY_DENIED, "the model registry refuses this server's access"),
-        ),
+        (_REGISTRY_DENIED, _plain(Reason.REGISTRY_DENIED, "the model registry denied access")),
         (
             _REGISTRY_FAILED,
-            _plain(Reason.REGISTRY_FAILURE, "the model registry failed or cannot be reached"),
+            _plain(Reason.REGISTRY_FAILURE, "the model registry failed or is unreachable"),
         ),
-        (r"quantiz", _plain(Reason.BACKEND_FAILURE, "Ollama cannot quantize the model so")),
+        (r"quantiz", _plain(Reason.BACKEND_FAILURE, "Ollama cannot quantize to this type")),
     )
 )
 
@@ -189,7 +198,9 @@ _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
 def _no_blob(digest: str) -> ServiceError:
     name = f"sha256:{digest}"
     return ServiceError(
-        Reason.BLOB_NOT_FOUND, f"file {name} was not uploaded before", metadata={"digest": name}
+        Reason.BLOB_NOT_FOUND,
+        f"file {name} has not been uploaded; call UploadBlob first",
+        metadata={"digest": name},
     )
 
 
@@ -204,15 +215,16 @@ def _malformed_call(text: str) -> ServiceError | None:
 
 
 def error_from_response(status: int, body: bytes, model: str, route: str = "") -> ServiceError:
-    """The failure that an HTTP answer other than 200 means. `model` as Ollama lists it."""
+    """The failure of an HTTP answer other than 200. `model` is the name as Ollama lists it."""
     text = _error_text(body)
     if text is None and status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-        # Ollama's own 404 is JSON; a plain one means that the route is not there.
+        # Ollama's own 404 is JSON; any other means that the route does not exist.
         return ServiceError(
-            Reason.BACKEND_UNSUPPORTED, "this version of Ollama lacks the route; use a newer one"
+            Reason.BACKEND_UNSUPPORTED,
+            "this version of Ollama does not have the route; upgrade Ollama",
         )
     if text is not None:
-        # A malformed call is answered so where nothing was sent before it.
+        # Ollama answers a malformed tool call like this if it has sent nothing before.
         generates = route in _GENERATING_ROUTES and status == HTTPStatus.INTERNAL_SERVER_ERROR
         known = (_malformed_call(text) if generates else None) or _known_error(text, model)
         if known:
@@ -224,26 +236,26 @@ def error_from_response(status: int, body: bytes, model: str, route: str = "") -
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return CloudDisabledError(model)
     return ServiceError(
-        Reason.BACKEND_FAILURE, f"Ollama failed with HTTP status {status}; its log says why"
+        Reason.BACKEND_FAILURE, f"Ollama failed with HTTP status {status}; see Ollama's log"
     )
 
 
 def error_from_line(error: bytes, model: str) -> ServiceError:
-    """The failure that an `error` value means, which came in a line after HTTP status 200. Never one to be tried again."""
+    """The failure of an `error` in a line after HTTP status 200. It is never to be retried."""
     text = _text_of(error)
     known = _malformed_call(text) or _known_error(text, model)
     if known:
         known.retry_after_s = None
         return known
     return ServiceError(
-        Reason.BACKEND_FAILURE, "Ollama failed while it generated; its log says why"
+        Reason.BACKEND_FAILURE, "Ollama failed while it generated; see Ollama's log"
     )
 
 
 def error_from_transfer(error: bytes, model: str) -> ServiceError:
-    """The failure that an `error` value means in the stream of a pull, a push or a creation."""
+    """The failure of an `error` in the stream of a pull, a push or a creation."""
     known = _known_error(_text_of(error), model, (*_TEXTS, *_TRANSFER_TEXTS))
-    return known or ServiceError(Reason.BACKEND_FAILURE, "Ollama failed; its log says why")
+    return known or ServiceError(Reason.BACKEND_FAILURE, "Ollama failed; see Ollama's log")
 
 
 def _known_error(
@@ -258,7 +270,7 @@ def _known_error(
 
 
 def _error_text(body: bytes) -> str | None:
-    """The text of `{"error": …}`; None where the body is no such thing."""
+    """The text of `{"error": …}`; None if the body is not of this form."""
     try:
         answer = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -269,7 +281,7 @@ def _error_text(body: bytes) -> str | None:
 
 
 def _text_of(error: bytes) -> str:
-    """The string that a JSON value is, or its JSON where it is an object."""
+    """The text of a JSON value: a string as it is, an object as JSON."""
     try:
         value = msgspec.json.decode(error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -278,7 +290,7 @@ def _text_of(error: bytes) -> str:
 
 
 def _nested(text: str) -> dict[str, Any]:
-    """The model runner's own error object, which Ollama passes on as a string."""
+    """The model runner's own error object, which Ollama forwards as a string."""
     try:
         inner = msgspec.json.decode(text.encode())
     except (msgspec.DecodeError, RecursionError):

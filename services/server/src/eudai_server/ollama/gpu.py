@@ -1,7 +1,8 @@
-"""What /api/ps says and how fast answers come goes in; which models have lost the GPU comes out.
+"""Finds the models that have lost the GPU, from /api/ps and from how fast they generate.
 
-Ollama falls back to the CPU without a word, and may go on listing a model as on the GPU. So both are looked at: the
-bytes that it says are there, and whether tokens come much slower than they did.
+Ollama falls back to the CPU silently, and may still list a model as on the GPU. So both are
+checked: the bytes that Ollama reports on the GPU, and whether generation is much slower than
+before.
 """
 
 import logging
@@ -12,10 +13,11 @@ from eudai_server.events import Finished
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.readiness import Readiness
 
-# A CPU generates at about a tenth of a GPU's rate or less; a long context or a warm GPU do not cost four fifths.
+# A CPU generates at about a tenth of a GPU's rate or less. A long context or a hot GPU does not
+# slow generation to a fifth.
 FLOOR_SHARE = 0.2
 SLOW_MAX = 3
-# Fewer tokens measure little.
+# Fewer tokens are too few to measure a rate.
 TOKENS_MIN = 16
 NANOS = 1e9
 
@@ -35,10 +37,13 @@ class _Pace:
 
 
 class Gpu:
-    """Watches for models that lose the GPU, where they are expected on one."""
+    """Watches for models that lose the GPU, if the operator expects one."""
 
     def __init__(self, catalog: Catalog, readiness: Readiness, *, expected: bool) -> None:
-        """`expected`: every model in memory belongs on the GPU, at least in part. Else nothing is ever lost."""
+        """`expected`: every model in memory should be on the GPU, at least in part.
+
+        Otherwise no model counts as having lost the GPU.
+        """
         self._catalog = catalog
         self._readiness = readiness
         self._expected = expected
@@ -48,7 +53,10 @@ class Gpu:
 
     @contextmanager
     def watching(self) -> Iterator[Callable[[], bool]]:
-        """Around one generation; tells whether it has had the GPU to itself so far. Only then does its rate say much."""
+        """Watch one generation; the result says whether it has had the GPU to itself so far.
+
+        Only then is its rate meaningful.
+        """
         self._begun += 1
         begun, alone = self._begun, self._running == 0
         self._running += 1
@@ -58,7 +66,7 @@ class Gpu:
             self._running -= 1
 
     def measure(self, model: str, finished: Finished) -> None:
-        """Take in how fast an answer came that nothing else ran beside."""
+        """Record the rate of a generation that ran alone."""
         digest, spent_ns = self._catalog.resident_digest(model), finished.timings.generate_ns
         tokens = finished.usage.output_tokens or 0
         if digest and spent_ns and tokens >= TOKENS_MIN:
@@ -66,7 +74,7 @@ class Gpu:
             self.look()
 
     def look(self) -> None:
-        """Judge anew. A model that left memory begins anew."""
+        """Update the set of models that lost the GPU. A model that left memory is forgotten."""
         if not self._expected:
             return
         on_gpu = self._catalog.bytes_on_gpu
@@ -75,5 +83,5 @@ class Gpu:
         lost |= {digest for digest, pace in self._paces.items() if pace.slow >= SLOW_MAX}
         names = self._catalog.names_of(lost)
         if names - self._readiness.gpu_lost:
-            log.error("the GPU is lost", extra={"fields": {"models": sorted(names)}})
+            log.error("models lost the GPU", extra={"fields": {"models": sorted(names)}})
         self._readiness.lose_gpu(names)

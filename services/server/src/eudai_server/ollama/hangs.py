@@ -1,7 +1,8 @@
-"""Judges which models hang: Ollama answers, but nothing comes from the process that runs them.
+"""Finds models that hang: Ollama answers, but the process that runs the model sends nothing.
 
-A hanging model is refused and not SERVING while others go on. Nobody is let through to it, so a token
-that the server itself asks for tells when it goes on.
+Requests to a hanging model are refused and its health is NOT_SERVING; other models are not
+affected. Because no request reaches the model, the server itself asks it for a token to find out
+when it answers again.
 """
 
 import asyncio
@@ -16,23 +17,23 @@ from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
 from eudai_server.readiness import Readiness
 
-# Requests in a row that a model left without a word. Fewer may be a slow prompt.
+# The number of consecutive stalls after which a model hangs. Fewer may be a slow prompt.
 STALLS_MAX = 3
-# How soon a model that hangs is asked for a token again.
+# The pause before a hanging model is asked for a token again.
 INTERVAL_S = 1.0
-# A question may be lost in what hangs, so it is soon given up and asked again. Every fifth one waits
-# longer, for a model that is merely slow.
+# A canary may be lost in the hanging runner, so it is soon abandoned and repeated. Every fifth one
+# waits longer, in case the model is only slow.
 CANARY_TIMEOUT_S = 2.0
 PATIENT_TIMEOUT_S = 30.0
 PATIENT_EVERY = 5
 
 
 class _Stalls:
-    """What is known of one runner that left requests unanswered."""
+    """The stalls of one runner."""
 
     def __init__(self) -> None:
         self.count = 0
-        # The request that stalled last: what to ask for again.
+        # The last request that stalled; the canary repeats its model and options.
         self.model = ""
         self.load = LoadOptions()
         self.embeds = False
@@ -44,10 +45,10 @@ class _Stalls:
 
 
 class Hangs:
-    """Counts stalls by runner, since the models that share one hang together."""
+    """Counts stalls per runner, because models that share a runner hang together."""
 
     def __init__(self, client: Client, catalog: Catalog, readiness: Readiness) -> None:
-        """Nothing hangs yet."""
+        """Start without stalls."""
         self._client = client
         self._catalog = catalog
         self._readiness = readiness
@@ -55,47 +56,49 @@ class Hangs:
 
     @property
     def count(self) -> int:
-        """How many runners hang."""
+        """The number of hanging runners."""
         return sum(stalls.hangs for stalls in self._stalls.values())
 
     def require_going(self, model: str) -> None:
-        """Raise BACKEND_STALLED at once for a model that hangs. Nothing was sent to it."""
+        """Raise BACKEND_STALLED if the model hangs. Nothing is sent to it."""
         stalls = self._stalls.get(self._catalog.runner_of(model))
         if stalls and stalls.hangs:
             raise ServiceError(
                 Reason.BACKEND_STALLED,
-                f"model {model!r} hangs: Ollama sends nothing for it; its operator can unload it "
-                "(UnloadModel)",
+                f"model {model!r} hangs: Ollama sends no output for it; an operator can unload it "
+                "with UnloadModel",
                 retry_after_s=INTERVAL_S,
             )
 
     def stalled(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
-        """Take in that Ollama left a request without a word for too long; `embeds` as in `answers`."""
+        """Record that a request got no output within its limit; `embeds` as in `canary.answers`."""
         stalls = self._stalls.setdefault(self._catalog.runner_of(model), _Stalls())
         stalls.count += 1
         stalls.model, stalls.load, stalls.embeds = model, load, embeds
         self.review()
 
     def answered(self, model: str) -> None:
-        """Take in that Ollama brought a request for the model to its end."""
+        """Record that a request for the model was completed."""
         if self._stalls:
             self._forget(self._catalog.runner_of(model))
 
     def review(self) -> None:
-        """Judge again, after a stall or once more is known of what is in memory."""
+        """Update which models hang, after a stall or a refresh of the catalog."""
         resident = self._catalog.resident_runners
         for runner, stalls in list(self._stalls.items()):
             if not stalls.hangs:
                 continue
             if runner not in resident:
-                self._forget(runner)  # what hung is gone; the next request loads it anew
+                self._forget(
+                    runner
+                )  # the hanging runner is gone; the next request starts a new one
             elif stalls.asking is None:
                 self._ask(runner, stalls)
         self._report()
 
     @asynccontextmanager
     async def undisturbed(self, model: str) -> AsyncIterator[None]:
-        """Ask the model for nothing during the block: a question would keep it in memory."""
+        """Send the model no canary during the block, because one would keep it in memory."""
         stalls = self._stalls.get(self._catalog.runner_of(model))
         if stalls and stalls.asking:
             stalls.asking.cancel()
@@ -108,7 +111,7 @@ class Hangs:
                 self.review()
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop all canaries."""
         tasks = [stalls.asking for stalls in self._stalls.values() if stalls.asking]
         for task in tasks:
             task.cancel()

@@ -1,7 +1,7 @@
-"""A model and its load options go in; it is in memory when this returns. A caller who leaves does not stop the load.
+"""Loads models so that a caller who leaves does not stop the load.
 
-Ollama aborts a load when the request that began it goes away, and the next one starts from nothing. So the request
-that loads is ours, and callers only wait for it.
+Ollama aborts a load when the request that started it ends, and the next load starts from nothing.
+So the server sends the request that loads, and callers only wait for it.
 """
 
 import asyncio
@@ -18,28 +18,31 @@ Key = tuple[str, Options, bool]
 
 
 class Loader:
-    """One load for all callers who want the same."""
+    """Runs one load for all callers who want the same model and options."""
 
     def __init__(self, client: Client, catalog: Catalog, probe: Probe, timeout_s: float) -> None:
-        """`timeout_s` bounds one load."""
+        """`timeout_s` limits one load."""
         self._client = client
         self._catalog = catalog
         self._probe = probe
         self._timeout_s = timeout_s
         self._loads: dict[Key, asyncio.Task[None]] = {}
-        # By runner: the options, and the digest of the model, that it was last loaded with.
+        # By runner: the options and the digest of the model that it was last loaded with.
         self._loaded: dict[str, tuple[Options, str]] = {}
 
     def is_loaded(self, model: str, load: LoadOptions) -> bool:
-        """Whether it is in memory with these options, as far as the last probe and our loads tell."""
+        """Whether the model is in memory with these options.
+
+        That is according to the last probe and to the loads of this server.
+        """
         loaded = self._loaded.get(self._catalog.runner_of(model))
         asked = (load.options, self._catalog.facts(model).digest)
         return loaded == asked and self._catalog.is_resident(model)
 
     async def load(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
-        """Wait for the load, which is begun if nobody has. Raises ServiceError if it fails.
+        """Wait for the load, and start it if nobody has. Raises ServiceError if it fails.
 
-        `embeds`: the model is to embed; Ollama loads it by another route than one that generates.
+        `embeds`: the model is for embedding, which Ollama loads by another route.
         """
         key = (self._catalog.runner_of(model), load.options, embeds)
         task = self._loads.get(key)
@@ -51,11 +54,11 @@ class Loader:
         await asyncio.shield(task)
 
     def forget(self, model: str) -> None:
-        """It may be unloaded by now."""
+        """Record that the model may have been unloaded."""
         self._loaded.pop(self._catalog.runner_of(model), None)
 
     async def close(self) -> None:
-        """Give up the loads that are under way."""
+        """Cancel the running loads."""
         tasks = list(self._loads.values())
         for task in tasks:
             task.cancel()
@@ -74,7 +77,7 @@ class Loader:
         try:
             await self._probe.refresh()
         except (ServiceError, TimeoutError):
-            return  # it is loaded; the next caller asks for that again, which costs a millisecond
+            return  # loaded; the next caller checks again, which costs a millisecond
         if self._catalog.is_resident(model):
             digest = self._catalog.facts(model).digest
             self._loaded[self._catalog.runner_of(model)] = (load.options, digest)
@@ -82,4 +85,4 @@ class Loader:
     def _end(self, key: Key, task: asyncio.Task[None]) -> None:
         del self._loads[key]
         if not task.cancelled():
-            task.exception()  # seen, also where every caller has left
+            task.exception()  # mark it as retrieved, even if all callers have left

@@ -1,4 +1,4 @@
-"""Asks Ollama every second what it has and what is in its memory, and keeps catalog and readiness true."""
+"""Asks Ollama every second for its models, and updates the catalog and the readiness."""
 
 import asyncio
 import logging
@@ -13,21 +13,21 @@ from eudai_server.readiness import Readiness
 
 INTERVAL_S = 1.0
 TIMEOUT_S = 0.5
-# The share of it after which the list of what is in memory is done without.
+# The share of the timeout after which the probe continues without /api/ps.
 PS_TIMEOUT_SHARE = 0.8
-# One slow answer of a busy machine is not an outage. A refused connection is.
+# One slow answer may be a busy machine. A refused connection is an outage.
 FAILURES_MAX = 2
 
 log = logging.getLogger(__name__)
 
 
 class Probe:
-    """Notices an outage within 2 s, and its end within 2 s."""
+    """Detects the start and the end of an outage within 2 s each."""
 
     def __init__(
         self, client: Client, catalog: Catalog, readiness: Readiness, gpu: Gpu, hangs: Hangs
     ) -> None:
-        """Ask nothing before `run`."""
+        """Sends nothing before `run`."""
         self._client = client
         self._catalog = catalog
         self._readiness = readiness
@@ -36,21 +36,22 @@ class Probe:
         self._failures = 0
         self._looked = False
         self._refreshing: asyncio.Task[None] | None = None
-        # No need to wait for the next probe where a call found nobody listening.
+        # If a call finds that nothing listens, the outage is known without the next probe.
         client.on_refused = lambda: self._set(up=False)
 
     async def run(self) -> None:
         """Probe until cancelled."""
         while True:
             up = await self._probe()
-            # After a first failure look again at once: two of them must not take three intervals.
+            # After a first failure, probe again at once: two failures must not take three
+            # intervals.
             await asyncio.sleep(INTERVAL_S if up or not self._readiness.backend_up else 0)
 
     async def refresh(self) -> None:
-        """Ask now; those who want that at the same time share the answer.
+        """Probe now; concurrent callers share the answer.
 
-        Raises ServiceError, or TimeoutError. An answer that was asked for before this call may be
-        older than what the caller wants to see, so it is waited for, and then Ollama is asked again.
+        Raises ServiceError or TimeoutError. An answer requested before this call may be outdated,
+        so this waits for it and then asks again.
         """
         if self._refreshing:
             await asyncio.wait((self._refreshing,))
@@ -60,12 +61,12 @@ class Probe:
         await asyncio.shield(self._refreshing)
 
     def require_up(self) -> None:
-        """Raise UnreachableError at once where the last probes say that Ollama is down."""
+        """Raise UnreachableError if the last probes found Ollama down."""
         if self._looked and not self._readiness.backend_up:
             raise UnreachableError(INTERVAL_S)
 
     async def close(self) -> None:
-        """Give up a question that is under way."""
+        """Cancel a running probe."""
         if self._refreshing:
             self._refreshing.cancel()
             await asyncio.wait((self._refreshing,))
@@ -75,7 +76,7 @@ class Probe:
             async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
                 tags = group.create_task(self._fetch("/api/tags"))
                 ps = group.create_task(self._fetch_ps())
-                if not self._readiness.backend_up:  # it may have been replaced by another one
+                if not self._readiness.backend_up:  # another Ollama may have replaced it
                     group.create_task(self._describe())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
@@ -89,10 +90,10 @@ class Probe:
         return await self._client.fetch("GET", route, vital=True)
 
     async def _fetch_ps(self) -> bytes | None:
-        """What is in memory; None where Ollama does not tell in time.
+        """The models in memory; None if Ollama does not answer in time.
 
-        It does not for up to 10 s while it asks a runner that hangs whether it is alive, and answers
-        everything else meanwhile. So this says nothing of Ollama itself.
+        While Ollama checks whether a hanging runner is alive, this route waits for up to 10 s and
+        all others answer. So a timeout here does not mean that Ollama is down.
         """
         try:
             async with asyncio.timeout(TIMEOUT_S * PS_TIMEOUT_SHARE):
@@ -108,7 +109,7 @@ class Probe:
         try:
             await self.refresh()
         except NoConnectionLeftError:
-            return self._readiness.backend_up  # says nothing of Ollama
+            return self._readiness.backend_up  # this says nothing about Ollama
         except (ServiceError, TimeoutError):
             self._failures += 1
             if self._failures >= FAILURES_MAX or not self._looked:
@@ -124,6 +125,6 @@ class Probe:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """See a failure also where everyone who asked has left."""
+    """Retrieve a task's exception even if all callers have left, to avoid asyncio's warning."""
     if not task.cancelled():
         task.exception()

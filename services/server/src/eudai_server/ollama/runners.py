@@ -1,7 +1,7 @@
 """Finds which model a reference names, and which of Ollama's runners serves it.
 
-A runner is the process that generates. Ollama has one for each file of weights, so two names of a
-model, or two models made from the same file, compete for one runner.
+A runner is the process that generates. Ollama has one per file of weights, so two names of a model,
+or two models created from the same file, compete for one runner.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ _decoder = msgspec.json.Decoder(_WireShow)
 
 
 class Runners:
-    """Identifies models, so that what they compete for is shared between all their callers."""
+    """Identifies models, so that callers of models with one runner share one queue."""
 
     def __init__(self, state: OllamaState) -> None:
-        """Ask nothing yet."""
+        """Sends nothing yet."""
         self._state = state
 
     async def identify(self, model: str) -> Identity:
         """The model that a reference names.
 
-        Raises ModelNotFoundError where Ollama does not have it, UnreachableError where that cannot
-        be told, and BACKEND_STALLED where the model hangs.
+        Raises ModelNotFoundError if Ollama does not have it, UnreachableError if that cannot be
+        determined, and BACKEND_STALLED if the model hangs.
         """
         self._state.probe.require_up()
         facts = await self._find(model)
@@ -57,7 +57,7 @@ class Runners:
         return self._state.catalog.require(model)
 
     async def _weights_of(self, facts: Facts) -> str:
-        """The name of the file of weights; empty where Ollama does not tell."""
+        """The name of the file of weights; empty if Ollama does not report it."""
         body = msgspec.json.encode({"model": facts.name})
         try:
             async with asyncio.timeout(SHOW_TIMEOUT_S):

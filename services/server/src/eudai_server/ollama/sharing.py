@@ -1,4 +1,4 @@
-"""A key and a way to begin a transfer go in; its progress comes out, one transfer for all who follow the same key."""
+"""Shares one transfer, such as a download, between all callers who ask for it by the same key."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -10,36 +10,36 @@ Begin = Callable[[], AsyncGenerator[Transfer, None]]
 
 
 class _Shared:
-    """One transfer, and how far it is."""
+    """One transfer and its progress."""
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None]
         self.followers = 0
         self.detached = False
-        # Its last follower has left. It still closes what it opened.
+        # Whether its last follower has left. The transfer may still be closing its connection.
         self.is_given_up = False
         self.latest: Transfer | None = None
         self.changed = asyncio.Event()
 
     def tell(self) -> None:
-        """Wake everyone who waits for a change."""
+        """Wake all followers that wait for a change."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
 
 class Sharing:
-    """The transfers under way."""
+    """The running transfers."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Start without transfers."""
         self._under_way: dict[str, _Shared] = {}
 
     async def follow(
         self, key: str, begin: Begin, *, detach: bool
     ) -> AsyncGenerator[Transfer, None]:
-        """Yield progress to the end. Raises what the transfer raises.
+        """Yield progress to the end. Raises the transfer's errors.
 
-        The transfer ends with its last follower, unless one detached it.
+        The transfer is cancelled when its last follower leaves, unless one has detached it.
         """
         shared = self._under_way.get(key)
         while shared is not None and shared.is_given_up:
@@ -71,7 +71,7 @@ class Sharing:
                 await asyncio.wait((shared.task,))
 
     async def close(self) -> None:
-        """End them all."""
+        """Cancel all transfers."""
         tasks = [shared.task for shared in self._under_way.values()]
         for task in tasks:
             task.cancel()
@@ -80,7 +80,7 @@ class Sharing:
     def _end(self, key: str, shared: _Shared, task: asyncio.Task[None]) -> None:
         del self._under_way[key]
         if not task.cancelled():
-            task.exception()  # seen, also where nobody follows
+            task.exception()  # mark it as retrieved, even if nobody follows
         shared.tell()
 
 

@@ -1,4 +1,4 @@
-"""Bodies of /api/tags, /api/ps and /api/show → models as we know them. No I/O."""
+"""Decodes the bodies of /api/tags, /api/ps and /api/show to models. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from eudai_server.errors import Reason, ServiceError
 from eudai_server.generation import Message, Role
 from eudai_server.models import Capability, Description, Loaded, Model
 
-# A client takes messages of 4 MiB by default, and the vocabulary of a model may be longer than that.
+# Clients accept messages of 4 MiB by default, and a model's vocabulary may be longer.
 METADATA_BYTES_MAX = 3 << 20
 
 
@@ -60,8 +60,11 @@ class _WireShow(msgspec.Struct):
 
 
 def models_from(tags: bytes, ps: bytes) -> list[Model]:
-    """Every model, in order of name, what is in memory joined. Capabilities are left to /api/show: the list guesses them."""
-    # By digest: of two names of one model, Ollama lists the one that was loaded first.
+    """All models, sorted by name, with their state in memory.
+
+    Capabilities are left to /api/show, because the list only guesses them.
+    """
+    # By digest, because of two names of one model Ollama lists only the one that was loaded first.
     resident = {wire.digest: wire for wire in _decode(ps, _WireList).models or ()}
     present = _decode(tags, _WireList).models or ()
     return sorted(
@@ -70,9 +73,10 @@ def models_from(tags: bytes, ps: bytes) -> list[Model]:
 
 
 def description_from(show: bytes, model: Model, verbose_show: bytes = b"") -> Description:
-    """One model, described; `model` is its row of the list.
+    """The description of one model; `model` is its row of the list.
 
-    The metadata are those of `verbose_show`, where it is given and they are not too long; Ollama empties the lists in the others.
+    Metadata comes from `verbose_show`, if it is given and not too long; otherwise Ollama leaves the
+    lists in it empty.
     """
     wire = _decode(show, _WireShow)
     info = msgspec.json.decode(wire.model_info)
@@ -103,7 +107,7 @@ def _decode(body: bytes, kind: Any) -> Any:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ServiceError(
-            Reason.BACKEND_FAILURE, "Ollama described its models in a way that is not known here"
+            Reason.BACKEND_FAILURE, "Ollama returned a malformed description of a model"
         ) from error
 
 
@@ -127,7 +131,7 @@ def _model(wire: _WireModel, resident: _WireModel | None) -> Model:
 
 
 def _time(text: str) -> datetime | None:
-    """Go writes nine digits of a second, of which six are kept."""
+    """Parse a time of Go, which has nine decimal digits of a second; six are kept."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
@@ -135,7 +139,7 @@ def _time(text: str) -> datetime | None:
 
 
 def _length(info: Any, name: str) -> int:
-    """A length from the file's metadata, whose key begins with the model's architecture."""
+    """A length from the file's metadata, whose key starts with the model's architecture."""
     if not isinstance(info, dict):
         return 0
     value = info.get(f"{info.get('general.architecture')}.{name}")

@@ -1,4 +1,4 @@
-"""What is known of one Ollama, put together once and shared by the ports that use it."""
+"""What is known about one Ollama, created once and shared by the ports that use it."""
 
 from eudai_server.ollama.catalog import Catalog
 from eudai_server.ollama.client import Client
@@ -10,12 +10,15 @@ from eudai_server.readiness import Readiness
 
 
 class OllamaState:
-    """One Ollama: the way to it, what it has, how it is, and the loads under way."""
+    """One Ollama: its client, catalog, probe, health and loads."""
 
     def __init__(
         self, client: Client, readiness: Readiness, *, expect_gpu: bool, load_timeout_s: float
     ) -> None:
-        """`expect_gpu`: every model belongs on a GPU. `load_timeout_s` bounds the load of a model."""
+        """`load_timeout_s` limits the load of a model.
+
+        `expect_gpu` says that every model should be on a GPU.
+        """
         self.client = client
         self.catalog = Catalog()
         client.ollama_version = lambda: self.catalog.version
@@ -25,12 +28,12 @@ class OllamaState:
         self.loader = Loader(client, self.catalog, self.probe, load_timeout_s)
 
     def require_answering(self, model: str) -> None:
-        """Raise UnreachableError while Ollama does not answer, BACKEND_STALLED while the model hangs."""
+        """Raise UnreachableError if Ollama is down, BACKEND_STALLED if the model hangs."""
         self.probe.require_up()
         self.hangs.require_going(model)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Stop all tasks."""
         await self.hangs.close()
         await self.loader.close()
         await self.probe.close()

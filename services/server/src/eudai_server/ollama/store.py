@@ -1,4 +1,4 @@
-"""Models in, models out: the port `Store`, fulfilled by Ollama."""
+"""Manages models in Ollama: implements the port `Store`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Sequence
@@ -20,26 +20,27 @@ from eudai_server.ollama.state import OllamaState
 from eudai_server.ollama.transfer import TransferDecoder
 from eudai_server.ollama.upload import Upload
 
-# Long for a list or a description, which are read from disk, and short for a caller.
+# More than a list or a description needs, which are read from disk.
 TIMEOUT_S = 30.0
 UNLOAD_POLL_S = 0.1
-# Descriptions asked for at once, while a list is made.
+# The number of concurrent descriptions while a list is built.
 DESCRIBED_AT_ONCE = 4
 DESCRIBED_MAX = 4096
-# Ollama is silent while it checks the digest of a layer, converts a model or writes it, which for a
-# large model on a slow disk takes long.
+# Ollama sends nothing while it verifies the digest of a layer, converts a model or writes it, which
+# takes long for a large model on a slow disk.
 WORK_TIMEOUT_S = 3600.0
-# Templates and licenses are some kilobytes, the vocabulary of a verbose answer some ten megabytes.
+# Templates and licenses have some kilobytes; the vocabulary in a verbose answer has about ten
+# megabytes.
 SHOW_BYTES_MAX = 8 << 20
 VERBOSE_SHOW_BYTES_MAX = 32 << 20
-# Of a model that Ollama did not describe.
+# The capabilities of a model that Ollama did not describe.
 UNKNOWN = frozenset({Capability.UNSPECIFIED})
 
 T = TypeVar("T")
 
 
 class OllamaStore:
-    """Keeps models in one Ollama."""
+    """A Store that uses one Ollama."""
 
     def __init__(
         self,
@@ -48,16 +49,19 @@ class OllamaStore:
         load_timeout_s: float,
         event_timeout_s: float,
     ) -> None:
-        """`load_timeout_s` bounds an unload too; `event_timeout_s` is the longest silence of a transfer."""
+        """`event_timeout_s` limits the silence of a transfer.
+
+        `load_timeout_s` limits a load and an unload.
+        """
         self._state = state
         self._load_timeout_s = load_timeout_s
         self._event_timeout_s = event_timeout_s
         self._pulls = Sharing()
-        # By digest, since that is what they are of.
+        # By digest, because a name may be given to another model.
         self._capabilities: dict[str, frozenset[Capability]] = {}
 
     async def list(self) -> Sequence[Model]:
-        """As `Store.list` says."""
+        """See `Store.list`."""
         rows = [row for row in await self._rows() if not row.remote and is_reachable(row.name)]
         known = dict(self._capabilities)
         gate = asyncio.Semaphore(DESCRIBED_AT_ONCE)
@@ -68,7 +72,7 @@ class OllamaStore:
                     description = await self._describe(row, verbose=False)
                     known[row.digest] = description.model.capabilities
 
-        with suppress(TimeoutError):  # the next list goes on where this one ends
+        with suppress(TimeoutError):  # the next list continues where this one ends
             async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
                 for row in rows:
                     if row.digest not in known:
@@ -76,30 +80,30 @@ class OllamaStore:
         return [replace(row, capabilities=known.get(row.digest, UNKNOWN)) for row in rows]
 
     async def describe(self, model: ModelName, *, verbose: bool) -> Description:
-        """As `Store.describe` says."""
+        """See `Store.describe`."""
         return await self._describe(await self._row(model), verbose=verbose)
 
     async def copy(self, source: ModelName, destination: ModelName) -> None:
-        """As `Store.copy` says."""
+        """See `Store.copy`."""
         await self._row(source)
         body: dict[str, object] = {"source": source.listed, "destination": destination.listed}
         await self._fetch("POST", "/api/copy", body, model=source.listed)
         await self._refresh()
 
     async def delete(self, model: ModelName) -> None:
-        """As `Store.delete` says."""
+        """See `Store.delete`."""
         await self._fetch("DELETE", "/api/delete", {"model": model.listed}, model=model.listed)
         self._state.loader.forget(model.listed)
         await self._refresh()
 
     async def load(self, model: ModelName, load: LoadOptions) -> None:
-        """As `Store.load` says."""
+        """See `Store.load`."""
         capabilities = (await self.describe(model, verbose=False)).model.capabilities
         embeds = Capability.EMBEDDING in capabilities and Capability.COMPLETION not in capabilities
         await self._state.loader.load(model.listed, load, embeds=embeds)
 
     async def unload(self, model: ModelName) -> None:
-        """As `Store.unload` says."""
+        """See `Store.unload`."""
         name = model.listed
         route, body = unload_request_from(name)
         try:
@@ -113,16 +117,16 @@ class OllamaStore:
         except TimeoutError:
             raise ServiceError(
                 Reason.BACKEND_STALLED,
-                f"the model was in use for {self._load_timeout_s:g} s and is still loaded",
+                f"the model is still loaded after {self._load_timeout_s:g} s because it is in use",
             ) from None
         except ServiceError as error:
-            error.may_have_run = True  # only the look at it failed
+            error.may_have_run = True  # the operation itself succeeded
             raise
 
     async def pull(
         self, model: ModelName, *, insecure: bool, detach: bool
     ) -> AsyncGenerator[Transfer, None]:
-        """As `Store.pull` says."""
+        """See `Store.pull`."""
         following = self._pulls.follow(
             model.key, lambda: self._download(model, insecure=insecure), detach=detach
         )
@@ -131,7 +135,7 @@ class OllamaStore:
                 yield transfer
 
     async def push(self, model: ModelName, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
-        """As `Store.push` says."""
+        """See `Store.push`."""
         await self._row(model)
         body = {"model": model.listed, "insecure": insecure}
         async with aclosing(self._transfer("/api/push", body, model.listed)) as transfers:
@@ -139,15 +143,15 @@ class OllamaStore:
                 yield transfer
 
     async def create(self, creation: Creation) -> AsyncGenerator[Transfer, None]:
-        """As `Store.create` says."""
+        """See `Store.create`."""
         if creation.base_model:
-            # Ollama would pull a missing one, and the caller did not ask for that.
+            # Ollama would pull a missing base model, which the caller did not ask for.
             await self._row(creation.base_model)
         for digest in (*creation.files.values(), *creation.adapters.values()):
             if not await self.has_blob(digest):
                 raise ServiceError(
                     Reason.BLOB_NOT_FOUND,
-                    f"file {digest} was not uploaded before",
+                    f"file {digest} has not been uploaded; call UploadBlob first",
                     metadata={"digest": digest},
                 )
         route, body = create_request_from(creation)
@@ -158,7 +162,7 @@ class OllamaStore:
         await self._refresh()
 
     async def has_blob(self, digest: str) -> bool:
-        """As `Store.has_blob` says."""
+        """See `Store.has_blob`."""
         try:
             await self._call("HEAD", f"/api/blobs/{digest}")
         except ServiceError as error:
@@ -168,7 +172,7 @@ class OllamaStore:
         return True
 
     async def upload(self, digest: str, data: AsyncIterable[bytes]) -> int:
-        """As `Store.upload` says."""
+        """See `Store.upload`."""
         limit = asyncio.timeout(None)
         upload = Upload(digest, data, limit, self._event_timeout_s)
         try:
@@ -183,7 +187,7 @@ class OllamaStore:
         return upload.size_bytes
 
     async def close(self) -> None:
-        """Give up the pulls that are under way."""
+        """Cancel the running pulls."""
         await self._pulls.close()
 
     async def _rows(self) -> Sequence[Model]:
@@ -271,12 +275,14 @@ class OllamaStore:
             ) from None
 
     async def _refresh(self) -> None:
-        """So that health and the next call know at once."""
+        """Probe now, so that health and the next call see the change."""
         try:
             await self._state.probe.refresh()
         except (ServiceError, TimeoutError):
-            return  # the next probe will tell
+            return  # the next probe will show it
 
 
 def _stalled(limit_s: float) -> ServiceError:
-    return ServiceError(Reason.BACKEND_STALLED, f"Ollama neither read nor sent for {limit_s:g} s")
+    return ServiceError(
+        Reason.BACKEND_STALLED, f"Ollama neither read nor sent data for {limit_s:g} s"
+    )

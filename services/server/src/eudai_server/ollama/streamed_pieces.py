@@ -1,27 +1,30 @@
-"""Pieces of an answer go in; what Ollama did to the answer without saying so comes out. As of Ollama 0.32.15."""
+"""Detects what Ollama does to an answer without reporting it (as of Ollama 0.32.15).
+
+Ollama stops an answer that repeats itself, and drops a tool call that it cannot parse.
+"""
 
 import re
 from collections.abc import Sequence
 
 from eudai_server.events import Finished, FinishReason, GenerationWarning, GenerationWarningCode
 
-# Ollama gives up after the 31st repetition of a piece, white space aside. The last is not sent, and
-# white space counts from the beginning of an answer on.
+# Ollama stops after the 31st repetition of a piece, ignoring white space. It does not send the last
+# one, and white space at the beginning of an answer counts.
 EQUAL_PIECES_SENT_MIN = 30
-# The tags around thoughts and texts are tokens too, of which nothing is sent. Harmony has the most:
-# eleven. The calls of real models are longer, but for the shortest.
+# Tags around reasoning and text are tokens too, and are not sent. Harmony has the most: eleven.
+# Nearly all tool calls of real models are longer.
 TAG_TOKENS_MAX = 12
-# The same where nothing at all was sent: the end of the answer, and an empty thought.
+# The same if nothing at all was sent: the end of the answer and an empty reasoning.
 END_TOKENS_MAX = 4
 
 _WORD_CHARACTERS = re.compile(r"[0-9A-Za-z]+")
 
 
 class StreamedPieces:
-    """Counts the pieces of one answer, reasoning included."""
+    """Counts the pieces of one answer, including reasoning."""
 
     def __init__(self, *, count_tokens: bool) -> None:
-        """`count_tokens` is needed for `loss_warning`, and takes a microsecond for each piece."""
+        """`count_tokens` is needed for `loss_warning` and takes a microsecond per piece."""
         self._count_tokens = count_tokens
         self._last = ""
         self._equal = 0
@@ -29,7 +32,7 @@ class StreamedPieces:
         self._count = 0
 
     def add(self, text: str) -> None:
-        """Count one piece. Empty ones, which carry log probabilities alone, do not count."""
+        """Count one piece. Empty pieces, which only carry log probabilities, do not count."""
         if not text:
             return
         trimmed = text.strip()
@@ -38,22 +41,22 @@ class StreamedPieces:
         self._count += 1
         if not self._count_tokens:
             return
-        # A piece is one token, unless Ollama held some back to join them: those of an unfinished
-        # character, white space, and what may be the beginning of a tag.
+        # A piece is one token, unless Ollama held back several to join them: parts of a character,
+        # white space, or what may be the start of a tag.
         self._tokens_max += 1 + len(_WORD_CHARACTERS.sub("", text).encode())
 
     @property
     def are_repeating(self) -> bool:
-        """Whether Ollama gives up after the last piece, as it does without a word."""
+        """Whether Ollama stops after the last piece, which it does not report."""
         return self._equal >= EQUAL_PIECES_SENT_MIN
 
     def loss_warning(
         self, finished: Finished, stop_sequences: Sequence[str]
     ) -> GenerationWarning | None:
-        """The warning that an answer needs that has tokens of which nothing was sent; None for none."""
+        """A warning if the answer has tokens that Ollama did not send; None if not."""
         if not self._count_tokens or finished.reason is not FinishReason.STOP:
             return None
-        # A stop sequence that was met is not sent.
+        # A stop sequence that ended the answer is not sent.
         spared = max((len(text.encode()) for text in stop_sequences), default=0)
         spared += TAG_TOKENS_MAX if self._count else END_TOKENS_MAX
         lost = (finished.usage.output_tokens or 0) - self._tokens_max
@@ -61,7 +64,7 @@ class StreamedPieces:
             return None
         return GenerationWarning(
             GenerationWarningCode.TOOL_CALL_LOST,
-            f"the model generated {lost} tokens or more that Ollama did not send; most likely it wrote "
-            "a tool call that Ollama could not parse",
+            f"the model generated at least {lost} tokens that Ollama did not send; most likely it "
+            "wrote a tool call that Ollama could not parse",
             "tools",
         )

@@ -1,4 +1,7 @@
-"""Bytes of a pull's, a push's or a creation's stream → how far it is. No I/O: feed it, take progress."""
+"""Decodes the stream of a pull, a push or a creation into progress.
+
+No I/O: feed bytes, take progress.
+"""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +13,7 @@ from eudai_server.ollama.failure import error_from_transfer
 
 LINE_BYTES_MAX = 1 << 20
 
-# How Ollama's statuses begin.
+# The beginnings of Ollama's statuses.
 _PHASES = (
     ("pulling manifest", TransferPhase.RESOLVING),
     ("retrieving manifest", TransferPhase.RESOLVING),
@@ -27,7 +30,7 @@ _ABSENT = msgspec.Raw()
 
 
 class _WireLine(msgspec.Struct):
-    # Any JSON value. (As a union with None it would take null alone.)
+    # Any JSON value. A union with None would accept only null.
     error: msgspec.Raw = _ABSENT
     status: str = ""
     digest: str = ""
@@ -40,22 +43,25 @@ _decoder = msgspec.json.Decoder(_WireLine)
 
 @dataclass(slots=True)
 class TransferDecoder:
-    """Decodes one stream. `finished` is true once Ollama said success; until then it failed."""
+    """Decodes one stream. `finished` is true when Ollama has reported success."""
 
     model: str
     finished: bool = False
-    # Whether Ollama said that it does something of its own, in which it may be silent for long.
+    # Whether Ollama reported work during which it may send nothing for long.
     is_working: bool = False
     _partial: bytes = b""
     _completed: dict[str, int] = field(default_factory=dict)
     _total: dict[str, int] = field(default_factory=dict)
 
     def feed(self, data: bytes) -> Transfer | None:
-        """Where it is now; None if no line is complete. Raises the ServiceError that an error line means."""
+        """The current progress; None if no line is complete.
+
+        Raises ServiceError for an error line.
+        """
         *lines, self._partial = (self._partial + data).split(b"\n")
         if len(self._partial) > LINE_BYTES_MAX:
             raise ServiceError(
-                Reason.BACKEND_FAILURE, f"Ollama sent a line of more than {LINE_BYTES_MAX} bytes"
+                Reason.BACKEND_FAILURE, f"Ollama sent a line longer than {LINE_BYTES_MAX} bytes"
             )
         latest = None
         for line in filter(None, lines):
@@ -63,12 +69,12 @@ class TransferDecoder:
         return latest
 
     def close(self) -> None:
-        """The stream has ended. Raises ServiceError if it was not to its end."""
+        """End the stream. Raises ServiceError if it is incomplete."""
         self.feed(b"\n")
         if not self.finished:
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
-                "Ollama broke off before it was done; repeat the call to go on",
+                "Ollama ended the transfer early; retry the call to continue it",
             )
 
     def _transfer_from(self, data: bytes) -> Transfer:
@@ -76,7 +82,7 @@ class TransferDecoder:
             line = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServiceError(
-                Reason.BACKEND_FAILURE, "Ollama sent a line that does not tell the progress"
+                Reason.BACKEND_FAILURE, "Ollama sent a malformed progress line"
             ) from error
         if bytes(line.error) not in (b"", b"null"):
             raise error_from_transfer(bytes(line.error), self.model)

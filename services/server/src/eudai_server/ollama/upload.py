@@ -1,6 +1,7 @@
-"""The pieces of a file go in; the same come out, but for the last one, which is held back until the digest is known to be right.
+"""Forwards a file to Ollama, and holds back its last piece until the digest has been verified.
 
-Ollama keeps whatever it was sent to the end, under the digest that it has. Bytes that are not the caller's must not get so far.
+Ollama stores any file that it received completely, under its real digest. Data that does not match
+the caller's digest must not get that far.
 """
 
 import asyncio
@@ -11,18 +12,18 @@ from eudai_server.errors import InvalidRequestError, Violation
 
 
 class Upload:
-    """One file on its way through, in constant memory."""
+    """One file on its way to Ollama, in constant memory."""
 
     def __init__(
         self, digest: str, data: AsyncIterable[bytes], limit: asyncio.Timeout, silence_s: float
     ) -> None:
-        """`digest` is what the bytes must have.
+        """`digest` is the digest that the data must have.
 
-        `limit` is to end the upload once Ollama has taken or answered nothing for `silence_s`. How
-        long the client may be silent, `data` knows.
+        `limit` is rescheduled whenever Ollama makes progress, and ends the upload after
+        `silence_s`. `data` limits the silence of the client itself.
         """
         self.size_bytes = 0
-        # What ended the pieces, if anything did: the HTTP library does not pass it on.
+        # The error that ended the pieces; the HTTP library does not forward it.
         self.failure: Exception | None = None
         self._digest = digest
         self._data = data
@@ -31,10 +32,10 @@ class Upload:
         self._sha256 = hashlib.sha256()
 
     async def checked(self) -> AsyncGenerator[bytes, None]:
-        """The pieces.
+        """Yield the pieces.
 
-        Where the digest is another one, or the client fails, ConnectionAbortedError breaks the request
-        off before the last piece.
+        If the digest differs or the client fails, raises ConnectionAbortedError before the last
+        piece, which aborts the request.
         """
         held = b""
         try:
@@ -60,5 +61,5 @@ class Upload:
     def _check_digest(self) -> None:
         if f"sha256:{self._sha256.hexdigest()}" != self._digest:
             raise InvalidRequestError(
-                [Violation("digest", "is not that of the bytes, of which nothing is kept")]
+                [Violation("digest", "does not match the data; the upload was discarded")]
             )

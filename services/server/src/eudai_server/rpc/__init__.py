@@ -1,1 +1,1 @@
-"""The inbound edge: the only place that knows gRPC and the stubs."""
+"""The inbound edge: the only package that knows gRPC and the stubs."""

@@ -1,4 +1,4 @@
-"""One RPC while it runs: its messages, its metadata, and the one status it ends with."""
+"""One running RPC: its messages, its metadata, and the one status that ends it."""
 
 import asyncio
 import time
@@ -27,26 +27,26 @@ _BEFORE_THE_MODEL = (pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MOD
 
 
 class Call:
-    """One RPC while it runs."""
+    """One running RPC."""
 
     def __init__(self, method: str, context: Context, reader: MessageReader, *, idle: bool) -> None:
-        """`idle` is a call that ends only when its client leaves, so a drain does not wait for it."""
+        """`idle` marks a call that only its client ends, so a drain does not wait for it."""
         self._reader = reader
         self.method = method
         self.idle = idle
         self.id = uuid.uuid4().hex
         self.arrived_ns = time.monotonic_ns()
         self.phase = pb.GENERATION_PHASE_UNSPECIFIED
-        # How many are ahead of it while it is queued.
+        # The number of requests ahead of it while it is queued.
         self.requests_ahead: int | None = None
         self.output_sent = False
         self._was_read = False
-        # Since when it writes what the client does not take.
+        # Since when a write has waited for the client to read; None if no write waits.
         self.writing_s: float | None = None
-        # For the log alone.
+        # Fields of the log record.
         self.fields: dict[str, object] = {}
         remaining_s = context.time_remaining()
-        # As `time.monotonic()`; None where the client waits for ever.
+        # As `time.monotonic()`; None if the call has no deadline.
         self.deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
         self._context = context
         self._answered = False
@@ -55,30 +55,33 @@ class Call:
 
     @property
     def caller(self) -> str:
-        """Who calls: the peer's address, without the port, since one caller may have many connections."""
+        """The peer's address without the port, because one caller may have many connections."""
         return (self._context.peer() or "").rpartition(":")[0]
 
     @property
     def elapsed_ns(self) -> int:
-        """Since it arrived."""
+        """Nanoseconds since the call arrived."""
         return time.monotonic_ns() - self.arrived_ns
 
     def metadata(self, name: str) -> str | None:
-        """The first value of that name that the client sent."""
+        """The first value of this metadata name that the client sent."""
         return next(
             (str(value) for key, value in self._context.invocation_metadata() or () if key == name),
             None,
         )
 
     async def read(self) -> bytes:
-        """The request of a call that has one. Raises InvalidRequestError where none was sent."""
+        """Read the request of a call that has one request.
+
+        Raises InvalidRequestError if there is none.
+        """
         message = await self._next_message()
         if message is None:
-            raise InvalidRequestError([Violation("", "the call carries no request message")])
+            raise InvalidRequestError([Violation("", "the call has no request message")])
         return message
 
     async def requests(self) -> AsyncGenerator[bytes, None]:
-        """Every message that the client sends."""
+        """Read all messages that the client sends."""
         while (message := await self._next_message()) is not None:
             yield message
 
@@ -88,7 +91,10 @@ class Call:
         return None if message is grpc.aio.EOF else message
 
     async def write(self, message: bytes, *, generation: bool = False) -> None:
-        """Send one message. The first commits the call, so nothing is sent, metadata included, before there is one."""
+        """Send one message.
+
+        The first message commits the call, so no metadata is sent before it.
+        """
         if not self._answered:
             await self._begin(((GENERATION_ID, self.id),) if generation else ())
         self.writing_s = time.monotonic()
@@ -96,7 +102,11 @@ class Call:
         self.writing_s = None
 
     async def _begin(self, metadata: Metadata) -> None:
-        """Commit the call. Interrupted, gRPC would not know that it had begun, and could then send no status: so nothing interrupts it."""
+        """Send the initial metadata, shielded from cancellation.
+
+        If it were interrupted, gRPC would not know that the call is committed and could send no
+        status.
+        """
         self._answered = True
         sending = asyncio.ensure_future(self._context.send_initial_metadata(metadata))
         try:
@@ -106,22 +116,23 @@ class Call:
             raise
 
     def set_trailers(self, *trailers: tuple[str, str]) -> None:
-        """Metadata that goes out with the status OK."""
+        """Set the trailing metadata that is sent with the status OK."""
         self._context.set_trailing_metadata(trailers)
 
     def end(self, reason: Reason, message: str) -> None:
-        """End the call from outside, with that failure.
+        """End the call with this failure; called from outside its handler.
 
-        Another server may take it at once. A client repeats it by itself only where nothing of it
-        can have run: before its request was read, or while its generation waits for its turn or its
-        model. Other RPCs have no phases, and send their request to Ollama as soon as it is read.
+        Another server may take the call at once. A client retries automatically only if no part of
+        the call can have run: before its request was read, or while its generation waits for its
+        turn or its model. Other RPCs have no phases and send their request to Ollama as soon as it
+        is read.
         """
         was_sent = self._was_read and self.phase not in _BEFORE_THE_MODEL
         may_have_run = was_sent and not self.idle
         self._end(ServiceError(reason, message, retry_after_s=0.0, may_have_run=may_have_run))
 
     def give_up(self, message: str) -> None:
-        """End a call whose client does not read. What gRPC keeps for it, some megabytes, is full."""
+        """End a call whose client does not read: gRPC's buffer of some megabytes is full."""
         self._end(ClientStalledError(message))
 
     def _end(self, ending: "ServiceError | ClientStalledError") -> None:
@@ -130,26 +141,26 @@ class Call:
             self._task.cancel()
 
     def ended_by(self) -> "ServiceError | ClientStalledError | None":
-        """The failure it was ended with from outside, to be answered in place of the cancellation."""
+        """The failure passed to `end` or `give_up`, to be sent in place of the cancellation."""
         if self._ending is not None and self._task is not None:
             self._task.uncancel()
         return self._ending
 
     @property
     def left(self) -> bool:
-        """Whether the client, or its deadline, cancelled the call, rather than somebody within."""
+        """Whether the client or its deadline cancelled the call, rather than this server."""
         return self._task is not None and self._task.cancelling() > 0
 
     async def refuse(self, code: grpc.StatusCode, message: str) -> NoReturn:
-        """Fail a call without details of ours, as a protocol that is not ours has it."""
+        """Fail the call without error details, as protocols other than eudai's require."""
         await self._end_with(code, message, ())
 
     async def abort(self, error: ServiceError) -> NoReturn:
-        """Fail the call, with everything that helps to mend it."""
+        """Fail the call with a status and all its error details."""
         if self._answered and not self.phase:
             error.may_have_run = True
-        # gRPC keeps what ends a call in a cycle, until a garbage collection; the frames of these
-        # would keep the request with it.
+        # gRPC keeps the exception that ends a call in a reference cycle until a garbage collection;
+        # the frames of the traceback would keep the request alive too.
         error.__traceback__ = error.__cause__ = error.__context__ = None
         failure = None
         if self.output_sent:
@@ -163,7 +174,10 @@ class Call:
         await self._end_with(CODES[error.reason], status.message, trailers)
 
     async def _end_with(self, code: grpc.StatusCode, message: str, trailers: Trailers) -> NoReturn:
-        """A status waits behind what a client has not read yet. gRPC keeps it for the client; nothing of ours waits with it."""
+        """Send the status, behind messages that the client has not read yet.
+
+        gRPC keeps it for the client; the handler does not wait.
+        """
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
                 await complete(self._context.abort(code, message, trailers))
@@ -177,5 +191,5 @@ class Call:
 
 
 def says_left(error: Exception) -> bool:
-    """Whether gRPC failed to send because the client has left. It does not export the class."""
+    """Whether an error means that the client has left. gRPC does not export its class."""
     return type(error).__name__ == "ExecuteBatchError"

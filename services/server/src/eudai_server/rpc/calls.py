@@ -1,8 +1,8 @@
-"""The wrapper of every RPC: exactly one status, whatever happens.
+"""Wraps every RPC, so that each ends with exactly one status, whatever happens.
 
-Every RPC is registered as a stream in both directions, which on the wire is the same. gRPC then
-calls the handler before it reads a message, so that a call is judged by its metadata first, and
-what a message may cost is bounded (`message_reader`).
+Every RPC is registered as a stream in both directions; on the wire there is no difference. gRPC
+then calls the handler before it reads a message, so the metadata is checked first, and the cost of
+reading a message is bounded (`message_reader`).
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from eudai_server.errors import Reason, ServiceError
 from eudai_server.rpc.call import Call, Context, Requests, says_left
 from eudai_server.rpc.message_reader import ClientStalledError, MessageReader
 
-# How often a write is checked within its timeout.
+# Stall checks per write timeout.
 CHECKS_PER_WRITE_TIMEOUT = 5
-# Calls at once, of all clients, whatever they do. One that only waits costs some 50 KiB.
+# The limit of concurrent calls of all clients. A waiting call costs about 50 KiB.
 CALLS_MAX = 4096
 CALLS_RETRY_AFTER_S = 1.0
 
@@ -30,10 +30,10 @@ Handle = Callable[[Any, Call], Awaitable[bytes | None]]
 
 
 class Calls:
-    """The RPCs that run now."""
+    """The running RPCs."""
 
     def __init__(self, write_timeout_s: float) -> None:
-        """`write_timeout_s`: how long a client may not read, where `watch` runs."""
+        """`write_timeout_s` is how long a client may go without reading while `watch` runs."""
         self._write_timeout_s = write_timeout_s
         self._reader = MessageReader()
         self._running: dict[Call, asyncio.Task[object]] = {}
@@ -41,9 +41,11 @@ class Calls:
     def handler(
         self, method: str, handle: Handle, *, requests_stream: bool = False, idle: bool = False
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """A handler to register. gRPC passes bytes through: what does not parse is ours to answer.
+        """A handler to register.
 
-        `handle` takes the request's bytes, or the iterator of all of them if `requests_stream`.
+        gRPC passes bytes, so that this server reports parse errors itself.
+
+        `handle` takes the request's bytes, or an iterator of all requests if `requests_stream`.
         """
 
         async def behaviour(_requests: Requests, context: Context) -> None:
@@ -53,25 +55,26 @@ class Calls:
         return grpc.stream_stream_rpc_method_handler(behaviour)
 
     def end(self, reason: Reason, message: str, *, idle_only: bool = False) -> None:
-        """End what runs, each with that failure."""
+        """End the running calls with this failure."""
         for call in list(self._running):
             if call.idle or not idle_only:
                 call.end(reason, message)
 
     async def watch(self) -> None:
-        """Give up every call whose client does not read, until cancelled.
+        """End every call whose client does not read, until cancelled.
 
-        One look at all of them now and then, since a timer for each write would cost more than the write.
+        One periodic check of all calls, because a timer for each write would cost more than the
+        write.
         """
         while True:
             await asyncio.sleep(self._write_timeout_s / CHECKS_PER_WRITE_TIMEOUT)
             latest_s = time.monotonic() - self._write_timeout_s
             for call in list(self._running):
                 if call.writing_s is not None and call.writing_s < latest_s:
-                    call.give_up(f"the client read nothing for {self._write_timeout_s:g} s")
+                    call.give_up(f"the client did not read for {self._write_timeout_s:g} s")
 
     async def wait(self, timeout_s: float) -> None:
-        """Wait until none runs that ran when this was called, idle ones aside, or the time is up."""
+        """Wait until the calls that run now have ended, except idle ones, or the timeout passes."""
         busy = [task for call, task in self._running.items() if not call.idle]
         if busy:
             await asyncio.wait(busy, timeout=timeout_s)
@@ -91,7 +94,7 @@ class Calls:
             outcome = error.reason
             await call.abort(error)
         except ClientStalledError as error:
-            await call.refuse(grpc.StatusCode.CANCELLED, f"{error}, so the call was ended")
+            await call.refuse(grpc.StatusCode.CANCELLED, f"{error}; the call was cancelled")
         finally:
             del self._running[call]
             if not call.idle:
@@ -105,7 +108,10 @@ class Calls:
 
     @staticmethod
     async def _answer(call: Call, handle: Handle, *, requests_stream: bool) -> None:
-        """Every way out of a handler: an answer, a ServiceError, or the cancellation of a client that left."""
+        """Run a handler.
+
+        It ends with an answer, a ServiceError, or the cancellation of its call.
+        """
         try:
             answer = await handle(call.requests() if requests_stream else await call.read(), call)
             if answer is not None:
@@ -118,7 +124,8 @@ class Calls:
                 raise ending from None
             if call.left:
                 raise
-            # A cancellation that nobody outside asked for: without a status of ours the client would wait for ever.
+            # Neither the client nor the server cancelled the call: without a status the client
+            # would wait for ever.
             raise _incident(call, error) from None
         except Exception as error:
             if says_left(error):
@@ -129,19 +136,21 @@ class Calls:
 def _too_many_calls() -> ServiceError:
     return ServiceError(
         Reason.QUEUE_FULL,
-        "this server has as many calls as it takes; repeat the call",
+        "the server has reached its limit of concurrent calls; retry the call",
         retry_after_s=CALLS_RETRY_AFTER_S,
     )
 
 
 def _incident(call: Call, error: BaseException) -> ServiceError:
-    """A failure of our own: the caller learns a number, the log learns the rest."""
+    """An internal error: the caller gets an incident number, the log gets the details."""
     incident = uuid.uuid4().hex[:12]
     log.error(
-        "a defect", exc_info=error, extra={"fields": {"method": call.method, "incident": incident}}
+        "internal error",
+        exc_info=error,
+        extra={"fields": {"method": call.method, "incident": incident}},
     )
     return ServiceError(
         Reason.INTERNAL,
-        f"a defect of this service; its log has it as incident {incident}",
+        f"internal error; the server's log has the details under incident {incident}",
         metadata={"incident": incident},
     )

@@ -1,4 +1,4 @@
-"""Messages, tools and media of a request → all that is wrong with them. No I/O."""
+"""Checks the messages, tools and media of a request, and lists all violations. No I/O."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +10,13 @@ from eudai_server.errors import Violation
 from eudai_server.rpc.request_schemas import RequestSchemas
 
 MESSAGES_MAX = 1024
-# Of all messages together, in parts as in tool calls.
+# Limits for all messages together.
 PARTS_MAX = 4096
 TOOL_CALLS_MAX = 4096
 ARGUMENTS_CHARS_MAX = 1 << 20
 TOOLS_MAX = 128
-# A model may call a tool that does not exist, and its answer can be appended nevertheless.
+# Longer than a tool's name may be: a model may call a tool that does not exist, and the caller can
+# still append its message.
 CALL_NAME_CHARS_MAX = 256
 ROLES = (
     content_pb2.ROLE_SYSTEM,
@@ -26,7 +27,7 @@ ROLES = (
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-# How the bytes of each kind begin; where two patterns stand, the second is for the bytes from the eighth on.
+# The first bytes of each type, and its bytes from the eighth on.
 _MEDIA: Mapping[str, tuple[bytes, bytes]] = {
     "image/png": (rb"\x89PNG\r\n\x1a\n", b""),
     "image/jpeg": (rb"\xff\xd8\xff", b""),
@@ -42,9 +43,9 @@ def conversation_violations(
     has_system: bool,
     field: str = "conversation.messages",
 ) -> Iterator[Violation]:
-    """What is wrong with the messages at `field`.
+    """The violations of the messages at `field`.
 
-    `has_system` is whether the request has a system text of its own.
+    `has_system` is whether the request sets its own system text.
     """
     too_many = list(_count_violations(messages, field))
     if too_many:
@@ -58,7 +59,7 @@ def conversation_violations(
                 f"{at}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL"
             )
         if message.role == content_pb2.ROLE_SYSTEM and has_system:
-            yield Violation(f"{at}.role", "cannot be ROLE_SYSTEM beside the request's own system")
+            yield Violation(f"{at}.role", "must not be ROLE_SYSTEM when the request sets system")
         yield from _part_violations(message, at)
         yield from _call_violations(message, at)
         yield from _result_violations(message, at, calls)
@@ -67,26 +68,26 @@ def conversation_violations(
 
 def _count_violations(messages: Sequence[content_pb2.Message], field: str) -> Iterator[Violation]:
     if not messages:
-        yield Violation(field, "must hold at least one message")
+        yield Violation(field, "must contain at least one message")
     if len(messages) > MESSAGES_MAX:
-        yield Violation(field, f"must not hold more than {MESSAGES_MAX} messages")
+        yield Violation(field, f"must not have more than {MESSAGES_MAX} messages")
         return
     if sum(len(message.parts) for message in messages) > PARTS_MAX:
-        yield Violation(field, f"must not hold more than {PARTS_MAX} parts in all")
+        yield Violation(field, f"must not have more than {PARTS_MAX} parts in all")
     calls = [call for message in messages for call in message.tool_calls]
     if len(calls) > TOOL_CALLS_MAX:
-        yield Violation(field, f"must not hold more than {TOOL_CALLS_MAX} tool calls in all")
+        yield Violation(field, f"must not have more than {TOOL_CALLS_MAX} tool calls in all")
     elif sum(len(call.arguments_json) for call in calls) > ARGUMENTS_CHARS_MAX:
         yield Violation(
             field,
-            f"must not hold tool calls with more than {ARGUMENTS_CHARS_MAX} characters in all",
+            f"must not have tool calls with more than {ARGUMENTS_CHARS_MAX} characters in all",
         )
 
 
 def tool_violations(request: pb.GenerateRequest, schemas: RequestSchemas) -> Iterator[Violation]:
-    """What is wrong with the tools. Their schemas are read into `schemas`."""
+    """The violations of the tools. Parses their schemas into `schemas`."""
     if request.tools and request.WhichOneof("input") != "conversation":
-        yield Violation("tools", "need a conversation")
+        yield Violation("tools", "must be empty unless the input is a conversation")
     if len(request.tools) > TOOLS_MAX:
         yield Violation("tools", f"must not be more than {TOOLS_MAX}")
         return
@@ -97,7 +98,7 @@ def tool_violations(request: pb.GenerateRequest, schemas: RequestSchemas) -> Ite
                 f"tools[{index}].name", "must be 1 to 64 letters, digits, underscores and hyphens"
             )
         elif tool.name in names:
-            yield Violation(f"tools[{index}].name", "must not be the name of two tools")
+            yield Violation(f"tools[{index}].name", "duplicate tool name")
         names.add(tool.name)
         if tool.parameters_schema:
             yield from _parameters_violations(tool, f"tools[{index}].parameters_schema", schemas)
@@ -136,7 +137,7 @@ def _media_violations(
         return
     begin, middle = _MEDIA[media.mime_type]
     if not re.match(begin, media.data) or not re.match(middle, media.data[8:16]):
-        yield Violation(f"{field}.data", f"is no {media.mime_type}")
+        yield Violation(f"{field}.data", f"is not a valid {media.mime_type} file")
 
 
 def _call_violations(message: content_pb2.Message, field: str) -> Iterator[Violation]:
@@ -155,7 +156,7 @@ def _call_violations(message: content_pb2.Message, field: str) -> Iterator[Viola
 
 
 def _is_json_object(text: str) -> bool:
-    """Whether a text is a JSON object; nothing is built from it."""
+    """Whether a text is a JSON object, checked without building objects."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
@@ -177,5 +178,6 @@ def _result_violations(
     elif message.tool_call_id not in calls and not message.tool_name:
         yield Violation(
             f"{field}.tool_call_id",
-            "names no call of an earlier message; set tool_name where that message was dropped",
+            "does not match a tool call of an earlier message; set tool_name if that message was "
+            "dropped",
         )

@@ -1,4 +1,4 @@
-"""Bytes of a GenerateRequest → Generation. No I/O."""
+"""Converts the bytes of a GenerateRequest to a Generation. No I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -31,9 +31,10 @@ from eudai_server.rpc.tool_keywords import dropped_keywords
 from eudai_server.rpc.violations import require, seconds_of, violations_of
 from eudai_server.schema import Schema
 
-# Of a request, its nested messages included: parsing and judging each costs about a microsecond.
+# The fields of a request, including nested messages: parsing and validating each costs about a
+# microsecond.
 FIELDS_MAX = 20_000
-# A request that only names things and sets options.
+# The limit for requests that contain only names and options.
 SMALL_REQUEST_BYTES_MAX = 64 << 10
 _LARGE = frozenset(
     f"eudai.v1.{name}Request"
@@ -47,7 +48,7 @@ _ROLES: Mapping[int, Role] = {
     content_pb2.ROLE_TOOL: Role.TOOL,
 }
 
-# What llama.cpp leaves out where it turns a schema into a grammar.
+# Keywords that llama.cpp ignores when it converts a schema to a grammar.
 _FORMAT_KEYWORDS_LOST = frozenset(
     {
         "not",
@@ -74,20 +75,21 @@ P = TypeVar("P", bound=ProtoMessage)
 
 
 def parse(kind: type[P], data: bytes) -> P:
-    """Bytes as a message. Raises InvalidRequestError where they are not one, or cost too much."""
+    """Parse a message. Raises InvalidRequestError if it is malformed or too expensive."""
     name = kind.DESCRIPTOR.full_name
     bytes_max = MESSAGE_BYTES_MAX if name in _LARGE else SMALL_REQUEST_BYTES_MAX
     if len(data) > bytes_max:
         raise _invalid(f"a {name} must not be longer than {bytes_max} bytes")
     if has_more_fields(kind.DESCRIPTOR, data, FIELDS_MAX):
         raise _invalid(
-            f"a {name} must not have more than {FIELDS_MAX} fields, those of nested messages included"
+            f"a {name} must not have more than {FIELDS_MAX} fields, those of nested messages "
+            "included"
         )
     try:
         return kind.FromString(data)
     except DecodeError:
         raise _invalid(
-            f"the bytes are not a {name}; generate the client's stubs from proto/eudai/v1"
+            f"the request is not a valid {name}; generate the client's stubs from proto/eudai/v1"
         ) from None
 
 
@@ -98,16 +100,16 @@ def _invalid(description: str) -> InvalidRequestError:
 def generation_from(
     request: pb.GenerateRequest,
     *,
-    id: str,  # noqa: A002 - the proto's word
+    id: str,  # noqa: A002
     arrived_s: float,
     load_options: bool,
     caller: str = "",
     deadline_s: float | None = None,
 ) -> Generation:
-    """Judge a request. Its schemas are parsed; those that are not cheap still have to be compiled.
+    """Validate and convert a request. Its schemas are parsed; only cheap ones are compiled yet.
 
-    `arrived_s` is `time.monotonic()` then; `load_options` is whether the operator allows them.
-    Raises InvalidRequestError with its violations, or ServiceError CLOUD_DISABLED or
+    `arrived_s` is the arrival as `time.monotonic()`; `load_options` is whether the operator allows
+    them. Raises InvalidRequestError with its violations, or ServiceError CLOUD_DISABLED or
     LOAD_OPTIONS_FORBIDDEN.
     """
     schemas = RequestSchemas()
@@ -148,7 +150,7 @@ def generation_from(
 
 
 def schemas_of(request: pb.GenerateRequest, generation: Generation) -> Mapping[str, Schema]:
-    """The schemas of a generation, by the path of their field in its request."""
+    """The schemas of a generation, by the path of their field in the request."""
     schemas = {
         f"tools[{index}].parameters_schema": tool.parameters_schema
         for index, tool in enumerate(generation.tools)
@@ -172,7 +174,7 @@ def _input(request: pb.GenerateRequest) -> Input:
 
 
 def messages_from(messages: Sequence[content_pb2.Message]) -> tuple[Message, ...]:
-    """Turns, already judged; a tool's result has the name of its call."""
+    """Convert valid messages; a tool result gets the name of its call."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     return tuple(_message(message, names) for message in messages)
 
@@ -201,8 +203,8 @@ def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Mes
     )
 
 
-def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[GenerationWarning]:  # noqa: A002 - the proto's word
-    """What Ollama passes over in silence."""
+def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[GenerationWarning]:  # noqa: A002
+    """Warnings about schema keywords that Ollama ignores."""
     for index, tool in enumerate(tools):
         if tool.parameters_schema:
             lost = dropped_keywords(tool.parameters_schema.value)
@@ -213,12 +215,12 @@ def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[Generati
 
 def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
     if keywords:
-        message = f"Ollama passes these keywords over: {', '.join(sorted(keywords)[:16])}"
+        message = f"Ollama ignores these keywords: {', '.join(sorted(keywords)[:16])}"
         yield GenerationWarning(GenerationWarningCode.OPTION_IGNORED, message, field)
 
 
 def _format(
-    format: pb.OutputFormat,  # noqa: A002 - the proto's word
+    format: pb.OutputFormat,  # noqa: A002
     schemas: RequestSchemas,
 ) -> AnyJson | JsonSchema | None:
     shape = format.WhichOneof("shape")
@@ -229,14 +231,15 @@ def _format(
 
 
 def load_from(load: options_pb2.LoadOptions, *, allowed: bool) -> LoadOptions:
-    """Load options, already judged.
+    """Convert valid load options.
 
-    Raises LOAD_OPTIONS_FORBIDDEN where there are some and the operator does not allow them.
+    Raises LOAD_OPTIONS_FORBIDDEN if some are set and the operator does not allow them.
     """
     if load.ListFields() and not allowed:
         raise ServiceError(
             Reason.LOAD_OPTIONS_FORBIDDEN,
-            "load options change the model for everyone, and are off here (EUDAI_LOAD_OPTIONS); leave `load` out",
+            "load options affect every caller of the model and are disabled (EUDAI_LOAD_OPTIONS); "
+            "leave out `load`",
         )
     options = tuple(
         (field.name, value) for field, value in load.ListFields() if field.name != "keep_alive"

@@ -1,4 +1,4 @@
-"""EmbeddingService: a batch is decoded, embedded and streamed back in order."""
+"""EmbeddingService: decodes a batch, embeds it and streams the vectors in order."""
 
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -21,15 +21,15 @@ INPUTS_MAX = 4096
 
 
 class EmbeddingService:
-    """Fulfils the RPC with an embedder."""
+    """Implements EmbeddingService with an embedder."""
 
     def __init__(self, embedder: Embedder, *, load_options: bool) -> None:
-        """`load_options`: whether the operator lets callers set them."""
+        """`load_options` is whether the operator allows callers to set them."""
         self._embedder = embedder
         self._load_options = load_options
 
     async def embed(self, data: bytes, call: Call) -> None:
-        """Stream the vectors as they are ready."""
+        """Stream the vectors as soon as they are ready."""
         request = parse(pb.EmbedRequest, data)
         batch = batch_from(
             request,
@@ -48,9 +48,10 @@ class EmbeddingService:
 def batch_from(
     request: pb.EmbedRequest, *, load_options: bool, caller: str, deadline_s: float | None
 ) -> Batch:
-    """Judge a request. Raises InvalidRequestError, or CLOUD_DISABLED or LOAD_OPTIONS_FORBIDDEN.
+    """Validate and convert a request.
 
-    `deadline_s` is when the call ends, as `time.monotonic()`; None where it has no deadline.
+    `deadline_s` is the end of the call as `time.monotonic()`; None if it has no deadline. Raises
+    InvalidRequestError, CLOUD_DISABLED or LOAD_OPTIONS_FORBIDDEN.
     """
     require(_violations(request))
     return Batch(
@@ -66,7 +67,7 @@ def batch_from(
 
 
 def response_from(part: Vectors, *, first: bool) -> pb.EmbedResponse:
-    """Some of the vectors; the first response says which model made them."""
+    """Convert some of the vectors; the first response names the model."""
     return pb.EmbedResponse(
         embeddings=(pb.Embedding(values=vector) for vector in part.vectors),
         input_tokens=part.input_tokens,
@@ -78,8 +79,8 @@ def response_from(part: Vectors, *, first: bool) -> pb.EmbedResponse:
 def _violations(request: pb.EmbedRequest) -> Iterator[Violation]:
     yield from reference_violations(model=request.model)
     if not 1 <= len(request.inputs) <= INPUTS_MAX:
-        yield Violation("inputs", f"must be 1 to {INPUTS_MAX} texts, and are {len(request.inputs)}")
+        yield Violation("inputs", f"must be 1 to {INPUTS_MAX} texts, not {len(request.inputs)}")
     if request.HasField("dimensions") and request.dimensions < 1:
-        yield Violation("dimensions", "must be more than 0; leave it out for all")
+        yield Violation("dimensions", "must be more than 0; leave it out for all dimensions")
     yield from load_violations(request.load, "load")
     yield from digest_violations(request.expected_digest)

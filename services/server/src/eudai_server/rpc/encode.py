@@ -1,4 +1,4 @@
-"""Event → GenerateResponse, and events → one Generation. No I/O."""
+"""Converts events to GenerateResponses, and the responses of a stream to one Generation. No I/O."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,11 @@ def response_from(
     elapsed_ns: int,
     first_output_ns: int | None,
 ) -> pb.GenerateResponse:
-    """One event. `elapsed_ns` is counted from the call's arrival, as is `first_output_ns`, None while there was no output."""
+    """Convert one event.
+
+    `elapsed_ns` and `first_output_ns` count from the call's arrival; the latter is None before the
+    first output.
+    """
     match event:
         case heart.Delta():
             return pb.GenerateResponse(delta=_delta(event))
@@ -42,7 +46,7 @@ def response_from(
 
 
 def generation_from(responses: Iterable[pb.GenerateResponse]) -> pb.Generation:
-    """The whole of a stream: what the unary call returns, and what a client library would gather."""
+    """Combine the responses of a stream into what the unary call returns."""
     whole = pb.Generation(message=content_pb2.Message(role=content_pb2.ROLE_ASSISTANT))
     texts: list[str] = []
     reasonings: list[str] = []
@@ -70,12 +74,12 @@ def generation_from(responses: Iterable[pb.GenerateResponse]) -> pb.Generation:
 
 
 def tool_call_from(call: heart.ToolCall) -> content_pb2.ToolCall:
-    """A call that the model made."""
+    """Convert a tool call of the model."""
     return content_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
 
 
 def duration_from(nanoseconds: int) -> Duration:
-    """A duration of the proto's kind; not negative."""
+    """Convert nanoseconds, which must not be negative, to a Duration."""
     return Duration(seconds=nanoseconds // NANOS, nanos=nanoseconds % NANOS)
 
 

@@ -1,7 +1,8 @@
-"""An event loop on which gRPC frees what it has allocated for operations that fail.
+"""An event loop that makes gRPC free the memory of failed operations.
 
-grpc.aio frees it, some 270 bytes for a message, only where the future of the operation has a result.
-A message to a client that has just left fails, and the memory would be lost.
+grpc.aio frees what it has allocated for an operation, some 270 bytes for a message, only if the
+operation's future has a result. A message written to a client that has just left never gets one,
+and the memory would leak.
 """
 
 import asyncio
@@ -11,13 +12,13 @@ import uvloop
 
 
 class EventLoop(uvloop.Loop):  # type: ignore[misc] # mypy does not look into uvloop
-    """Gives failed operations of gRPC a result.
+    """Completes the futures of failed gRPC operations with a result.
 
-    Nobody misses the failure: the call that it belongs to has ended, and gRPC cancels its handler.
+    The failure is not needed: the call has ended, and gRPC cancels its handler.
     """
 
     def create_future(self) -> "asyncio.Future[Any]":
-        """As any event loop."""
+        """Create a future, as any event loop does."""
         return _Future(loop=self)
 
 

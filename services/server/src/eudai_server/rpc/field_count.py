@@ -1,6 +1,7 @@
 """Counts the fields of a serialized message without parsing it.
 
-Parsing a message of 8 MiB can make 4 million objects. This walk makes none, and stops at a limit.
+Parsing a message of 8 MiB can create 4 million objects. This walk creates none, and stops at a
+limit.
 """
 
 from functools import cache
@@ -13,14 +14,14 @@ _MORE = 0x80
 
 
 class _MalformedError(Exception):
-    """The bytes are not a protobuf message."""
+    """The bytes are not a valid protobuf message."""
 
 
 def has_more_fields(descriptor: Any, data: bytes, fields_max: int) -> bool:
-    """Whether a message has more fields than `fields_max`, those of nested messages included.
+    """Whether a message has more than `fields_max` fields, including those of nested messages.
 
     An element of a repeated field counts as a field. Bytes that are malformed after at most
-    `fields_max` fields are left for the parser to refuse. Costs 0.2 µs a field.
+    `fields_max` fields are left to the parser to reject. Costs 0.2 µs per field.
     """
     # Each field takes at least two bytes: a tag, and a value or a length.
     if len(data) <= 2 * fields_max:
@@ -32,10 +33,10 @@ def has_more_fields(descriptor: Any, data: bytes, fields_max: int) -> bool:
 
 
 def _count(descriptor: Any, data: bytes, fields_max: int) -> int:
-    """The number of fields, or `fields_max` + 1 where there are more."""
+    """The number of fields, or `fields_max` + 1 if there are more."""
     count, position, end, groups = 0, 0, len(data), 0
     nested = _nested(descriptor)
-    # Where each enclosing message ends, and its nested message types by tag.
+    # The end of each enclosing message, and its nested message types by tag.
     enclosing: list[tuple[int, dict[int, Descriptor]]] = []
     while count <= fields_max:
         while position >= end:
@@ -51,7 +52,7 @@ def _count(descriptor: Any, data: bytes, fields_max: int) -> int:
         wire_type = tag & 7
         if wire_type == _LENGTH:
             length, position = _varint(data, position)
-            # What is in a group is unknown to every message of ours.
+            # The contract has no groups, so the fields in one are unknown.
             if length and tag in nested and not groups:
                 enclosing.append((end, nested))
                 end, nested = position + length, _nested(nested[tag])
@@ -64,7 +65,7 @@ def _count(descriptor: Any, data: bytes, fields_max: int) -> int:
 
 
 def _after(data: bytes, position: int, wire_type: int) -> int:
-    """The position after a value that has no length."""
+    """The position after a value of fixed or varint encoding."""
     if wire_type == _VARINT:
         return _varint(data, position)[1]
     if wire_type == _FIXED64:
@@ -73,7 +74,7 @@ def _after(data: bytes, position: int, wire_type: int) -> int:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number at a position, and the position after it."""
+    """The varint at a position, and the position after it."""
     byte = data[position]
     if byte < _MORE:
         return byte, position + 1
@@ -90,7 +91,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 @cache
 def _nested(descriptor: Any) -> dict[int, Descriptor]:
-    """The types of its message fields, by tag."""
+    """The message types of its fields, by tag."""
     return {
         field.number << 3 | _LENGTH: field.message_type
         for field in descriptor.fields

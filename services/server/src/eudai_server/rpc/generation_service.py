@@ -1,4 +1,4 @@
-"""GenerationService: a request is decoded, generated and encoded."""
+"""GenerationService: decodes a request, generates, and encodes the events."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -31,12 +31,12 @@ MODEL = "eudai-model"
 
 
 class GenerationService:
-    """Fulfils the RPCs with a backend."""
+    """Implements GenerationService with a backend."""
 
     def __init__(
         self, backend: Backend, schema_checks: SchemaChecks, *, load_options: bool
     ) -> None:
-        """`load_options`: whether the operator lets callers set them."""
+        """`load_options` is whether the operator allows callers to set them."""
         self._backend = backend
         self._schema_checks = schema_checks
         self._load_options = load_options
@@ -59,12 +59,12 @@ class GenerationService:
                     finished = response
                 elif progress or not response.HasField("progress"):
                     await _write(response, call)
-        # Not before the generation has given up its slot: the client may be slow to read.
+        # Sent only after the generation has freed its slot, because the client may read slowly.
         if finished:
             await _write(finished, call)
 
     async def generate_once(self, data: bytes, call: Call) -> None:
-        """Gather the events into one answer."""
+        """Combine the events into one response."""
         request = parse(pb.GenerateOnceRequest, data).request
         try:
             async with aclosing(self._responses(request, call)) as responses:
@@ -84,7 +84,8 @@ class GenerationService:
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         _check_model(request, call)
         if request.ByteSize() > SMALL_REQUEST_BYTES_MAX:
-            # Parsing it took some milliseconds, and judging it will: others go between.
+            # Parsing took some milliseconds and validation will too; let other tasks run in
+            # between.
             await asyncio.sleep(0)
         generation = generation_from(
             request,
@@ -94,7 +95,7 @@ class GenerationService:
             caller=call.caller,
             deadline_s=call.deadline_s,
         )
-        # Not before they were judged: a log takes nothing of any length.
+        # Only after validation, because it limits the length of the labels.
         call.fields |= {
             "generation_id": call.id,
             "model": request.model,
@@ -122,7 +123,7 @@ class GenerationService:
                     )
 
     async def _compile_schemas(self, request: pb.GenerateRequest, generation: Generation) -> None:
-        """Raises InvalidRequestError for a schema that does not compile within the limits."""
+        """Raises InvalidRequestError if a schema does not compile within the limits."""
         schemas = schemas_of(request, generation)
         wrong = await self._schema_checks.compile(list(schemas.values()), generation.caller)
         if wrong:
@@ -147,11 +148,16 @@ def _beat(call: Call) -> pb.GenerateResponse:
 
 
 def _check_model(request: pb.GenerateRequest, call: Call) -> None:
-    """A proxy may route by the metadata; then it must not say another model than the body."""
+    """Require that the model in the metadata, by which a proxy may route, equals the request's."""
     routed = call.metadata(MODEL)
     if routed is not None and routed != request.model:
         raise InvalidRequestError(
-            [Violation("model", f"must equal the metadata {MODEL}, or leave the metadata out")]
+            [
+                Violation(
+                    "model",
+                    f"must equal the metadata {MODEL}; leave out the metadata or correct it",
+                )
+            ]
         )
 
 

@@ -1,4 +1,7 @@
-"""Readiness → grpc.health.v1. A name says SERVING only while what it names can be served; `liveness` alone ignores Ollama."""
+"""Serves grpc.health.v1 from the readiness.
+
+A name is SERVING only while calls to it can be served; `liveness` alone ignores Ollama.
+"""
 
 import asyncio
 from collections.abc import Collection
@@ -15,38 +18,39 @@ from eudai_server.rpc.decode import parse
 LIVENESS = "liveness"
 WHOLE = ""
 MODEL_PREFIX = "model/"
-# Each is a queue and a stream; a mesh needs one for each proxy.
+# Each watch costs a queue and a stream; a mesh needs one per proxy.
 WATCHERS_MAX = 1024
 
 
 class HealthService:
-    """Answers Check and Watch."""
+    """Implements Check and Watch."""
 
     def __init__(self, readiness: Readiness, services: Collection[str]) -> None:
-        """`services` are the full names of those that need Ollama."""
+        """`services` are the full names of the services that need Ollama."""
         self._readiness = readiness
         self._services = frozenset(services)
         self._watchers: set[asyncio.Event] = set()
         readiness.listen(self._wake)
 
     async def check(self, data: bytes, call: Call) -> bytes:
-        """The status of a name now; NOT_FOUND, as the protocol has it, for one that is none of ours."""
+        """The status of a name; NOT_FOUND for an unknown one, as the protocol requires."""
         name = parse(pb.HealthCheckRequest, data).service
         status = self._status(name)
         if status is None:
             await call.refuse(
                 grpc.StatusCode.NOT_FOUND,
-                f"no such health name; there are {LIVENESS!r}, '', each service's full name and model/<reference>",
+                f"unknown health name; valid names are '', {LIVENESS!r}, a full service name and "
+                "model/<reference>",
             )
         return self._response(status)
 
     async def watch(self, data: bytes, call: Call) -> None:
-        """The status of a name now and at each change, until the client leaves or the server drains."""
+        """Stream a name's status at each change, until the client leaves or the server drains."""
         name = parse(pb.HealthCheckRequest, data).service
         if len(self._watchers) >= WATCHERS_MAX:
             raise ServiceError(
                 Reason.QUOTA_EXCEEDED,
-                f"{WATCHERS_MAX} health watches are open already",
+                f"the limit of {WATCHERS_MAX} open health watches is reached; close one",
                 retry_after_s=1.0,
             )
         changed = asyncio.Event()

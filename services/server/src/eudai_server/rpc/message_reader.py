@@ -1,11 +1,10 @@
-"""Reads request messages within a limit of time, and bounds the memory of those still on their way.
+"""Reads request messages with a time limit, and bounds the memory of messages that are arriving.
 
-gRPC does not tell how long a message is before all of it has arrived, so each one that is on its
-way may come to hold MESSAGE_BYTES_MAX. A message that is whole within YOUNG_S costs its own size
-only: what all senders together can deliver in that time is bounded by the machine. A read that
-takes longer needs one of SLOW_READS_MAX places. Where all are taken, the read that is least fair
-to the others ends: the oldest one of the caller with the most, once that one has had FAIR_S, or
-else the new one.
+gRPC does not tell the length of a message before it has arrived completely, so each arriving
+message may need up to MESSAGE_BYTES_MAX. A message that completes within YOUNG_S costs only its own
+size: the machine's network bounds the total. A slower read needs one of SLOW_READS_MAX places. If
+all are taken, the least fair read ends: the oldest read of the caller with the most reads, if that
+one has had FAIR_S, otherwise the new read.
 """
 
 import asyncio
@@ -17,12 +16,13 @@ from typing import Any
 from eudai_server.errors import Reason, ServiceError
 from eudai_server.rpc.operation import complete
 
-# A photograph or a minute of sound beside a long conversation.
+# Enough for a photograph, or a minute of audio, with a long conversation.
 MESSAGE_BYTES_MAX = 8 << 20
-# The budget of bytes on their way is 32 MiB: these, and one more that is young or being decoded.
+# The budget for arriving messages is 32 MiB: three slow reads, and one more message that is young
+# or being decoded.
 SLOW_READS_MAX = 3
 YOUNG_S = 0.02
-# When the event loop is late, messages that are here already need a moment to be seen.
+# When the event loop is late, messages that have arrived need a moment to be processed.
 LATE_S = 0.005
 LATE_CHECKS_MAX = 20
 FAIR_S = 2.0
@@ -33,7 +33,7 @@ Read = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class ClientStalledError(Exception):
-    """The client is connected and neither reads nor sends; the message says which."""
+    """The client is connected but does not read or send; the message says which."""
 
 
 class _SlowRead:
@@ -56,21 +56,21 @@ class MessageReader:
     """Reads the messages of all calls."""
 
     def __init__(self) -> None:
-        """No read is under way."""
+        """Start without reads."""
         self._slow: list[_SlowRead] = []
 
     @property
     def slow_reads(self) -> int:
-        """Messages that have been on their way for a while."""
+        """The number of reads that have taken longer than YOUNG_S."""
         return len(self._slow)
 
     async def read(self, read: Read, caller: str) -> Any:
         """The next message of a call, as gRPC's `read` returns it.
 
-        Raises ClientStalledError after TIMEOUT_S, and ServiceError QUEUE_FULL where too many
-        messages are on their way.
+        Raises ClientStalledError after TIMEOUT_S, and ServiceError QUEUE_FULL if too many messages
+        are arriving.
         """
-        # The future alone is cancelled; gRPC goes on reading until the call ends.
+        # Only the future is cancelled; gRPC continues to read until the call ends.
         task = complete(read())
         try:
             if await _arrives(task):
@@ -92,7 +92,9 @@ class MessageReader:
         if slow.evicted:
             raise _too_many()
         if not task.done():
-            raise ClientStalledError(f"the client sent no whole message for {TIMEOUT_S:g} s")
+            raise ClientStalledError(
+                f"the client did not send a complete message within {TIMEOUT_S:g} s"
+            )
         return task.result()
 
     def _make_room(self, slow: _SlowRead) -> None:
@@ -108,7 +110,7 @@ class MessageReader:
 
 
 async def _arrives(task: "asyncio.Future[Any]") -> bool:
-    """Whether a message is whole within YOUNG_S, not counting how late the event loop is."""
+    """Whether a message completes within YOUNG_S, not counting delays of the event loop."""
     loop = asyncio.get_running_loop()
     await asyncio.wait((task,), timeout=YOUNG_S)
     for _ in range(LATE_CHECKS_MAX):
@@ -122,6 +124,6 @@ async def _arrives(task: "asyncio.Future[Any]") -> bool:
 def _too_many() -> ServiceError:
     return ServiceError(
         Reason.QUEUE_FULL,
-        "too many large messages are on their way to this server; repeat the call",
+        "the server is receiving too many large messages; retry the call",
         retry_after_s=RETRY_AFTER_S,
     )

@@ -1,4 +1,4 @@
-"""Requests of ModelService → what the heart understands, all that is wrong with them at once. No I/O."""
+"""Validates and converts the requests of ModelService; reports all violations at once. No I/O."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ from eudai_server.rpc.violations import (
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 CAPABILITIES_MAX = 64
-# Of a new model; files and adapters each.
+# The limit for the files, and for the adapters, of a new model.
 FILES_MAX = 1024
 LICENSES_MAX = 64
 
@@ -33,7 +33,7 @@ _FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]{0,254}")
 
 
 def digest_violations(digest: str) -> Iterator[Violation]:
-    """What is wrong with the digest of a file."""
+    """The violations of a file's digest."""
     if not DIGEST.fullmatch(digest):
         yield Violation(
             "digest",
@@ -42,16 +42,16 @@ def digest_violations(digest: str) -> Iterator[Violation]:
 
 
 def names_from(**references: str) -> list[ModelName]:
-    """Judge references, by field. Raises InvalidRequestError, or ServiceError CLOUD_DISABLED."""
+    """Validate references, by field. Raises InvalidRequestError, or ServiceError CLOUD_DISABLED."""
     require(reference_violations(**references))
     return [model_name_from(reference) for reference in references.values()]
 
 
 def require_registry(model: ModelName, registries: Sequence[str]) -> str:
-    """The registry of a model, as the operator configured it: a host, perhaps with a scheme.
+    """The registry of a model as the operator configured it: a host, possibly with a scheme.
 
-    A scheme in the reference changes nothing. Raises MODEL_FORBIDDEN for a registry that the
-    operator does not allow.
+    A scheme in the reference has no effect. Raises MODEL_FORBIDDEN if the operator does not allow
+    the registry.
     """
     for registry in registries:
         if registry.rpartition("://")[2].lower() == model.registry:
@@ -67,7 +67,10 @@ def require_registry(model: ModelName, registries: Sequence[str]) -> str:
 def page_from(
     models: Sequence[Model], request: pb.ListModelsRequest
 ) -> tuple[Sequence[Model], str]:
-    """The models of one page, in order of name, and the token of the next one. Raises InvalidRequestError."""
+    """The models of one page, sorted by name, and the token of the next page.
+
+    Raises InvalidRequestError.
+    """
     if request.page_size < 0:
         raise InvalidRequestError([Violation("page_size", "must not be negative")])
     if len(request.capabilities) > CAPABILITIES_MAX:
@@ -75,7 +78,7 @@ def page_from(
             [Violation("capabilities", f"must not be more than {CAPABILITIES_MAX}")]
         )
     if not all(value in pb.Capability.values() and value for value in request.capabilities):
-        raise InvalidRequestError([Violation("capabilities", "must be known ones")])
+        raise InvalidRequestError([Violation("capabilities", "must not contain unknown values")])
     wanted = {
         Capability[pb.Capability.Name(value).removeprefix("CAPABILITY_")]
         for value in request.capabilities
@@ -96,7 +99,10 @@ def page_from(
 
 
 def creation_from(request: pb.CreateModelRequest) -> Creation:
-    """Judge a request. Raises InvalidRequestError, or ServiceError CLOUD_DISABLED."""
+    """Validate and convert a request.
+
+    Raises InvalidRequestError, or ServiceError CLOUD_DISABLED.
+    """
     require(_creation_violations(request))
     return Creation(
         model=model_name_from(request.model),
@@ -120,17 +126,17 @@ def creation_from(request: pb.CreateModelRequest) -> Creation:
 
 
 def load_request_violations(request: pb.LoadModelRequest) -> Iterator[Violation]:
-    """What is wrong with the request to load a model."""
+    """The violations of a request to load a model."""
     yield from reference_violations(model=request.model)
     yield from load_violations(request.load, "load")
     if request.load.HasField("keep_alive") and seconds_of(request.load.keep_alive) == 0:
-        yield Violation("load.keep_alive", "must not be 0, which unloads; call UnloadModel instead")
+        yield Violation("load.keep_alive", "must not be 0; call UnloadModel to unload the model")
 
 
 def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
     yield from reference_violations(model=request.model)
     if bool(request.base_model) == bool(request.files):
-        yield Violation("base_model", "or files: exactly one of them is required")
+        yield Violation("base_model", "exactly one of base_model and files is required")
     elif request.base_model:
         yield from reference_violations(base_model=request.base_model)
     yield from _file_violations("files", request.files)
@@ -141,7 +147,9 @@ def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
     yield from stop_violations(request.stop)
     yield from load_violations(request.load, "load")
     if request.load.HasField("keep_alive"):
-        yield Violation("load.keep_alive", "is no property of a model")
+        yield Violation(
+            "load.keep_alive", "cannot be stored in a model; set it in LoadModel or in a request"
+        )
     if request.messages:
         yield from conversation_violations(request.messages, has_system=False, field="messages")
 
@@ -167,5 +175,5 @@ def _name_from(token: str) -> str:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise InvalidRequestError(
-            [Violation("page_token", "is none that ListModels gave")]
+            [Violation("page_token", "is not a token from ListModels")]
         ) from None

@@ -1,4 +1,4 @@
-"""Models → messages of ModelService. No I/O."""
+"""Converts models to the messages of ModelService. No I/O."""
 
 from eudai.v1 import content_pb2, model_service_pb2 as pb
 
@@ -7,7 +7,7 @@ from eudai_server.models import Description, Model, Transfer
 
 
 def model_from(model: Model) -> pb.Model:
-    """A model."""
+    """Convert a model."""
     message = pb.Model(
         name=model.name,
         digest=model.digest,
@@ -37,7 +37,7 @@ def model_from(model: Model) -> pb.Model:
 
 
 def description_from(description: Description) -> pb.GetModelResponse:
-    """Everything that is known of a model."""
+    """Convert a model's description."""
     return pb.GetModelResponse(
         model=model_from(description.model),
         template=description.template,
@@ -54,7 +54,7 @@ def description_from(description: Description) -> pb.GetModelResponse:
 
 
 def progress_from(transfer: Transfer) -> pb.TransferProgress:
-    """How far a pull or a push is."""
+    """Convert the progress of a pull or a push."""
     return pb.TransferProgress(
         phase=pb.TransferPhase.Value(f"TRANSFER_PHASE_{transfer.phase}"),
         completed_bytes=transfer.completed_bytes,

@@ -1,4 +1,4 @@
-"""ModelService: what there is, and, where the operator allows it, what is done with it."""
+"""ModelService: lists and describes models, and changes them if the operator allows it."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -25,10 +25,10 @@ from eudai_server.rpc.violations import require
 
 
 class ModelService:
-    """Fulfils the RPCs with a store."""
+    """Implements ModelService with a store."""
 
     def __init__(self, store: Store, *, load_options: bool, registries: Sequence[str]) -> None:
-        """`registries` are those whose models may be pulled, pushed, created and copied to."""
+        """`registries` are the hosts whose models may be pulled, pushed, created and copied to."""
         self._store = store
         self._load_options = load_options
         self._registries = registries
@@ -76,11 +76,12 @@ class ModelService:
         )
 
     async def create_model(self, data: bytes, call: Call) -> None:
-        """Stream what Ollama says of a creation, then the model."""
+        """Stream the statuses of a creation, then the model."""
         creation = creation_from(parse(pb.CreateModelRequest, data))
         require_registry(creation.model, self._registries)
         if creation.base_model:
-            # Ollama pulls a base that it does not have, and ours could be deleted before it looks.
+            # Ollama pulls a base model that does not exist, and this one could be deleted before
+            # Ollama reads it.
             require_registry(creation.base_model, self._registries)
 
         def response(transfer: Transfer) -> pb.CreateModelResponse:
@@ -92,7 +93,7 @@ class ModelService:
         )
 
     async def upload_blob(self, requests: Requests, _call: Call) -> bytes:
-        """Keep a file, in constant memory. One that is there already is answered after its first piece."""
+        """Store a file, in constant memory. If it exists, answer after its first piece."""
         pieces = aiter(requests)
         first = parse(pb.UploadBlobRequest, await anext(pieces, b""))
         require(digest_violations(first.digest))
@@ -108,7 +109,7 @@ class ModelService:
         return pb.UploadBlobResponse(size_bytes=size_bytes).SerializeToString()
 
     async def copy_model(self, data: bytes, _call: Call) -> bytes:
-        """Give a model another name."""
+        """Copy a model to another name."""
         request = parse(pb.CopyModelRequest, data)
         source, destination = names_from(source=request.source, destination=request.destination)
         require_registry(destination, self._registries)
@@ -146,7 +147,10 @@ class ModelService:
         return pb.UnloadModelResponse().SerializeToString()
 
     async def _model(self, name: ModelName) -> pb.Model:
-        """The model, once what was asked for is done: a failure must not repeat that."""
+        """The model after an operation.
+
+        A failure here must not make the client repeat the operation.
+        """
         try:
             described: Model = (await self._store.describe(name, verbose=False)).model
         except ServiceError as error:

@@ -1,7 +1,7 @@
-"""Awaits an operation of gRPC in such a way that a cancellation ends the wait, and not the operation.
+"""Awaits a gRPC operation so that a cancellation ends the wait but not the operation.
 
-grpc.aio frees what it has allocated for an operation, 80 bytes or more, once it has awaited the end
-of the operation. Where that wait is cancelled, it never does.
+grpc.aio frees what it has allocated for an operation, 80 bytes or more, when its wait for the end
+of the operation returns. If that wait is cancelled, the memory leaks.
 """
 
 import asyncio
@@ -12,8 +12,9 @@ Result = TypeVar("Result")
 
 
 def complete(operation: Coroutine[Any, Any, Result]) -> "asyncio.Future[Result]":
-    """What the operation returns or raises.
+    """A future of what the operation returns or raises.
 
-    An operation whose future is cancelled ends by itself: gRPC ends all of a call with the call.
+    If the future is cancelled, the operation still ends: gRPC ends all operations of a call with
+    the call.
     """
     return asyncio.shield(asyncio.ensure_future(operation))

@@ -1,7 +1,6 @@
-"""Responses of a generation → the same at the pace that the caller asked for.
+"""Paces the responses of a generation: heartbeats during silence, and deltas merged per interval.
 
-Heartbeats fill silences, and a flush interval makes fewer, larger deltas. Neither delays any other
-event, and neither stops reading what the backend sends.
+Neither delays any other event, and neither stops reading from the backend.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from eudai.v1 import generation_service_pb2 as pb
 
 from eudai_server.errors import ServiceError
 
-# Of one gathered delta. More than that is sent before its interval has passed.
+# The limit of a gathered delta; a larger one is sent before its interval has passed.
 GATHERED_BYTES_MAX = 64 << 10
 
 Responses = AsyncGenerator[pb.GenerateResponse, None]
@@ -21,16 +20,16 @@ Responses = AsyncGenerator[pb.GenerateResponse, None]
 async def beating(
     responses: Responses, interval_s: float, beat: Callable[[], pb.GenerateResponse]
 ) -> Responses:
-    """The same responses, and a beat whenever none came for `interval_s`."""
+    """Yield the responses, and a heartbeat whenever none arrived for `interval_s`."""
     async with aclosing(_interrupted(responses, lambda: interval_s)) as items:
         async for response in items:
             yield beat() if response is None else response
 
 
 async def gathered(responses: Responses, interval_s: float) -> Responses:
-    """The same responses, with the deltas that arrive within `interval_s` merged into one.
+    """Yield the responses, with the deltas that arrive within `interval_s` merged into one.
 
-    A delta that follows a longer silence, as the first one does, is sent at once.
+    A delta after a longer silence, such as the first one, is sent at once.
     """
     held = _HeldDeltas(interval_s)
     async with aclosing(_interrupted(responses, held.timeout_s)) as items:
@@ -54,7 +53,7 @@ async def gathered(responses: Responses, interval_s: float) -> Responses:
 
 
 class _HeldDeltas:
-    """Deltas of one channel that will go out as one."""
+    """Deltas of one channel that will be sent as one."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -67,7 +66,7 @@ class _HeldDeltas:
         return bool(self._deltas)
 
     def timeout_s(self) -> float | None:
-        """Until what is held must go out; None where nothing is held."""
+        """Seconds until the held deltas must be sent; None if there are none."""
         return max(self._due_s - self._clock(), 0) if self._deltas else None
 
     @property
@@ -75,14 +74,14 @@ class _HeldDeltas:
         return self._clock() >= self._due_s or self._bytes >= GATHERED_BYTES_MAX
 
     def lets_pass(self) -> bool:
-        """Whether a delta may go out at once. If so, the next interval begins."""
+        """Whether a delta may be sent at once. If so, the next interval starts."""
         if self._deltas or self._clock() < self._due_s:
             return False
         self._due_s = self._clock() + self._interval_s
         return True
 
     def accepts(self, delta: pb.Delta) -> bool:
-        """Whether it belongs to the channel of what is held."""
+        """Whether a delta belongs to the channel of the held deltas."""
         return delta.WhichOneof("channel") == self._deltas[0].WhichOneof("channel")
 
     def add(self, delta: pb.Delta) -> None:
@@ -90,7 +89,7 @@ class _HeldDeltas:
         self._bytes += delta.ByteSize()
 
     def release(self) -> pb.GenerateResponse:
-        """What was held, as one response. The next interval begins."""
+        """The held deltas as one response. The next interval starts."""
         merged = pb.Delta(logprobs=(token for delta in self._deltas for token in delta.logprobs))
         channel = self._deltas[0].WhichOneof("channel") or "text"
         setattr(merged, channel, "".join(getattr(delta, channel) for delta in self._deltas))
@@ -103,7 +102,7 @@ class _HeldDeltas:
 async def _interrupted(
     responses: Responses, timeout_s: Callable[[], float | None]
 ) -> AsyncGenerator[pb.GenerateResponse | None, None]:
-    """The same responses, and None whenever none came within the timeout."""
+    """Yield the responses, and None whenever none arrived within the timeout."""
     async with aclosing(responses):
         waiting: asyncio.Task[pb.GenerateResponse] | None = None
         try:

@@ -1,4 +1,4 @@
-"""The JSON Schemas of protobuf's scalars and well-known types, as protobuf's JSON mapping has them."""
+"""The JSON Schemas of protobuf's scalars and well-known types, by protobuf's JSON mapping."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from google.protobuf.descriptor import FieldDescriptor
 
 Json = dict[str, Any]
 
-# Schemas with patterns, each compiled once however many fields refer to it.
+# Schemas with patterns, each compiled once for all fields that refer to it.
 SHARED: dict[str, Json] = {}
 
 
 def _shared(name: str, pattern: str) -> Json:
     """A reference to the schema of texts that match a pattern."""
-    # Not the name of a message type, also where . and - are the same, as in the grammar.
+    # Cannot equal the name of a message type, even in the grammar, where `.` and `-` are the same.
     name = f"shared--{name}"
     SHARED[name] = {"type": "string", "pattern": pattern}
     return {"$ref": f"#/$defs/{name}"}
@@ -20,10 +20,10 @@ def _shared(name: str, pattern: str) -> Json:
 
 _INTEGER_32 = {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
 _UNSIGNED_32 = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
-# As text, which is how the mapping writes them; one digit short of the greatest, so that every one of them fits.
+# As text, as in the JSON mapping; one digit shorter than the maximum, so that every match fits.
 _INTEGER_64 = _shared("int64", "^-?[0-9]{1,18}$")
 _UNSIGNED_64 = _shared("uint64", "^[0-9]{1,19}$")
-# As text too: the grammar of JSON numbers knows no bound, and 1e999 is no double.
+# As text too: the grammar of JSON numbers has no limit, and 1e999 is not a valid double.
 _FLOAT = _shared("float", "^-?[0-9]{1,9}(\\.[0-9]{1,9})?$")
 _TEXT = {"type": "string"}
 _DAY = (

@@ -1,7 +1,8 @@
-"""A FileDescriptorSet and the name of a message in it → JSON Schema, as text, of that message in protobuf's JSON mapping.
+"""Converts a protobuf message type to a JSON Schema of its JSON mapping. No I/O.
 
-An answer that satisfies the schema parses into the caller's own generated class. Where JSON alone would admit more than
-the mapping does (64-bit integers, dates, members of a oneof), the schema is the narrower of the two. No I/O.
+The type comes as a FileDescriptorSet and a message name. An answer that matches the schema parses
+into the caller's own generated class. Where JSON allows more than the mapping (64-bit integers,
+dates, members of a oneof), the schema is the narrower of the two.
 """
 
 import itertools
@@ -18,10 +19,11 @@ from eudai_server.rpc.field_count import has_more_fields
 from eudai_server.rpc.protobuf_json import SCALARS, SHARED, WELL_KNOWN, Json
 
 DESCRIPTOR_BYTES_MAX = 1 << 20
-# Of a serialized FileDescriptorSet; a field of a message takes about six of them.
+# The limit for a serialized FileDescriptorSet; a field of a message takes about six.
 DESCRIPTOR_FIELDS_MAX = 20_000
 MESSAGES_MAX = 200
-# Of all messages that an answer may hold; a field counts once for each choice of members of oneofs.
+# The limit for all messages that an answer may contain; a field counts once for each combination of
+# oneof members.
 FIELDS_MAX = 1000
 ENUM_VALUES_MAX = 2000
 ONEOF_CHOICES_MAX = 64
@@ -30,10 +32,10 @@ _NULL = "google.protobuf.NullValue"
 
 
 class _MessageTypes:
-    """The message types that an answer may hold, well-known ones aside, and which hold which."""
+    """The message types that an answer may contain, except well-known types, and their nesting."""
 
     def __init__(self, root: Descriptor) -> None:
-        """Raises ValueError where there are too many, or where they have too many fields."""
+        """Raises ValueError if there are too many types or fields."""
         self.all: list[Descriptor] = []
         self._indexes: dict[str, int] = {}
         fields = 0
@@ -46,11 +48,13 @@ class _MessageTypes:
             fields += len(descriptor.fields) * _count_choices(descriptor)
             if fields > FIELDS_MAX:
                 raise ValueError(
-                    f"{root.full_name} must not hold more than {FIELDS_MAX} fields, counted once"
+                    f"{root.full_name} must not have more than {FIELDS_MAX} fields, counted once"
                     " for each way in which the oneofs of their message combine"
                 )
             if len(self.all) >= MESSAGES_MAX:
-                raise ValueError(f"{root.full_name} holds more than {MESSAGES_MAX} message types")
+                raise ValueError(
+                    f"{root.full_name} must not use more than {MESSAGES_MAX} message types"
+                )
             self._indexes[descriptor.full_name] = len(self.all)
             self.all.append(descriptor)
             held.append(_nested(descriptor))
@@ -58,7 +62,7 @@ class _MessageTypes:
         self._reachable = self._close(held)
 
     def _close(self, held: list[list[Descriptor]]) -> list[int]:
-        """For each type, the types it reaches, as bits (Warshall's transitive closure)."""
+        """For each type, the types it can reach, as bits (Warshall's transitive closure)."""
         reachable = [sum(1 << i for i in {self._indexes[m.full_name] for m in h}) for h in held]
         for middle in range(len(reachable)):
             for start in range(len(reachable)):
@@ -67,7 +71,7 @@ class _MessageTypes:
         return reachable
 
     def may_hold_itself(self, descriptor: Descriptor, within: Descriptor) -> bool:
-        """Whether a message of one type, held in one of another, may hold the latter again."""
+        """Whether a message of one type, nested in another, may contain the latter again."""
         start, target = (self._indexes.get(d.full_name) for d in (descriptor, within))
         if start is None or target is None:
             return False
@@ -75,7 +79,7 @@ class _MessageTypes:
 
 
 def schema_text_from(format: pb.ProtobufFormat) -> str:  # noqa: A002 - the proto's word
-    """The schema. Raises ValueError, saying what to change."""
+    """The schema as text. Raises ValueError with what to change."""
     message = _find(format)
     types = _MessageTypes(message)
     schemas = {descriptor.full_name: _message_schema(descriptor, types) for descriptor in types.all}
@@ -112,8 +116,8 @@ def _find(format: pb.ProtobufFormat) -> Descriptor:  # noqa: A002 - the proto's 
         return pool.FindMessageTypeByName(format.message_type)
     except KeyError:
         raise ValueError(
-            f"file_descriptor_set defines no message {format.message_type[:100]!r},"
-            " or lacks a file it imports"
+            f"file_descriptor_set does not define {format.message_type[:100]!r}, "
+            "or a file that it imports is missing"
         ) from None
     except TypeError:
         raise ValueError(
@@ -122,7 +126,7 @@ def _find(format: pb.ProtobufFormat) -> Descriptor:  # noqa: A002 - the proto's 
 
 
 def _nested(descriptor: Descriptor) -> list[Descriptor]:
-    """The messages that its fields hold, well-known ones aside."""
+    """The message types of its fields, except well-known types."""
     values = (_value_of(field).message_type for field in descriptor.fields)
     return [message for message in values if message and message.full_name not in WELL_KNOWN]
 
@@ -132,11 +136,12 @@ def _oneofs(descriptor: Descriptor) -> list[Sequence[FieldDescriptor]]:
 
 
 def _count_choices(descriptor: Descriptor) -> int:
-    """In how many ways members of its oneofs can be set. Raises ValueError for too many."""
+    """The number of ways to set members of its oneofs. Raises ValueError if there are too many."""
     choices = math.prod(len(group) + 1 for group in _oneofs(descriptor))
     if choices > ONEOF_CHOICES_MAX:
         raise ValueError(
-            f"the oneofs of {descriptor.full_name} combine in more than {ONEOF_CHOICES_MAX} ways"
+            f"the oneofs of {descriptor.full_name} must not combine in more than "
+            f"{ONEOF_CHOICES_MAX} ways"
         )
     return choices
 
@@ -145,7 +150,7 @@ def _message_schema(descriptor: Descriptor, types: _MessageTypes) -> Json:
     groups = _oneofs(descriptor)
     members = {field.name for group in groups for field in group}
     common = [field for field in descriptor.fields if field.name not in members]
-    # At most one member of a oneof may be set, and a grammar can say so only by a shape for each
+    # At most one member of a oneof may be set, which a grammar can express only with one shape per
     # choice.
     shapes = [
         _shape([*common, *(field for field in choice if field)], members, types)
@@ -171,7 +176,8 @@ def _shape(fields: list[FieldDescriptor], chosen: set[str], types: _MessageTypes
 def _is_expected(field: FieldDescriptor, types: _MessageTypes) -> bool:
     """Whether an answer must have a field.
 
-    All but those declared optional, and messages that could hold themselves without end.
+    All fields are required except those declared optional and messages that could nest themselves
+    without end.
     """
     if field.is_required or field.is_repeated or not field.has_presence:
         return True
@@ -181,13 +187,13 @@ def _is_expected(field: FieldDescriptor, types: _MessageTypes) -> bool:
 
 
 def _is_optional(fields: Sequence[FieldDescriptor]) -> bool:
-    """Whether a oneof is only how `optional` is written down."""
+    """Whether a oneof is only the encoding of an `optional` field."""
     oneof = fields[0].containing_oneof
     return len(fields) == 1 and oneof is not None and oneof.name == f"_{fields[0].name}"
 
 
 def _enum_schemas(types: _MessageTypes) -> dict[str, Json]:
-    """The enums of all fields. Raises ValueError where they have too many values."""
+    """The schemas of the enums of all fields. Raises ValueError if they have too many values."""
     enums = {
         enum.full_name: enum
         for descriptor in types.all
@@ -195,7 +201,9 @@ def _enum_schemas(types: _MessageTypes) -> dict[str, Json]:
         if enum and enum.full_name != _NULL
     }
     if sum(len(enum.values) for enum in enums.values()) > ENUM_VALUES_MAX:
-        raise ValueError(f"its enums must not have more than {ENUM_VALUES_MAX} values in all")
+        raise ValueError(
+            f"the enums of the message must not have more than {ENUM_VALUES_MAX} values in all"
+        )
     return {name: {"enum": [value.name for value in enum.values]} for name, enum in enums.items()}
 
 
@@ -203,8 +211,8 @@ def _field_schema(field: FieldDescriptor) -> Json:
     if field.message_type and _is_map(field):
         if field.message_type.fields_by_number[1].type != FieldDescriptor.TYPE_STRING:
             raise ValueError(
-                f"{field.full_name} is a map whose keys are no strings,"
-                " which no grammar can hold an answer to"
+                f"{field.full_name} is a map whose keys are not strings, "
+                "which an output format cannot express"
             )
         return {"type": "object", "additionalProperties": _value_schema(_value_of(field))}
     schema = _value_schema(field)
@@ -219,7 +227,7 @@ def _value_schema(field: FieldDescriptor) -> Json:
         name = field.message_type.full_name
         if name == "google.protobuf.Any":
             raise ValueError(
-                f"{field.full_name} is a google.protobuf.Any, whose type no grammar can know"
+                f"{field.full_name} is a google.protobuf.Any, which an output format cannot express"
             )
         return WELL_KNOWN.get(name, {"$ref": f"#/$defs/{name}"})
     return SCALARS[field.type]
@@ -230,6 +238,6 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _value_of(field: FieldDescriptor) -> FieldDescriptor:
-    """The field whose type its values have: of a map, that of its entries."""
+    """The field that describes the values: for a map, the value field of its entries."""
     entry = field.message_type
     return entry.fields_by_number[2] if entry and _is_map(field) else field

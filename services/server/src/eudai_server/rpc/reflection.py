@@ -1,4 +1,7 @@
-"""Descriptors → grpc.reflection v1 and v1alpha. The library has v1alpha only; the two differ in nothing but their name."""
+"""Serves grpc.reflection v1 and v1alpha.
+
+The library implements only v1alpha; the two differ only in name.
+"""
 
 from collections.abc import Collection
 
@@ -14,7 +17,7 @@ V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 
 
 class ReflectionService:
-    """Answers ServerReflectionInfo."""
+    """Implements ServerReflectionInfo."""
 
     def __init__(self, services: Collection[str]) -> None:
         """`services` are the full names to list."""
@@ -22,14 +25,14 @@ class ReflectionService:
         self._servicer = aio.ReflectionServicer(services)
 
     async def info(self, requests: Requests, call: Call) -> None:
-        """Answer each request until the client has no more."""
+        """Answer each request until the client closes its stream."""
         parsed = (parse(pb.ServerReflectionRequest, data) async for data in requests)
         async for response in self._servicer.ServerReflectionInfo(parsed, None):
             await call.write(response.SerializeToString())
 
 
 def _describe_v1() -> None:
-    """Give v1 its descriptor, so that a client can ask for what the list names."""
+    """Register the descriptor of v1, so that clients can resolve the listed name."""
     file = descriptor_pb2.FileDescriptorProto()
     pb.DESCRIPTOR.CopyToProto(file)
     file.name = "grpc/reflection/v1/reflection.proto"

@@ -1,29 +1,29 @@
-"""The schemas of one request: each is parsed once, and all of them share limits. No I/O."""
+"""Parses the schemas of one request, each once, with limits for all of them together. No I/O."""
 
 from collections.abc import Callable, Iterator
 
 from eudai_server.errors import Violation
 from eudai_server.schema import VALUES_MAX, Schema, values_at_most
 
-# Of all schemas of a request.
+# Limits for all schemas of a request together.
 CHARS_MAX = 512 << 10
 
 
 class RequestSchemas:
-    """The schemas that were read, by the path of their field."""
+    """The parsed schemas of a request, by the path of their field."""
 
     def __init__(self) -> None:
-        """None was read yet."""
+        """Start without schemas."""
         self._by_field: dict[str, Schema] = {}
         self._chars = 0
         self._values = 0
 
     def get(self, field: str) -> Schema | None:
-        """The schema of a field, if it has a valid one."""
+        """The schema of a field, if it is valid."""
         return self._by_field.get(field)
 
     def read(self, field: str, text_of: Callable[[], str]) -> Iterator[Violation]:
-        """Parse the schema of a field. `text_of` may raise ValueError, which says why."""
+        """Parse the schema of a field. `text_of` may raise ValueError with what to change."""
         try:
             text = text_of()
             self._account(text)

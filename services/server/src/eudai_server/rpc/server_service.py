@@ -1,4 +1,4 @@
-"""ServerService: versions, limits and load."""
+"""ServerService: reports versions, limits and load."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from eudai_server.rpc.message_reader import MESSAGE_BYTES_MAX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What an operator has set and a caller may know."""
+    """The operator's settings that callers may know."""
 
     admin: bool
     load_options: bool
 
 
 class ServerService:
-    """Describes this server."""
+    """Implements ServerService."""
 
     def __init__(
         self, admission: Admission, limits: Limits, ollama_version: Callable[[], str]
     ) -> None:
-        """`ollama_version` is empty while Ollama cannot be reached."""
+        """`ollama_version` returns an empty text while Ollama cannot be reached."""
         self._admission = admission
         self._limits = limits
         self._ollama_version = ollama_version
 
     async def get_server_info(self, data: bytes, _call: Call) -> bytes:
-        """Versions, limits and load."""
+        """Report versions, limits and load."""
         parse(pb.GetServerInfoRequest, data)
         answer = pb.GetServerInfoResponse(
             version=__version__,

@@ -1,4 +1,4 @@
-"""Everything that is registered, as one list."""
+"""The list of all gRPC services and their methods."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,20 +39,21 @@ REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A service, the name it has on the wire, and what answers its methods."""
+    """A service: its name on the wire and the handlers of its methods."""
 
     name: str
     descriptor: ServiceDescriptor
     handles: Mapping[str, Handle]
-    # Methods that touch everyone, so only an operator may allow them.
+    # Methods that affect all callers; an operator has to enable them.
     admin: frozenset[str] = frozenset()
-    # Ends only when its client leaves, or is no work of the model's: not logged, and no drain waits for it.
+    # Calls that end only when the client leaves, or that need no model: they are not logged, and a
+    # drain does not wait for them.
     idle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the services are made of."""
+    """The parts that the services are built from."""
 
     store: Store
     registries: Sequence[str]
@@ -64,7 +65,7 @@ class Parts:
 
 
 def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
-    """All services, in the order in which they are listed."""
+    """All services, in the order in which reflection lists them."""
     generation = GenerationService(
         parts.admission, parts.schema_checks, load_options=parts.limits.load_options
     )
@@ -103,7 +104,7 @@ def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
     return services
 
 
-# Everything of ModelService but looking.
+# The methods of ModelService that change something.
 ADMIN = frozenset(method.name for method in MODEL.methods) - {"ListModels", "GetModel"}
 
 
@@ -123,7 +124,7 @@ def _model_handles(models: ModelService) -> Mapping[str, Handle]:
 
 
 def register(server: grpc.aio.Server, calls: Calls, services: list[Registration]) -> None:
-    """Put every service behind the one wrapper."""
+    """Register every service, each method behind the wrapper of `Calls`."""
     for service in services:
         handlers = {
             method.name: _handler(calls, service, method) for method in service.descriptor.methods
@@ -138,7 +139,7 @@ def _handler(
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     name = f"{service.name}/{method.name}"
     if method.name in service.admin:
-        # As a stream of requests, so that none of them is read.
+        # Registered as a stream of requests, so that none is read.
         return calls.handler(name, _refuse_admin, requests_stream=True)
     return calls.handler(
         name,
@@ -151,5 +152,5 @@ def _handler(
 async def _refuse_admin(_requests: object, _call: Call) -> None:
     raise ServiceError(
         Reason.ADMIN_DISABLED,
-        "model administration is switched off here; its operator can switch it on (EUDAI_ADMIN)",
+        "model administration is disabled; the operator can enable it with EUDAI_ADMIN=true",
     )

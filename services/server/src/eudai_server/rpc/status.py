@@ -1,4 +1,7 @@
-"""ServiceError → status code and details: one table. What leaves here is all that a caller learns of a failure."""
+"""Maps each ServiceError to a gRPC status code and details, in one table.
+
+A caller learns nothing else about a failure.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,14 +20,14 @@ from eudai_server.errors import (
 from eudai_server.rpc.encode import NANOS, duration_from
 
 DOMAIN = "eudai"
-# All details together stay under 4 KiB, whatever the request held: from 8 KiB of metadata on, a
-# client may see another status instead. These are bytes of UTF-8, and their worst case fits.
+# All details together stay below 4 KiB for any request, because a client may see another status if
+# metadata exceeds 8 KiB. The limits are in bytes of UTF-8, and their worst case fits.
 FIELD_BYTES_MAX = 64
 TEXT_BYTES_MAX = 120
 MESSAGE_BYTES_MAX = 512
 NAME_BYTES_MAX = 512
 BAD_REQUEST_BYTES_MAX = 2560
-# Of one violation, or of the line that says that there are more.
+# The size of one violation, or of the entry that says that there are more.
 ENTRY_BYTES_MAX = FIELD_BYTES_MAX + TEXT_BYTES_MAX + 16
 METADATA_MAX = 4
 ELLIPSIS = "…"
@@ -55,14 +58,15 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.CLOUD_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.REGISTRY_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.BLOB_NOT_FOUND: grpc.StatusCode.FAILED_PRECONDITION,
-    # Neither this service nor Ollama is at fault, and the same call may succeed: only its caller can judge that.
+    # Neither the service nor Ollama is at fault, and the same call may succeed; only the caller can
+    # decide whether to retry.
     Reason.TOOL_CALL_MALFORMED: grpc.StatusCode.ABORTED,
     Reason.REPETITION_STOPPED: grpc.StatusCode.ABORTED,
 }
 
 
 def status_from(error: ServiceError, failure: Message | None = None) -> status_pb2.Status:
-    """The whole status. `failure` is the eudai.v1.GenerationFailure, once output was sent."""
+    """The whole status. `failure` is the eudai.v1.GenerationFailure, if output was sent."""
     status = status_pb2.Status(
         code=CODES[error.reason].value[0], message=_cut(error.message, MESSAGE_BYTES_MAX)
     )
@@ -83,7 +87,7 @@ def status_from(error: ServiceError, failure: Message | None = None) -> status_p
 def trailers_from(
     error: ServiceError, status: status_pb2.Status
 ) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata of a failure: its details, and whether a client may repeat the call (-1: never)."""
+    """The trailing metadata of a failure: its details, and the retry pushback in ms (-1: never)."""
     may_repeat = error.retry_after_s is not None and not error.may_have_run
     pushback_ms = int((error.retry_after_s or 0) * 1000) if may_repeat else -1
     return (
@@ -104,7 +108,7 @@ def _info(error: ServiceError) -> error_details_pb2.ErrorInfo:
 
 
 def _help(error: ServiceError) -> list[Message]:
-    """What the caller needs to mend it."""
+    """The error details that help the caller to correct the request."""
     if error.violations:
         return [_bad_request(error.violations)]
     if isinstance(error, ModelNotFoundError):
@@ -116,7 +120,7 @@ def _help(error: ServiceError) -> list[Message]:
             error_details_pb2.ResourceInfo(
                 resource_type="eudai.v1.Model",
                 resource_name=_cut(error.model, NAME_BYTES_MAX),
-                description="Ollama has no such model",
+                description="the model does not exist in Ollama",
             ),
             error_details_pb2.Help(links=[link]),
         ]
@@ -134,7 +138,7 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
     shown = error_details_pb2.BadRequest()
     for count, violation in enumerate(violations):
         if count == VIOLATIONS_MAX or shown.ByteSize() > BAD_REQUEST_BYTES_MAX - ENTRY_BYTES_MAX:
-            shown.field_violations.add(description="and more violations")
+            shown.field_violations.add(description="there are more violations")
             break
         shown.field_violations.add(
             field=_cut(violation.field, FIELD_BYTES_MAX), description=_cut(violation.description)
@@ -143,7 +147,7 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
 
 
 def _cut(text: str, bytes_max: int = TEXT_BYTES_MAX) -> str:
-    """At most so many bytes, cut between two characters."""
+    """Cut a text to at most `bytes_max` bytes of UTF-8, between two characters."""
     data = text.encode()
     if len(data) <= bytes_max:
         return text

@@ -1,13 +1,14 @@
-"""The JSON Schema of a tool's arguments → the keywords in it that Ollama drops. No I/O.
+"""Finds the keywords of a tool's JSON Schema that Ollama drops. No I/O.
 
-Ollama decodes the schema into types of its own, one for the whole and one for each property, and
-drops every other keyword in silence. What stands under `items` and `$defs` it keeps as it is.
+Ollama decodes the schema into its own types, one for the root and one for each property, and drops
+all other keywords silently. It keeps everything under `items` and `$defs`.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-# Ollama's `ToolFunctionParameters` and `ToolProperty`. Dropping $schema changes nothing.
+# The fields of Ollama's `ToolFunctionParameters` and `ToolProperty`. Dropping $schema has no
+# effect.
 _KEPT_AT_THE_TOP = frozenset({"$schema", "type", "$defs", "items", "required", "properties"})
 _KEPT_IN_A_PROPERTY = frozenset(
     {"anyOf", "type", "items", "description", "enum", "properties", "required"}
@@ -15,7 +16,7 @@ _KEPT_IN_A_PROPERTY = frozenset(
 
 
 def dropped_keywords(schema: dict[str, Any]) -> frozenset[str]:
-    """Every keyword that Ollama drops, at whatever level."""
+    """All keywords that Ollama drops, at any level."""
     dropped = schema.keys() - _KEPT_AT_THE_TOP
     for below in _subschemas(schema.get("properties"), None):
         dropped |= set(_dropped_in_property(below))
@@ -29,7 +30,7 @@ def _dropped_in_property(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _subschemas(properties: object, choices: object) -> Iterator[dict[str, Any]]:
-    """Those that are objects; a schema may also be true or false."""
+    """The subschemas that are objects; a schema may also be true or false."""
     below = [
         *(properties.values() if isinstance(properties, dict) else ()),
         *(choices if isinstance(choices, list) else ()),

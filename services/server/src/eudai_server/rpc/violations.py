@@ -1,4 +1,4 @@
-"""A GenerateRequest → all that is wrong with it, at once. The one place where a request is judged. No I/O."""
+"""Validates a GenerateRequest and lists all violations; no other module does. No I/O."""
 
 import math
 import re
@@ -22,12 +22,13 @@ LOGPROB_ALTERNATIVES_MAX = 20
 FLUSH_INTERVAL_MAX_S = 10.0
 HEARTBEAT_MIN_S = 0.1
 HEARTBEAT_MAX_S = 3600.0
-# Ten years, in either direction: Go's own durations end at 292 years, in nanoseconds of 64 bits.
+# Ten years, positive or negative. Go's durations are nanoseconds of 64 bits, which end at 292
+# years.
 KEEP_ALIVE_MAX_S = 10 * 366 * 24 * 3600.0
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
-# Field: least, greatest. Names are Ollama's option names too.
+# Field: minimum, maximum. The names are Ollama's option names too.
 _SAMPLING_RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0, 5),
     "top_k": (0, math.inf),
@@ -53,14 +54,14 @@ _LOAD_LEAST: Mapping[str, float] = {
 
 
 def require(violations: Iterable[Violation]) -> None:
-    """Raise InvalidRequestError where there are any. Stops looking when it has found enough."""
+    """Raise InvalidRequestError if there are violations. Stops at the limit of violations."""
     found = list(islice(violations, VIOLATIONS_MAX + 1))
     if found:
         raise InvalidRequestError(found)
 
 
 def reference_violations(**references: str) -> Iterator[Violation]:
-    """What is wrong with model references, by field."""
+    """The violations of model references, by field."""
     for field, reference in references.items():
         wrong = violation_of(reference)
         if wrong:
@@ -68,7 +69,7 @@ def reference_violations(**references: str) -> Iterator[Violation]:
 
 
 def violations_of(request: pb.GenerateRequest, schemas: RequestSchemas) -> Iterator[Violation]:
-    """All that is wrong with a request. Its schemas are read into `schemas`."""
+    """All violations of a request. Parses its schemas into `schemas`."""
     yield from reference_violations(model=request.model)
     yield from _input_violations(request)
     yield from tool_violations(request, schemas)
@@ -88,7 +89,7 @@ def violations_of(request: pb.GenerateRequest, schemas: RequestSchemas) -> Itera
         yield Violation("labels", f"must not be more than {LABELS_MAX}")
     elif any(len(text) > LABEL_CHARS_MAX for pair in request.labels.items() for text in pair):
         yield Violation(
-            "labels", f"must not hold a key or value of more than {LABEL_CHARS_MAX} characters"
+            "labels", f"must not have a key or value of more than {LABEL_CHARS_MAX} characters"
         )
 
 
@@ -109,11 +110,14 @@ def _input_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     if request.system and kind in ("raw_prompt", "infill"):
         yield Violation("system", f"cannot be used with {kind}")
     if request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST and kind != "conversation":
-        yield Violation("context_overflow", "CONTEXT_OVERFLOW_DROP_OLDEST needs a conversation")
+        yield Violation(
+            "context_overflow",
+            "must not be CONTEXT_OVERFLOW_DROP_OLDEST unless the input is a conversation",
+        )
 
 
 def sampling_violations(sampling: options_pb2.SamplingOptions) -> Iterator[Violation]:
-    """What is wrong with how tokens are chosen."""
+    """The violations of sampling options."""
     for descriptor, value in sampling.ListFields():
         least, greatest = _SAMPLING_RANGES[descriptor.name]
         if not (math.isfinite(value) and least <= value <= greatest):
@@ -127,7 +131,7 @@ def _range_text(least: float, greatest: float) -> str:
 
 
 def stop_violations(stop: options_pb2.StopOptions) -> Iterator[Violation]:
-    """What is wrong with when to stop."""
+    """The violations of stop options."""
     if stop.HasField("max_output_tokens") and stop.max_output_tokens <= 0:
         yield Violation(
             "stop.max_output_tokens", "must be more than 0; leave it out for the model's default"
@@ -144,7 +148,7 @@ def _format_violations(
 ) -> Iterator[Violation]:
     shape = format.WhichOneof("shape")
     if shape is None:
-        yield Violation("format", "needs one of any_json, json_schema and protobuf")
+        yield Violation("format", "must set any_json, json_schema or protobuf")
     elif shape == "protobuf":
         yield from schemas.read("format.protobuf", lambda: schema_text_from(format.protobuf))
     elif shape == "json_schema":
@@ -153,19 +157,20 @@ def _format_violations(
 
 def _enum_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     if request.reasoning.effort not in pb.ReasoningEffort.values():
-        yield Violation("reasoning.effort", "is no ReasoningEffort")
+        yield Violation("reasoning.effort", "is not a known ReasoningEffort")
     if request.context_overflow not in pb.ContextOverflow.values():
-        yield Violation("context_overflow", "is no ContextOverflow")
+        yield Violation("context_overflow", "is not a known ContextOverflow")
 
 
 def load_violations(load: options_pb2.LoadOptions, field: str) -> Iterator[Violation]:
-    """What is wrong with load options at `field`."""
+    """The violations of load options at `field`."""
     for descriptor, value in load.ListFields():
         if descriptor.name == "keep_alive":
             if abs(seconds_of(value)) > KEEP_ALIVE_MAX_S:
                 yield Violation(
                     f"{field}.keep_alive",
-                    "must not be longer than ten years; any negative duration is forever",
+                    "must not be longer than ten years; use a negative duration to keep the model "
+                    "loaded forever",
                 )
         elif value < _LOAD_LEAST[descriptor.name]:
             yield Violation(
@@ -174,7 +179,7 @@ def load_violations(load: options_pb2.LoadOptions, field: str) -> Iterator[Viola
 
 
 def digest_violations(digest: str) -> Iterator[Violation]:
-    """What is wrong with an expected digest."""
+    """The violations of an expected digest."""
     if digest and not DIGEST.fullmatch(digest):
         yield Violation(
             "expected_digest", 'must be "sha256:" and 64 hexadecimal digits, in lower case'
@@ -200,5 +205,5 @@ def _event_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
 
 
 def seconds_of(duration: Duration) -> float:
-    """A duration as seconds."""
+    """Convert a Duration to seconds."""
     return duration.seconds + duration.nanos / 1e9
