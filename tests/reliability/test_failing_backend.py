@@ -76,7 +76,7 @@ async def test_a_frozen_ollama_is_told_in_time(own: OwnOllama, figures: Row, par
         observing(
             own.url,
             EUDAI_EVENT_TIMEOUT=str(limit_s),
-            EUDAI_FIRST_EVENT_TIMEOUT="3",
+            EUDAI_FIRST_EVENT_TIMEOUT="8",
             EUDAI_MAX_RUNNING="3",
         ) as server,
         channel_to(server.address) as channel,
