@@ -229,4 +229,4 @@ async def test_a_defect_while_abandoned_generations_settle_blocks_nobody(
     await prompt_by(narrow.address, "after")
 
     assert prompts(ollama)[-1] == "after"
-    assert "a task of the server failed" in caplog.text
+    assert "a background task failed" in caplog.text

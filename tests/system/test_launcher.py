@@ -96,7 +96,7 @@ def test_the_runner_refuses_a_flag_it_does_not_know(arguments: tuple[str, ...]) 
         [sys.executable, LAUNCHER / "runner.py", *arguments],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=60,
         check=False,
     )
 
