@@ -13,4 +13,4 @@ if ! "${python:-false}" --version > /dev/null 2>&1; then
     exit 0
 fi
 make VENV=".venv-$version" PYTHON="$python" setup-develop
-".venv-$version/bin/pytest" tests/codec tests/behaviour -q "$@"
+".venv-$version/bin/pytest" tests/codec tests/behaviour -q -m "not real" "$@"
