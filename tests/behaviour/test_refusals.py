@@ -154,15 +154,22 @@ async def test_all_violations_come_at_once(server: Server) -> None:
 
 
 async def test_a_refusal_does_not_keep_the_request(server: Server) -> None:
+    before = invalid_request_errors()  # of other tests
     gc.disable()
     try:
         for _ in range(3):
             await refusal(server, prompt="x" * (1 << 20), model="not a model")
-        errors = [error for error in gc.get_objects() if isinstance(error, InvalidRequestError)]
+        known = set(map(id, before))
+        errors = [error for error in invalid_request_errors() if id(error) not in known]
     finally:
         gc.enable()
 
     assert [error.__traceback__ for error in errors] == [None] * len(errors)
+
+
+def invalid_request_errors() -> list[InvalidRequestError]:
+    """Those that exist in this process."""
+    return [error for error in gc.get_objects() if isinstance(error, InvalidRequestError)]
 
 
 async def test_details_stay_under_four_kibibytes(server: Server) -> None:
