@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -52,6 +52,9 @@ class Call:
         self._answered = False
         self._task = asyncio.current_task()
         self._ending: ServiceError | ClientStalledError | None = None
+        # Called by `end` in place of a cancellation, if the handler ends by itself: it then calls
+        # `raise_if_ended` when it has sent its last message.
+        self.on_end: Callable[[], None] | None = None
 
     @property
     def caller(self) -> str:
@@ -129,16 +132,31 @@ class Call:
         """
         was_sent = self._was_read and self.phase not in _BEFORE_THE_MODEL
         may_have_run = was_sent and not self.idle
-        self._end(ServiceError(reason, message, retry_after_s=0.0, may_have_run=may_have_run))
+        ending = ServiceError(reason, message, retry_after_s=0.0, may_have_run=may_have_run)
+        if self._ending is None and self.on_end:
+            self._ending = ending
+            self.on_end()
+        else:
+            self._cancel(ending)
 
     def give_up(self, message: str) -> None:
         """End a call whose client does not read: gRPC's buffer of some megabytes is full."""
-        self._end(ClientStalledError(message))
+        self._cancel(ClientStalledError(message))
 
-    def _end(self, ending: "ServiceError | ClientStalledError") -> None:
-        if self._ending is None and self._task is not None:
+    def _cancel(self, ending: "ServiceError | ClientStalledError") -> None:
+        if self._task is not None and not self._task.cancelling():
             self._ending = ending
             self._task.cancel()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether `end` or `give_up` was called."""
+        return self._ending is not None
+
+    def raise_if_ended(self) -> None:
+        """Raise the failure passed to `end` or `give_up`, if any."""
+        if self._ending is not None:
+            raise self._ending
 
     def ended_by(self) -> "ServiceError | ClientStalledError | None":
         """The failure passed to `end` or `give_up`, to be sent in place of the cancellation."""

@@ -74,8 +74,11 @@ class Calls:
                     call.give_up(f"the client did not read for {self._write_timeout_s:g} s")
 
     async def wait(self, timeout_s: float) -> None:
-        """Wait until the calls that run now have ended, except idle ones, or the timeout passes."""
-        busy = [task for call, task in self._running.items() if not call.idle]
+        """Wait until the calls that run now have ended, or the timeout passes.
+
+        Idle calls are waited for only if they have been told to end.
+        """
+        busy = [task for call, task in self._running.items() if not call.idle or call.is_ending]
         if busy:
             await asyncio.wait(busy, timeout=timeout_s)
 

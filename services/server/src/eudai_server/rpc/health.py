@@ -55,6 +55,8 @@ class HealthService:
             )
         changed = asyncio.Event()
         self._watchers.add(changed)
+        # A drain ends the watch only after it has reported NOT_SERVING.
+        call.on_end = changed.set
         try:
             sent = None
             while True:
@@ -64,6 +66,8 @@ class HealthService:
                 if status != sent:
                     await call.write(self._response(status))
                     sent = status
+                if not changed.is_set():
+                    call.raise_if_ended()
                 await changed.wait()
         finally:
             self._watchers.discard(changed)
