@@ -12,9 +12,9 @@ from eudai.v1 import (
     generation_service_pb2 as pb,
 )
 from eudai_server.app import DRAINING
-from eudai_server.readiness import Readiness
-from eudai_server.rpc.calls import Calls
-from eudai_server.rpc.health import HealthService
+from eudai_server.core.readiness import Readiness
+from eudai_server.rpc.services.health import HealthService
+from eudai_server.rpc.transport.calls import Calls
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from refusal import Refusal, refused
 from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, line
