@@ -38,7 +38,7 @@ async def _serve(patience: list[float]) -> None:
     from eudai_server.app import App  # noqa: PLC0415 - the tests' process needs none of them
     from eudai_server.config import Config  # noqa: PLC0415
     from eudai_server.process import limit_arenas, raise_open_files  # noqa: PLC0415
-    from eudai_server.rpc.transport.listener import Patience  # noqa: PLC0415
+    from eudai_server.rpc.transport.listener import ClientTimeouts  # noqa: PLC0415
     from eudai_server.telemetry import configure_logging  # noqa: PLC0415
 
     calls = 0
@@ -49,14 +49,14 @@ async def _serve(patience: list[float]) -> None:
     raise_open_files()
     app = App(
         Config.from_env(os.environ),
-        Patience(keepalive_s=patience[0], keepalive_timeout_s=patience[1]),
+        ClientTimeouts(keepalive_s=patience[0], keepalive_timeout_s=patience[1]),
     )
     admit = app.parts.calls._answer  # noqa: SLF001 - every call passes here
 
-    async def counted(call: Any, handle: Any, **how: bool) -> Any:
+    async def counted(call: Any, rpc: Any) -> None:
         nonlocal calls
         calls += not call.idle
-        return await admit(call, handle, **how)
+        await admit(call, rpc)
 
     app.parts.calls._answer = counted  # type: ignore[method-assign] # noqa: SLF001 - as above
     port = await app.start()
