@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from eudai.v1 import model_service_pb2_grpc as rpc
-from eudai_server.rpc.event_loop import EventLoop
+from eudai_server.rpc.transport.event_loop import EventLoop
 from hypothesis import HealthCheck, settings
 from scripted_model import Script, write_model
 from scripted_model.creation import created

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eudai_server.errors import Reason, ServiceError
-from eudai_server.rpc import call as calls, status
+from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.rpc.transport import call as calls
+from eudai_server.rpc.wire import status
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2

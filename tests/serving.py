@@ -10,7 +10,7 @@ import grpc
 from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
 from eudai_server.app import App
 from eudai_server.config import Config
-from eudai_server.listener import Patience
+from eudai_server.rpc.transport.listener import Patience
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 CLEANUP_TIMEOUT_S = 2.0

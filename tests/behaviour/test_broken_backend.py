@@ -158,7 +158,7 @@ async def test_a_cancellation_from_within_still_gives_a_status(
     async def cancelled(*_: object) -> bytes:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr("eudai_server.ollama.client.Answer.read", cancelled)
+    monkeypatch.setattr("eudai_server.ollama.transport.client.Answer.read", cancelled)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, prompt="x")
 
@@ -172,7 +172,7 @@ async def test_a_defect_tells_the_caller_a_number_and_nothing_else(
     async def broken(*_: object) -> bytes:
         raise ValueError("SECRET")
 
-    monkeypatch.setattr("eudai_server.ollama.client.Answer.read", broken)
+    monkeypatch.setattr("eudai_server.ollama.transport.client.Answer.read", broken)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, prompt="x")
     refused = Refusal(failure.value)

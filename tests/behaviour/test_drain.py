@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import grpc
 import pytest
@@ -10,10 +11,17 @@ from eudai.v1 import (
     embedding_service_pb2_grpc,
     generation_service_pb2 as pb,
 )
+from eudai_server.app import DRAINING
+from eudai_server.core.readiness import Readiness
+from eudai_server.rpc.services.health import HealthService
+from eudai_server.rpc.transport.calls import Calls
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from refusal import Refusal, refused
 from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, line
 from serving import collect, config_for, serving, text_of
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
 
@@ -45,6 +53,55 @@ async def test_readiness_goes_first_and_liveness_stays(ollama: ScriptedOllama) -
         assert await server.health("liveness") == "SERVING"
         assert text_of(await collect(server, prompt="still accepted")) == "Hello world"
         await draining
+
+
+class _SlowClient:
+    """The gRPC context of a health watch whose first message takes until `reads` is set."""
+
+    def __init__(self) -> None:
+        self.reads = asyncio.Event()
+        self.statuses: list[int] = []
+        self.code: grpc.StatusCode | None = None
+
+    def time_remaining(self) -> None:
+        return None
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def send_initial_metadata(self, _metadata: object) -> None:
+        pass
+
+    async def read(self) -> bytes:
+        data: bytes = health_pb2.HealthCheckRequest(service="").SerializeToString()
+        return data
+
+    async def write(self, message: bytes) -> None:
+        self.statuses.append(health_pb2.HealthCheckResponse.FromString(message).status)
+        await self.reads.wait()
+
+    async def abort(self, code: grpc.StatusCode, _message: str, _trailers: object) -> None:
+        self.code = code
+        raise grpc.aio.AbortError
+
+
+async def test_a_watch_reports_a_drain_that_begins_while_it_writes() -> None:
+    readiness, calls, client = Readiness(), Calls(write_timeout_s=30), _SlowClient()
+    context: Any = client
+    readiness.update(backend_up=True, models=frozenset({"a"}))
+    handler: Any = calls.handler("Watch", HealthService(readiness, ()).watch, idle=True)
+    watching = asyncio.create_task(handler.stream_stream(iter(()), context))
+    while not client.statuses:
+        await asyncio.sleep(0)
+    readiness.drain()
+    calls.end(*DRAINING, idle_only=True)
+    client.reads.set()
+    await asyncio.wait((watching,), timeout=5)
+
+    assert watching.done()
+    assert isinstance(watching.exception(), grpc.aio.AbortError)
+    assert client.statuses == [SERVING, NOT_SERVING]
+    assert client.code is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_an_open_watch_does_not_hold_the_exit(ollama: ScriptedOllama) -> None:

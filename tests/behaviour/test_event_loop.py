@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from eudai_server.rpc.event_loop import EventLoop
+from eudai_server.rpc.transport.event_loop import EventLoop
 from grpc._cython.cygrpc import (  # type: ignore[import-not-found] # the annotations end before it
     ExecuteBatchError,
 )

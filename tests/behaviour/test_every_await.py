@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from eudai.v1 import embedding_service_pb2, embedding_service_pb2_grpc, generation_service_pb2 as pb
-from eudai_server.rpc.calls import Calls
+from eudai_server.rpc.transport.calls import Calls
 from failpoint import Failpoint
 from refusal import Refusal
 from scripted_ollama import ScriptedOllama, reply, words

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import grpc
 import pytest
 from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
-from eudai_server.fair_queue import FairQueue, Mean, QueueFullError, Ticket
+from eudai_server.core.fair_queue import FairQueue, Mean, QueueFullError, Ticket
 from hypothesis import given, strategies as st
 from refusal import Refusal
 from relay import relaying

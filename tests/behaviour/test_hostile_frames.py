@@ -9,19 +9,19 @@ from typing import Any
 import grpc
 import pytest
 from calls import channel_to, generate, until_health
-from eudai_server import listener
-from eudai_server.background import run_again
-from eudai_server.errors import ServiceError
-from eudai_server.listener import DEFAULT_PATIENCE, Listener, Options
-from eudai_server.rpc import calls, message_reader
-from eudai_server.rpc.message_reader import ClientStalledError, MessageReader
+from eudai_server.core.background import run_again
+from eudai_server.core.errors import ServiceError
+from eudai_server.rpc.transport import calls, listener, message_reader
+from eudai_server.rpc.transport.listener import DEFAULT_PATIENCE, Listener, Options
+from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
+from eudai_server.rpc.wire.parsing import MESSAGE_BYTES_MAX
 from half_open import http2_to
 from observed import observing
 from scripted_ollama import ScriptedOllama
 from serving import Server, collect, config_for, serving, text_of
 
 MIB = 1 << 20
-UNFINISHED_BYTES = message_reader.MESSAGE_BYTES_MAX - 1
+UNFINISHED_BYTES = MESSAGE_BYTES_MAX - 1
 HALF_OPEN = 6
 
 
@@ -83,7 +83,7 @@ async def test_a_port_that_cannot_be_had_again_is_an_error(monkeypatch: pytest.M
 async def test_a_task_that_fails_is_logged_and_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("eudai_server.background.RESTART_AFTER_S", 0.0)
+    monkeypatch.setattr("eudai_server.core.background.RESTART_AFTER_S", 0.0)
     runs, again = 0, asyncio.Event()
 
     async def run() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from eudai.v1 import embedding_service_pb2, generation_service_pb2, model_service_pb2
-from eudai_server.errors import InvalidRequestError, Reason, ServiceError
-from eudai_server.events import Event, Finished, FinishReason, Started
-from eudai_server.generation import Generation
-from eudai_server.rpc.decode import parse
-from eudai_server.rpc.embedding_service import batch_from
-from eudai_server.rpc.generation_service import GenerationService
-from eudai_server.rpc.model_service import ModelService
-from eudai_server.schema_checks import SchemaChecks
+from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError
+from eudai_server.core.events import Event, Finished, FinishReason, Started
+from eudai_server.core.generation import Generation
+from eudai_server.core.schema_checks import SchemaChecks
+from eudai_server.rpc.services.embedding import batch_from
+from eudai_server.rpc.services.generation import GenerationService
+from eudai_server.rpc.services.models import ModelService
+from eudai_server.rpc.wire.parsing import parse
 from google.protobuf.message_factory import GetMessageClass
 from hostile_values import Hostile, hostile_values
 from table import Row

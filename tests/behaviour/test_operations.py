@@ -4,11 +4,11 @@ import asyncio
 from unittest.mock import AsyncMock
 
 import pytest
-from eudai_server.errors import ServiceError
-from eudai_server.rpc import message_reader
-from eudai_server.rpc.call import Call
-from eudai_server.rpc.message_reader import ClientStalledError, MessageReader
-from eudai_server.rpc.operation import complete
+from eudai_server.core.errors import ServiceError
+from eudai_server.rpc.transport import message_reader
+from eudai_server.rpc.transport.call import Call
+from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
+from eudai_server.rpc.transport.operation import complete
 
 
 class Operation:

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
-from eudai_server.errors import InvalidRequestError
+from eudai_server.core.errors import InvalidRequestError
 from google.protobuf.duration_pb2 import Duration
 from refusal import Refusal, refusal
 from scripted_ollama import ScriptedOllama, error, reply

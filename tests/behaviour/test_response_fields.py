@@ -11,8 +11,8 @@ from eudai.v1 import (
     server_service_pb2,
     server_service_pb2_grpc,
 )
-from eudai_server.events import Phase, Progress
-from eudai_server.rpc.encode import response_from
+from eudai_server.core.events import Phase, Progress
+from eudai_server.rpc.wire.generation_response import response_from
 from google.protobuf.duration_pb2 import Duration
 from refusal import refusal
 from scripted_ollama import (

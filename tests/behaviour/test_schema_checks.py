@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
-from eudai_server import schema_checks
-from eudai_server.errors import ServiceError
-from eudai_server.schema import PATTERNS_MAX, VALUES_MAX, Schema
-from eudai_server.schema_checks import TOO_EXPENSIVE, SchemaChecks
+from eudai_server.core import schema_checks
+from eudai_server.core.errors import ServiceError
+from eudai_server.core.json_schema import PATTERNS_MAX, VALUES_MAX, Schema
+from eudai_server.core.schema_checks import TOO_EXPENSIVE, SchemaChecks
 from hostile_schemas import any_of_chain, patterns
 from refusal import refusal
 from scripted_ollama import ScriptedOllama, words

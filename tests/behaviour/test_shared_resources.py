@@ -11,9 +11,9 @@ import grpc
 import pytest
 from eudai.v1.embedding_service_pb2 import EmbedRequest
 from eudai.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
-from eudai_server.errors import NoConnectionLeftError, UnreachableError
-from eudai_server.ollama import client
-from eudai_server.ollama.client import Client
+from eudai_server.core.errors import NoConnectionLeftError, UnreachableError
+from eudai_server.ollama.transport import client
+from eudai_server.ollama.transport.client import Client
 from refusal import Refusal, refusal
 from scripted_ollama import Exchange, Script, ScriptedOllama, reply
 from serving import Server, collect, config_for, serving, text_of

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from eudai_server.models import Transfer
-from eudai_server.ollama.sharing import Sharing
+from eudai_server.core.models import Transfer
+from eudai_server.ollama.shared_pull import Sharing
 
 
 async def test_who_comes_while_a_transfer_is_given_up_begins_a_new_one() -> None:

@@ -14,8 +14,8 @@ TESTS = Path(__file__).resolve().parents[1]
 REFUSING = """
 import sys
 from unittest import mock
-from eudai_server.admission import Admission
-from eudai_server.errors import Reason, ServiceError
+from eudai_server.core.admission import Admission
+from eudai_server.core.errors import Reason, ServiceError
 from simulation.simulate import main
 reason = Reason[sys.argv.pop(1)]
 async def generate(self, generation):

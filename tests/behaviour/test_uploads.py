@@ -8,7 +8,7 @@ from typing import Any, cast
 import grpc
 import pytest
 from eudai.v1 import model_service_pb2 as pb, model_service_pb2_grpc as rpc
-from eudai_server.rpc import message_reader
+from eudai_server.rpc.transport import message_reader
 from refusal import Refusal, refused
 from scripted_ollama import Exchange, Script, ScriptedOllama, reply
 from serving import config_for, serving

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from eudai_server.errors import CloudDisabledError, ModelNotFoundError
-from eudai_server.ollama.catalog import Catalog
+from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError
+from eudai_server.ollama.state.catalog import Catalog
 
 PS = b'{"models":[]}'
 

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from eudai_server.errors import ModelNotFoundError, Reason, ServiceError
-from eudai_server.ollama.failure import error_from_line, error_from_response
+from eudai_server.core.errors import ModelNotFoundError, Reason, ServiceError
+from eudai_server.ollama.wire.errors import error_from_line, error_from_response
 from hypothesis import given, strategies as st
 
 # Words of Ollama 0.32.15 and of its runner, as they were seen or as they stand in its source.

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from eudai.v1 import embedding_service_pb2, generation_service_pb2 as pb
-from eudai_server.errors import InvalidRequestError
-from eudai_server.rpc.decode import FIELDS_MAX, SMALL_REQUEST_BYTES_MAX, parse
-from eudai_server.rpc.field_count import has_more_fields
+from eudai_server.core.errors import InvalidRequestError
+from eudai_server.rpc.wire.field_count import has_more_fields
+from eudai_server.rpc.wire.parsing import FIELDS_MAX, SMALL_REQUEST_BYTES_MAX, parse
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, strategies as st

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from eudai_server.errors import Reason
-from eudai_server.events import Finished, GenerationWarning, GenerationWarningCode, ToolCall
-from eudai_server.ollama.decode import StreamDecoder
-from eudai_server.ollama.tool_arguments import CHECKED_CHARS_MAX, alteration_warning
+from eudai_server.core.errors import Reason
+from eudai_server.core.events import Finished, GenerationWarning, GenerationWarningCode, ToolCall
+from eudai_server.ollama.wire.generation_stream import StreamDecoder
+from eudai_server.ollama.wire.tool_arguments import CHECKED_CHARS_MAX, alteration_warning
 from scripted_ollama import done, line
 
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from eudai_server.errors import CloudDisabledError
-from eudai_server.model_name import (
+from eudai_server.core.errors import CloudDisabledError
+from eudai_server.core.model_name import (
     InvalidModelNameError,
     ModelName,
     is_cloud,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from descriptors import descriptor_set, message_class
 from eudai.v1 import generation_service_pb2 as pb
-from eudai_server.rpc.protobuf_json import SHARED
-from eudai_server.rpc.protobuf_schema import ONEOF_CHOICES_MAX, schema_text_from
-from eudai_server.schema import Schema, compile_schema, fits, loads
+from eudai_server.core.json_schema import Schema, compile_schema, fits, loads
+from eudai_server.rpc.wire.protobuf_json import SHARED
+from eudai_server.rpc.wire.protobuf_schema import ONEOF_CHOICES_MAX, schema_text_from
 from google.protobuf import descriptor_pb2, json_format
 
 ORDER = pb.ProtobufFormat(

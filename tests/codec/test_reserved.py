@@ -9,7 +9,7 @@ from eudai.v1 import error_pb2, generation_service_pb2 as pb, model_service_pb2
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "services/server/src/eudai_server"
 # What turns values into others, whatever they are, sends none.
-TABLES = {SERVER / "rpc/status.py"}
+TABLES = {SERVER / "rpc/wire/status.py"}
 RESERVED = "Reserved: no server sends it yet."
 
 SOURCE = "".join(path.read_text() for path in SERVER.rglob("*.py") if path not in TABLES)

@@ -1,11 +1,12 @@
 """A request is judged: never anything but a Generation or a ServiceError comes of it."""
 
 from eudai.v1 import generation_service_pb2 as pb, options_pb2
-from eudai_server.errors import ServiceError
-from eudai_server.generation import Generation
-from eudai_server.rpc.decode import generation_from, parse
-from eudai_server.rpc.request_schemas import RequestSchemas
-from eudai_server.rpc.violations import violations_of
+from eudai_server.core.errors import ServiceError
+from eudai_server.core.generation import Generation
+from eudai_server.rpc.wire.generation_request import generation_from
+from eudai_server.rpc.wire.parsing import parse
+from eudai_server.rpc.wire.request_schemas import RequestSchemas
+from eudai_server.rpc.wire.violations import violations_of
 from hypothesis import given, settings, strategies as st
 
 

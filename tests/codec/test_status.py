@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 from eudai.v1 import error_pb2, generation_service_pb2 as pb
-from eudai_server import events as heart, generation
-from eudai_server.errors import (
+from eudai_server.core import events as heart, generation
+from eudai_server.core.errors import (
     InvalidRequestError,
     ModelNotFoundError,
     Reason,
     ServiceError,
     Violation,
 )
-from eudai_server.rpc.status import CODES, status_from, trailers_from
+from eudai_server.rpc.wire.status import CODES, status_from, trailers_from
 from google.rpc import error_details_pb2
 from hypothesis import example, given, strategies as st
 

@@ -37,8 +37,8 @@ async def _serve(patience: list[float]) -> None:
     import grpc  # noqa: PLC0415 - as below
     from eudai_server.app import App  # noqa: PLC0415 - the tests' process needs none of them
     from eudai_server.config import Config  # noqa: PLC0415
-    from eudai_server.listener import Patience  # noqa: PLC0415
     from eudai_server.process import limit_arenas, raise_open_files  # noqa: PLC0415
+    from eudai_server.rpc.transport.listener import Patience  # noqa: PLC0415
     from eudai_server.telemetry import configure_logging  # noqa: PLC0415
 
     calls = 0
@@ -178,6 +178,6 @@ async def observing(
 
 
 if __name__ == "__main__":
-    from eudai_server.rpc.event_loop import EventLoop
+    from eudai_server.rpc.transport.event_loop import EventLoop
 
     uvloop.run(_serve([float(argument) for argument in sys.argv[1:]]), loop_factory=EventLoop)

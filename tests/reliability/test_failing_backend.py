@@ -12,9 +12,9 @@ import grpc
 import psutil
 import pytest
 from calls import begun, channel_to, generate, health, until_health
-from eudai_server.errors import ServiceError
-from eudai_server.events import Delta, Finished
-from eudai_server.ollama.decode import StreamDecoder
+from eudai_server.core.errors import ServiceError
+from eudai_server.core.events import Delta, Finished
+from eudai_server.ollama.wire.generation_stream import StreamDecoder
 from hypothesis import HealthCheck, given, settings, strategies as st
 from observed import observing
 from own_ollama import OwnOllama

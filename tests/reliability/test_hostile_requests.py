@@ -15,7 +15,7 @@ import half_open
 import pytest
 from calls import MODEL, channel_to, generate, until_health
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
-from eudai_server.rpc.message_reader import MESSAGE_BYTES_MAX
+from eudai_server.rpc.wire.parsing import MESSAGE_BYTES_MAX
 from google.protobuf import descriptor_pb2
 from grpc import StatusCode
 from grpc.aio import AioRpcError

@@ -23,7 +23,7 @@ from unittest import mock
 from eudai_server.app import DRAINING
 from eudai_server.assembly import Assembly
 from eudai_server.config import Config
-from eudai_server.fair_queue import FairQueue, Ticket
+from eudai_server.core.fair_queue import FairQueue, Ticket
 from simulation.caller import Context, call, plans_from
 from simulation.clock import BEGIN_S, Violation, VirtualLoop, virtual_time
 from simulation.outcomes import Outcomes
@@ -239,7 +239,7 @@ def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Outcomes, str]:
     simulation = Simulation(seed, calls=calls, span_s=span_s)
     loop = VirtualLoop(simulation.check)
     with (
-        mock.patch("eudai_server.admission.FairQueue", Watched),
+        mock.patch("eudai_server.core.admission.FairQueue", Watched),
         virtual_time(loop),
         asyncio.Runner(loop_factory=lambda: loop) as runner,
     ):

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Self
 
-from eudai_server.errors import Reason, ServiceError, UnreachableError
-from eudai_server.ollama.failure import error_from_response
+from eudai_server.core.errors import Reason, ServiceError, UnreachableError
+from eudai_server.ollama.wire.errors import error_from_response
 from scripted_ollama import done, line, numbered
 from simulation.clock import Violation
 

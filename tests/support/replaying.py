@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from eudai_server.model_name import listed_name
+from eudai_server.core.model_name import listed_name
 from recorded_answers import Recording
 from scripted_ollama import ScriptedOllama
 from serving import Server, config_for, serving

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from eudai_server.generation import Conversation, Generation, Input, Message, Prompt, Role
-from eudai_server.ollama.encode import request_from
+from eudai_server.core.generation import Conversation, Generation, Input, Message, Prompt, Role
+from eudai_server.ollama.wire.requests import request_from
 from own_ollama import OwnOllama
 from refusal import refusal
 from serving import config_for, serving

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from eudai_server.errors import CloudDisabledError
-from eudai_server.generation import Generation, Prompt
-from eudai_server.model_name import InvalidModelNameError, model_name_from
-from eudai_server.ollama.encode import request_from
+from eudai_server.core.errors import CloudDisabledError
+from eudai_server.core.generation import Generation, Prompt
+from eudai_server.core.model_name import InvalidModelNameError, model_name_from
+from eudai_server.ollama.wire.requests import request_from
 from hypothesis import HealthCheck, given, settings, strategies as st
 from model_names import VECTORS, reading_of
 

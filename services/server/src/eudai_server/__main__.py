@@ -13,9 +13,9 @@ import uvloop
 
 from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
-from eudai_server.listener import ListenError
 from eudai_server.process import limit_arenas, raise_open_files
-from eudai_server.rpc.event_loop import EventLoop
+from eudai_server.rpc.transport.event_loop import EventLoop
+from eudai_server.rpc.transport.listener import ListenError
 from eudai_server.telemetry import configure_logging
 
 EXIT_CONFIG = 78

@@ -7,13 +7,13 @@ from collections.abc import Coroutine
 import grpc
 
 from eudai_server.assembly import Assembly
-from eudai_server.background import run_once
 from eudai_server.config import Config, ConfigError
-from eudai_server.errors import Reason
-from eudai_server.listener import DEFAULT_PATIENCE, Listener, Options, Patience
-from eudai_server.ollama.client import Client
+from eudai_server.core.background import run_once
+from eudai_server.core.errors import Reason
+from eudai_server.ollama.transport.client import Client
 from eudai_server.process import trim_memory
-from eudai_server.rpc.services import register
+from eudai_server.rpc.registry import register
+from eudai_server.rpc.transport.listener import DEFAULT_PATIENCE, Listener, Options, Patience
 
 # The time to send statuses after a drain has cut the remaining calls.
 CUT_TIMEOUT_S = 2.0

@@ -5,20 +5,20 @@ Opens no port and creates no gRPC server, so tests and the simulation can use it
 
 import asyncio
 
-from eudai_server.admission import Admission
-from eudai_server.background import run_again
 from eudai_server.config import Config
+from eudai_server.core.admission import Admission
+from eudai_server.core.background import run_again
+from eudai_server.core.readiness import Readiness
+from eudai_server.core.schema_checks import SchemaChecks
 from eudai_server.ollama.backend import OllamaBackend
-from eudai_server.ollama.client import Client
 from eudai_server.ollama.embedder import OllamaEmbedder
-from eudai_server.ollama.runners import Runners
-from eudai_server.ollama.state import OllamaState
+from eudai_server.ollama.state.ollama_state import OllamaState
+from eudai_server.ollama.state.runners import Runners
 from eudai_server.ollama.store import OllamaStore
-from eudai_server.readiness import Readiness
-from eudai_server.rpc.calls import Calls
-from eudai_server.rpc.server_service import Limits
-from eudai_server.rpc.services import Parts, registrations
-from eudai_server.schema_checks import SchemaChecks
+from eudai_server.ollama.transport.client import Client
+from eudai_server.rpc.registry import Parts, registrations
+from eudai_server.rpc.services.server_info import Limits
+from eudai_server.rpc.transport.calls import Calls
 
 
 class Assembly:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from eudai_server.errors import Reason, ServiceError
-from eudai_server.events import (
+from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.core.events import (
     Event,
     Finished,
     FinishReason,
@@ -19,13 +19,13 @@ from eudai_server.events import (
     Progress,
     Started,
 )
-from eudai_server.generation import Generation, LoadOptions
-from eudai_server.ollama.canary import answers
-from eudai_server.ollama.catalog import Facts
-from eudai_server.ollama.client import Answer
-from eudai_server.ollama.decode import Output, StreamDecoder
-from eudai_server.ollama.encode import request_from
-from eudai_server.ollama.state import OllamaState
+from eudai_server.core.generation import Generation, LoadOptions
+from eudai_server.ollama.state.canary import answers
+from eudai_server.ollama.state.catalog import Facts
+from eudai_server.ollama.state.ollama_state import OllamaState
+from eudai_server.ollama.transport.client import Answer
+from eudai_server.ollama.wire.generation_stream import Output, StreamDecoder
+from eudai_server.ollama.wire.requests import request_from
 
 # Ollama stops evaluating a prompt only between batches; two slow batches take less than this.
 SETTLE_TIMEOUT_S = 60.0

@@ -6,10 +6,10 @@ from contextlib import aclosing
 
 import msgspec
 
-from eudai_server.embedding import Batch, Vectors
-from eudai_server.errors import InvalidRequestError, Reason, ServiceError, Violation
-from eudai_server.ollama.encode import embed_request_from
-from eudai_server.ollama.state import OllamaState
+from eudai_server.core.embedding import Batch, Vectors
+from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.ollama.state.ollama_state import OllamaState
+from eudai_server.ollama.wire.requests import embed_request_from
 
 # Ollama embeds the inputs of a request one after another, and only closing the connection stops it.
 INPUTS_PER_PART = 16

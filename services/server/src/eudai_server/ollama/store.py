@@ -8,17 +8,17 @@ from typing import TypeVar
 
 import msgspec
 
-from eudai_server.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
-from eudai_server.generation import LoadOptions
-from eudai_server.model_name import ModelName, is_reachable
-from eudai_server.models import Capability, Creation, Description, Model, Transfer
-from eudai_server.ollama.client import BODY_BYTES_MAX
-from eudai_server.ollama.encode import create_request_from, unload_request_from
-from eudai_server.ollama.sharing import Sharing
-from eudai_server.ollama.show import description_from, models_from
-from eudai_server.ollama.state import OllamaState
-from eudai_server.ollama.transfer import TransferDecoder
+from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
+from eudai_server.core.generation import LoadOptions
+from eudai_server.core.model_name import ModelName, is_reachable
+from eudai_server.core.models import Capability, Creation, Description, Model, Transfer
+from eudai_server.ollama.shared_pull import Sharing
+from eudai_server.ollama.state.ollama_state import OllamaState
+from eudai_server.ollama.transport.client import BODY_BYTES_MAX
 from eudai_server.ollama.upload import Upload
+from eudai_server.ollama.wire.models import description_from, models_from
+from eudai_server.ollama.wire.requests import create_request_from, unload_request_from
+from eudai_server.ollama.wire.transfer_stream import TransferDecoder
 
 # More than a list or a description needs, which are read from disk.
 TIMEOUT_S = 30.0

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable
 
-from eudai_server.errors import InvalidRequestError, Violation
+from eudai_server.core.errors import InvalidRequestError, Violation
 
 
 class Upload:

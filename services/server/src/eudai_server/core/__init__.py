@@ -1,0 +1,1 @@
+"""Requests, events, failures and limits. Knows neither gRPC nor Ollama."""

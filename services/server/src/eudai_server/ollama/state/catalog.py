@@ -1,0 +1,231 @@
+"""Keeps what /api/tags and /api/ps report: the models, and which are in memory. No I/O."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import msgspec
+
+from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
+from eudai_server.core.model_name import is_cloud, is_reachable, key_of, listed_name
+
+
+class _WireModel(msgspec.Struct):
+    name: str = ""
+    digest: str = ""
+    context_length: int = 0
+    capabilities: list[str] | None = None
+    size_vram: int = 0
+    remote_host: str = ""
+    remote_model: str = ""
+
+    @property
+    def remote(self) -> bool:
+        """Whether Ollama would run it in its cloud."""
+        return bool(self.remote_host or self.remote_model)
+
+
+class _WireList(msgspec.Struct):
+    models: list[_WireModel] | None = None
+
+
+class _WireVersion(msgspec.Struct):
+    version: str = ""
+
+
+class _WireCloud(msgspec.Struct):
+    disabled: bool | None = None
+
+
+class _WireStatus(msgspec.Struct):
+    cloud: _WireCloud = msgspec.field(default_factory=_WireCloud)
+
+
+_decoder = msgspec.json.Decoder(_WireList)
+_version_decoder = msgspec.json.Decoder(_WireVersion)
+_status_decoder = msgspec.json.Decoder(_WireStatus)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about a model; unknown fields are empty or zero."""
+
+    name: str
+    digest: str = ""
+    capabilities: frozenset[str] = frozenset()
+    context_length: int = 0
+
+
+class Catalog:
+    """The last reports, by name in lower case, because Ollama's names ignore case."""
+
+    def __init__(self) -> None:
+        """Start empty, until the first refresh."""
+        self.version = ""
+        # Whether this Ollama may send prompts to its cloud; None if unknown.
+        self.cloud_enabled: bool | None = None
+        self._present: dict[str, _WireModel] = {}
+        self._resident: list[_WireModel] = []
+        # The file of weights, which identifies a runner, by the model's digest.
+        self._runners: dict[str, str] = {}
+
+    def refresh(self, tags: bytes, ps: bytes | None) -> None:
+        """Replace the reports; without `ps`, the models in memory are assumed unchanged.
+
+        Raises ServiceError if a body is not Ollama's.
+        """
+        try:
+            present = _decoder.decode(tags).models
+            resident = _decoder.decode(ps).models if ps is not None else None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ServiceError(
+                Reason.BACKEND_FAILURE, "the server at OLLAMA_BASE_URL is not Ollama"
+            ) from error
+        self._present = {model.name.lower(): model for model in present or ()}
+        if ps is not None:
+            self._resident = resident or []
+        kept = {wire.digest for wire in (*self._present.values(), *self._resident)}
+        self._runners = {
+            digest: runner for digest, runner in self._runners.items() if digest in kept
+        }
+
+    def take_version(self, body: bytes) -> None:
+        """Read the body of /api/version; a malformed one leaves the version unknown."""
+        try:
+            self.version = _version_decoder.decode(body).version
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.version = ""
+
+    def take_status(self, body: bytes) -> None:
+        """Read the body of /api/status; if it lacks the cloud's state, that is unknown."""
+        try:
+            disabled = _status_decoder.decode(body).cloud.disabled
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            disabled = None
+        self.cloud_enabled = None if disabled is None else not disabled
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All models that run on this Ollama and that a reference can name."""
+        return frozenset(
+            name for name, wire in self._present.items() if not wire.remote and is_reachable(name)
+        )
+
+    def require(self, model: str) -> Facts:
+        """What is known about a model that is to receive a prompt.
+
+        Raises ModelNotFoundError if the last refresh did not list it, and CloudDisabledError if
+        Ollama would run it in its cloud.
+        """
+        self._check_local(model)
+        if not self.has(model):
+            raise ModelNotFoundError(model)
+        return self.facts(model)
+
+    def resident_digest(self, model: str) -> str | None:
+        """The digest of the model's copy in memory; None if that is absent or another model."""
+        key = key_of(model)
+        present, resident = self._present.get(key), self._resident_of(key)
+        if resident is None or (present and present.digest != resident.digest):
+            return None
+        return resident.digest
+
+    @property
+    def bytes_on_gpu(self) -> dict[str, int]:
+        """The bytes on the GPU of every model in memory, by digest."""
+        return {wire.digest: wire.size_vram for wire in self._resident}
+
+    def has(self, model: str) -> bool:
+        """Whether Ollama has the model, according to the last refresh."""
+        return key_of(model) in self._present
+
+    def runner_of(self, model: str) -> str:
+        """A key that all models served by one runner share.
+
+        Ollama has one runner per file of weights. The model's digest is used until that file is
+        known.
+        """
+        wire = self._present.get(key_of(model))
+        return self._runners.get(wire.digest, wire.digest) if wire else key_of(model)
+
+    def knows_runner(self, model: str) -> bool:
+        """Whether `learn_runner` was called for the current version of the model."""
+        wire = self._present.get(key_of(model))
+        return wire is not None and wire.digest in self._runners
+
+    def learn_runner(self, model: str, weights: str) -> None:
+        """Record a model's file of weights; empty if unknown."""
+        wire = self._present.get(key_of(model))
+        if wire:
+            self._runners[wire.digest] = weights or wire.digest
+
+    def is_resident(self, model: str) -> bool:
+        """Whether the runner that serves the model is in memory.
+
+        If a model is replaced by another one with the same weights, Ollama still lists the old
+        digest, and its runner serves the new model too.
+        """
+        return self.runner_of(model) in self.resident_runners
+
+    @property
+    def resident_runners(self) -> frozenset[str]:
+        """The runners in memory."""
+        digests = (wire.digest for wire in self._resident)
+        return frozenset(self._runners.get(digest, digest) for digest in digests)
+
+    def names_on(self, runners: Collection[str]) -> frozenset[str]:
+        """The names of the models that these runners serve."""
+        return frozenset(
+            name
+            for name, wire in self._present.items()
+            if self._runners.get(wire.digest, wire.digest) in runners
+        )
+
+    def names_of(self, digests: Collection[str]) -> frozenset[str]:
+        """The names of the models with these digests."""
+        return frozenset(name for name, wire in self._present.items() if wire.digest in digests)
+
+    def facts(self, model: str) -> Facts:
+        """What is known about a model, whether or not it is in memory."""
+        key = key_of(model)
+        present, resident = self._present.get(key), self._resident_of(key)
+        known = present or resident
+        if known is None:
+            return Facts(listed_name(model))
+        return Facts(
+            name=known.name,
+            digest=f"sha256:{known.digest}" if known.digest else "",
+            capabilities=frozenset(present.capabilities or () if present else ()),
+            context_length=resident.context_length if resident else 0,
+        )
+
+    def _check_local(self, model: str) -> None:
+        wire = self._present.get(key_of(model))
+        if is_cloud(model) or (wire and wire.remote):
+            raise CloudDisabledError(model)
+
+    def _resident_of(self, key: str) -> _WireModel | None:
+        """The copy in memory, or one of the same name whose model has been replaced since.
+
+        Ollama lists each with the name and the digest that it was loaded with. The new model may
+        have the same weights.
+        """
+        present = self._present.get(key)
+        same = (wire for wire in self._resident if present and wire.digest == present.digest)
+        named = (wire for wire in self._resident if wire.name.lower() == key)
+        return next(same, None) or next(named, None)
+
+    def check_digest(self, model: str, expected: str) -> None:
+        """Raise DIGEST_MISMATCH if the model's digest is known and is not `expected`.
+
+        An empty `expected` matches any digest. Raises CloudDisabledError for a remote model, which
+        never matches.
+        """
+        self._check_local(model)
+        actual = self.facts(model).digest
+        if expected and actual and actual != expected:
+            metadata = {"expected": expected, "actual": actual}
+            raise ServiceError(
+                Reason.DIGEST_MISMATCH,
+                f"model {model!r} does not have the expected digest",
+                metadata=metadata,
+            )

@@ -1,0 +1,23 @@
+"""Asks Ollama whether its cloud is enabled, and logs a warning if it is."""
+
+import logging
+
+from eudai_server.core.errors import ServiceError
+from eudai_server.ollama.state.catalog import Catalog
+from eudai_server.ollama.transport.client import Client
+
+log = logging.getLogger(__name__)
+
+
+async def look_at_cloud(client: Client, catalog: Catalog) -> None:
+    """Ask once. An older Ollama does not have the route; the state is then unknown."""
+    before = catalog.cloud_enabled
+    try:
+        catalog.take_status(await client.fetch("GET", "/api/status", vital=True))
+    except ServiceError:
+        catalog.cloud_enabled = None
+    if catalog.cloud_enabled and not before:
+        log.warning(
+            "Ollama's cloud is enabled; this server refuses cloud models, but other clients of "
+            "Ollama can use them; set OLLAMA_NO_CLOUD=1 in Ollama's environment to disable them"
+        )

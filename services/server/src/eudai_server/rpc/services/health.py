@@ -1,0 +1,100 @@
+"""Serves grpc.health.v1 from the readiness.
+
+A name is SERVING only while calls to it can be served; `liveness` alone ignores Ollama.
+"""
+
+import asyncio
+from collections.abc import Collection
+
+import grpc
+from grpc_health.v1 import health_pb2 as pb
+
+from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.core.model_name import key_of, violation_of
+from eudai_server.core.readiness import Readiness
+from eudai_server.rpc.transport.call import Call
+from eudai_server.rpc.wire.parsing import parse
+
+LIVENESS = "liveness"
+WHOLE = ""
+MODEL_PREFIX = "model/"
+# Each watch costs a queue and a stream; a mesh needs one per proxy.
+WATCHERS_MAX = 1024
+
+
+class HealthService:
+    """Implements Check and Watch."""
+
+    def __init__(self, readiness: Readiness, services: Collection[str]) -> None:
+        """`services` are the full names of the services that need Ollama."""
+        self._readiness = readiness
+        self._services = frozenset(services)
+        self._watchers: set[asyncio.Event] = set()
+        readiness.listen(self._wake)
+
+    async def check(self, data: bytes, call: Call) -> bytes:
+        """The status of a name; NOT_FOUND for an unknown one, as the protocol requires."""
+        name = parse(pb.HealthCheckRequest, data).service
+        status = self._status(name)
+        if status is None:
+            await call.refuse(
+                grpc.StatusCode.NOT_FOUND,
+                f"unknown health name; valid names are '', {LIVENESS!r}, a full service name and "
+                "model/<reference>",
+            )
+        return self._response(status)
+
+    async def watch(self, data: bytes, call: Call) -> None:
+        """Stream a name's status at each change, until the client leaves or the server drains."""
+        name = parse(pb.HealthCheckRequest, data).service
+        if len(self._watchers) >= WATCHERS_MAX:
+            raise ServiceError(
+                Reason.QUOTA_EXCEEDED,
+                f"the limit of {WATCHERS_MAX} open health watches is reached; close one",
+                retry_after_s=1.0,
+            )
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        # A drain ends the watch only after it has reported NOT_SERVING.
+        call.on_end = changed.set
+        try:
+            sent = None
+            while True:
+                changed.clear()
+                status = self._status(name)
+                status = pb.HealthCheckResponse.SERVICE_UNKNOWN if status is None else status
+                if status != sent:
+                    await call.write(self._response(status))
+                    sent = status
+                if not changed.is_set():
+                    call.raise_if_ended()
+                await changed.wait()
+        finally:
+            self._watchers.discard(changed)
+
+    def _wake(self) -> None:
+        for changed in self._watchers:
+            changed.set()
+
+    @staticmethod
+    def _response(status: int) -> bytes:
+        data: bytes = pb.HealthCheckResponse(status=status).SerializeToString()
+        return data
+
+    def _status(self, name: str) -> int | None:
+        readiness = self._readiness
+        if name == LIVENESS:
+            serving = True
+        elif name == WHOLE or name in self._services:
+            serving = readiness.serving
+        elif name.startswith(MODEL_PREFIX) and not violation_of(name.removeprefix(MODEL_PREFIX)):
+            serving = readiness.serves(key_of(name.removeprefix(MODEL_PREFIX)))
+        else:
+            return None
+        ready = name == LIVENESS or not readiness.draining
+        status: int = (
+            pb.HealthCheckResponse.SERVING
+            if serving and ready
+            else pb.HealthCheckResponse.NOT_SERVING
+        )
+        return status

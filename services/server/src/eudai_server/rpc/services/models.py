@@ -1,0 +1,168 @@
+"""ModelService: lists and describes models, and changes them if the operator allows it."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from eudai.v1 import model_service_pb2 as pb
+from google.protobuf.message import Message
+
+from eudai_server.core.errors import ModelNotFoundError, ServiceError
+from eudai_server.core.model_name import ModelName
+from eudai_server.core.models import Model, Store, Transfer
+from eudai_server.rpc.transport.call import Call, Requests
+from eudai_server.rpc.wire.generation_request import load_from
+from eudai_server.rpc.wire.generation_response import duration_from
+from eudai_server.rpc.wire.model_requests import (
+    creation_from,
+    digest_violations,
+    load_request_violations,
+    names_from,
+    page_from,
+    require_registry,
+)
+from eudai_server.rpc.wire.model_responses import description_from, model_from, progress_from
+from eudai_server.rpc.wire.parsing import parse
+from eudai_server.rpc.wire.violations import require
+
+
+class ModelService:
+    """Implements ModelService with a store."""
+
+    def __init__(self, store: Store, *, load_options: bool, registries: Sequence[str]) -> None:
+        """`registries` are the hosts whose models may be pulled, pushed, created and copied to."""
+        self._store = store
+        self._load_options = load_options
+        self._registries = registries
+
+    async def list_models(self, data: bytes, _call: Call) -> bytes:
+        """A page of models."""
+        request = parse(pb.ListModelsRequest, data)
+        models, token = page_from(await self._store.list(), request)
+        return pb.ListModelsResponse(
+            models=map(model_from, models), next_page_token=token
+        ).SerializeToString()
+
+    async def get_model(self, data: bytes, _call: Call) -> bytes:
+        """One model."""
+        request = parse(pb.GetModelRequest, data)
+        [name] = names_from(model=request.model)
+        return description_from(
+            await self._store.describe(name, verbose=request.verbose)
+        ).SerializeToString()
+
+    async def pull_model(self, data: bytes, call: Call) -> None:
+        """Stream the progress of a pull, then the model."""
+        request = parse(pb.PullModelRequest, data)
+        [name] = names_from(model=request.model)
+        insecure = require_registry(name, self._registries).startswith("http://")
+        transfers = self._store.pull(name, insecure=insecure, detach=request.detach)
+        await _stream(
+            call, transfers, lambda transfer: pb.PullModelResponse(progress=progress_from(transfer))
+        )
+        await call.write(
+            pb.PullModelResponse(completed=await self._model(name)).SerializeToString()
+        )
+
+    async def push_model(self, data: bytes, call: Call) -> None:
+        """Stream the progress of a push, then the model."""
+        request = parse(pb.PushModelRequest, data)
+        [name] = names_from(model=request.model)
+        insecure = require_registry(name, self._registries).startswith("http://")
+        transfers = self._store.push(name, insecure=insecure)
+        await _stream(
+            call, transfers, lambda transfer: pb.PushModelResponse(progress=progress_from(transfer))
+        )
+        await call.write(
+            pb.PushModelResponse(completed=await self._model(name)).SerializeToString()
+        )
+
+    async def create_model(self, data: bytes, call: Call) -> None:
+        """Stream the statuses of a creation, then the model."""
+        creation = creation_from(parse(pb.CreateModelRequest, data))
+        require_registry(creation.model, self._registries)
+        if creation.base_model:
+            # Ollama pulls a base model that does not exist, and this one could be deleted before
+            # Ollama reads it.
+            require_registry(creation.base_model, self._registries)
+
+        def response(transfer: Transfer) -> pb.CreateModelResponse:
+            return pb.CreateModelResponse(progress=pb.CreateProgress(status=transfer.status))
+
+        await _stream(call, self._store.create(creation), response)
+        await call.write(
+            pb.CreateModelResponse(completed=await self._model(creation.model)).SerializeToString()
+        )
+
+    async def upload_blob(self, requests: Requests, _call: Call) -> bytes:
+        """Store a file, in constant memory. If it exists, answer after its first piece."""
+        pieces = aiter(requests)
+        first = parse(pb.UploadBlobRequest, await anext(pieces, b""))
+        require(digest_violations(first.digest))
+        if await self._store.has_blob(first.digest):
+            return pb.UploadBlobResponse(existed=True).SerializeToString()
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            yield first.data
+            async for piece in pieces:
+                yield parse(pb.UploadBlobRequest, piece).data
+
+        size_bytes = await self._store.upload(first.digest, chunks())
+        return pb.UploadBlobResponse(size_bytes=size_bytes).SerializeToString()
+
+    async def copy_model(self, data: bytes, _call: Call) -> bytes:
+        """Copy a model to another name."""
+        request = parse(pb.CopyModelRequest, data)
+        source, destination = names_from(source=request.source, destination=request.destination)
+        require_registry(destination, self._registries)
+        await self._store.copy(source, destination)
+        return pb.CopyModelResponse(model=await self._model(destination)).SerializeToString()
+
+    async def delete_model(self, data: bytes, _call: Call) -> bytes:
+        """Delete a model."""
+        request = parse(pb.DeleteModelRequest, data)
+        [name] = names_from(model=request.model)
+        try:
+            await self._store.delete(name)
+        except ModelNotFoundError:
+            if not request.allow_missing:
+                raise
+        return pb.DeleteModelResponse().SerializeToString()
+
+    async def load_model(self, data: bytes, call: Call) -> bytes:
+        """Load a model."""
+        request = parse(pb.LoadModelRequest, data)
+        require(load_request_violations(request))
+        [name] = names_from(model=request.model)
+        begin_ns = call.elapsed_ns
+        await self._store.load(name, load_from(request.load, allowed=self._load_options))
+        duration = duration_from(call.elapsed_ns - begin_ns)
+        return pb.LoadModelResponse(
+            model=await self._model(name), duration=duration
+        ).SerializeToString()
+
+    async def unload_model(self, data: bytes, _call: Call) -> bytes:
+        """Unload a model."""
+        request = parse(pb.UnloadModelRequest, data)
+        [name] = names_from(model=request.model)
+        await self._store.unload(name)
+        return pb.UnloadModelResponse().SerializeToString()
+
+    async def _model(self, name: ModelName) -> pb.Model:
+        """The model after an operation.
+
+        A failure here must not make the client repeat the operation.
+        """
+        try:
+            described: Model = (await self._store.describe(name, verbose=False)).model
+        except ServiceError as error:
+            error.may_have_run = True
+            raise
+        return model_from(described)
+
+
+async def _stream(
+    call: Call, transfers: AsyncGenerator[Transfer, None], response: Callable[[Transfer], Message]
+) -> None:
+    async with aclosing(transfers):
+        async for transfer in transfers:
+            await call.write(response(transfer).SerializeToString())

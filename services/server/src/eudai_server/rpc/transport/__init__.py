@@ -1,0 +1,1 @@
+"""What every RPC needs of gRPC: the listener, calls, and messages."""

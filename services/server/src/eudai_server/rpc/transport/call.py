@@ -1,0 +1,213 @@
+"""One running RPC: its messages, its metadata, and the one status that ends it."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from eudai.v1 import error_pb2, generation_service_pb2 as pb
+
+from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
+from eudai_server.rpc.transport.operation import complete
+from eudai_server.rpc.wire.status import CODES, status_from, trailers_from
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Requests = AsyncIterable[bytes]
+Metadata = tuple[tuple[str, str], ...]
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+STATUS_TIMEOUT_S = 1.0
+
+GENERATION_ID = "eudai-generation-id"
+
+_BEFORE_THE_MODEL = (pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL)
+
+
+class Call:
+    """One running RPC."""
+
+    def __init__(self, method: str, context: Context, reader: MessageReader, *, idle: bool) -> None:
+        """`idle` marks a call that only its client ends, so a drain does not wait for it."""
+        self._reader = reader
+        self.method = method
+        self.idle = idle
+        self.id = uuid.uuid4().hex
+        self.arrived_ns = time.monotonic_ns()
+        self.phase = pb.GENERATION_PHASE_UNSPECIFIED
+        # The number of requests ahead of it while it is queued.
+        self.requests_ahead: int | None = None
+        self.output_sent = False
+        self._was_read = False
+        # Since when a write has waited for the client to read; None if no write waits.
+        self.writing_s: float | None = None
+        # Fields of the log record.
+        self.fields: dict[str, object] = {}
+        remaining_s = context.time_remaining()
+        # As `time.monotonic()`; None if the call has no deadline.
+        self.deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
+        self._context = context
+        self._answered = False
+        self._task = asyncio.current_task()
+        self._ending: ServiceError | ClientStalledError | None = None
+        # Called by `end` in place of a cancellation, if the handler ends by itself: it then calls
+        # `raise_if_ended` when it has sent its last message.
+        self.on_end: Callable[[], None] | None = None
+
+    @property
+    def caller(self) -> str:
+        """The peer's address without the port, because one caller may have many connections."""
+        return (self._context.peer() or "").rpartition(":")[0]
+
+    @property
+    def elapsed_ns(self) -> int:
+        """Nanoseconds since the call arrived."""
+        return time.monotonic_ns() - self.arrived_ns
+
+    def metadata(self, name: str) -> str | None:
+        """The first value of this metadata name that the client sent."""
+        return next(
+            (str(value) for key, value in self._context.invocation_metadata() or () if key == name),
+            None,
+        )
+
+    async def read(self) -> bytes:
+        """Read the request of a call that has one request.
+
+        Raises InvalidRequestError if there is none.
+        """
+        message = await self._next_message()
+        if message is None:
+            raise InvalidRequestError([Violation("", "the call has no request message")])
+        return message
+
+    async def requests(self) -> AsyncGenerator[bytes, None]:
+        """Read all messages that the client sends."""
+        while (message := await self._next_message()) is not None:
+            yield message
+
+    async def _next_message(self) -> bytes | None:
+        message = await self._reader.read(self._context.read, self.caller)
+        self._was_read = True
+        return None if message is grpc.aio.EOF else message
+
+    async def write(self, message: bytes, *, generation: bool = False) -> None:
+        """Send one message.
+
+        The first message commits the call, so no metadata is sent before it.
+        """
+        if not self._answered:
+            await self._begin(((GENERATION_ID, self.id),) if generation else ())
+        self.writing_s = time.monotonic()
+        await complete(self._context.write(message))
+        self.writing_s = None
+
+    async def _begin(self, metadata: Metadata) -> None:
+        """Send the initial metadata, shielded from cancellation.
+
+        If it were interrupted, gRPC would not know that the call is committed and could send no
+        status.
+        """
+        self._answered = True
+        sending = asyncio.ensure_future(self._context.send_initial_metadata(metadata))
+        try:
+            await asyncio.shield(sending)
+        except BaseException:
+            await asyncio.wait((sending,), timeout=STATUS_TIMEOUT_S)
+            raise
+
+    def set_trailers(self, *trailers: tuple[str, str]) -> None:
+        """Set the trailing metadata that is sent with the status OK."""
+        self._context.set_trailing_metadata(trailers)
+
+    def end(self, reason: Reason, message: str) -> None:
+        """End the call with this failure; called from outside its handler.
+
+        Another server may take the call at once. A client retries automatically only if no part of
+        the call can have run: before its request was read, or while its generation waits for its
+        turn or its model. Other RPCs have no phases and send their request to Ollama as soon as it
+        is read.
+        """
+        was_sent = self._was_read and self.phase not in _BEFORE_THE_MODEL
+        may_have_run = was_sent and not self.idle
+        ending = ServiceError(reason, message, retry_after_s=0.0, may_have_run=may_have_run)
+        if self._ending is None and self.on_end:
+            self._ending = ending
+            self.on_end()
+        else:
+            self._cancel(ending)
+
+    def give_up(self, message: str) -> None:
+        """End a call whose client does not read: gRPC's buffer of some megabytes is full."""
+        self._cancel(ClientStalledError(message))
+
+    def _cancel(self, ending: "ServiceError | ClientStalledError") -> None:
+        if self._task is not None and not self._task.cancelling():
+            self._ending = ending
+            self._task.cancel()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether `end` or `give_up` was called."""
+        return self._ending is not None
+
+    def raise_if_ended(self) -> None:
+        """Raise the failure passed to `end` or `give_up`, if any."""
+        if self._ending is not None:
+            raise self._ending
+
+    def ended_by(self) -> "ServiceError | ClientStalledError | None":
+        """The failure passed to `end` or `give_up`, to be sent in place of the cancellation."""
+        if self._ending is not None and self._task is not None:
+            self._task.uncancel()
+        return self._ending
+
+    @property
+    def left(self) -> bool:
+        """Whether the client or its deadline cancelled the call, rather than this server."""
+        return self._task is not None and self._task.cancelling() > 0
+
+    async def refuse(self, code: grpc.StatusCode, message: str) -> NoReturn:
+        """Fail the call without error details, as protocols other than eudai's require."""
+        await self._end_with(code, message, ())
+
+    async def abort(self, error: ServiceError) -> NoReturn:
+        """Fail the call with a status and all its error details."""
+        if self._answered and not self.phase:
+            error.may_have_run = True
+        # gRPC keeps the exception that ends a call in a reference cycle until a garbage collection;
+        # the frames of the traceback would keep the request alive too.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        failure = None
+        if self.output_sent:
+            failure = error_pb2.GenerationFailure(
+                generation_id=self.id, phase=self.phase, output_sent=True
+            )
+        status = status_from(error, failure)
+        trailers = trailers_from(error, status)
+        if self.phase and not self._answered:
+            trailers = (*trailers, (GENERATION_ID, self.id))
+        await self._end_with(CODES[error.reason], status.message, trailers)
+
+    async def _end_with(self, code: grpc.StatusCode, message: str, trailers: Trailers) -> NoReturn:
+        """Send the status, behind messages that the client has not read yet.
+
+        gRPC keeps it for the client; the handler does not wait.
+        """
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT_S):
+                await complete(self._context.abort(code, message, trailers))
+        except TimeoutError:
+            raise asyncio.CancelledError from None
+        except Exception as error:
+            if says_left(error):
+                raise asyncio.CancelledError from error
+            raise
+        raise AssertionError  # pragma: no cover - abort raises
+
+
+def says_left(error: Exception) -> bool:
+    """Whether an error means that the client has left. gRPC does not export its class."""
+    return type(error).__name__ == "ExecuteBatchError"

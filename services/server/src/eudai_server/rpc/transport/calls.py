@@ -1,0 +1,159 @@
+"""Wraps every RPC, so that each ends with exactly one status, whatever happens.
+
+Every RPC is registered as a stream in both directions; on the wire there is no difference. gRPC
+then calls the handler before it reads a message, so the metadata is checked first, and the cost of
+reading a message is bounded (`message_reader`).
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.rpc.transport.call import Call, Context, Requests, says_left
+from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
+
+# Stall checks per write timeout.
+CHECKS_PER_WRITE_TIMEOUT = 5
+# The limit of concurrent calls of all clients. A waiting call costs about 50 KiB.
+CALLS_MAX = 4096
+CALLS_RETRY_AFTER_S = 1.0
+
+log = logging.getLogger(__name__)
+
+Handle = Callable[[Any, Call], Awaitable[bytes | None]]
+
+
+class Calls:
+    """The running RPCs."""
+
+    def __init__(self, write_timeout_s: float) -> None:
+        """`write_timeout_s` is how long a client may go without reading while `watch` runs."""
+        self._write_timeout_s = write_timeout_s
+        self._reader = MessageReader()
+        self._running: dict[Call, asyncio.Task[object]] = {}
+
+    def handler(
+        self, method: str, handle: Handle, *, requests_stream: bool = False, idle: bool = False
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """A handler to register.
+
+        gRPC passes bytes, so that this server reports parse errors itself.
+
+        `handle` takes the request's bytes, or an iterator of all requests if `requests_stream`.
+        """
+
+        async def behaviour(_requests: Requests, context: Context) -> None:
+            call = Call(method, context, self._reader, idle=idle)
+            await self._run(call, handle, requests_stream=requests_stream)
+
+        return grpc.stream_stream_rpc_method_handler(behaviour)
+
+    def end(self, reason: Reason, message: str, *, idle_only: bool = False) -> None:
+        """End the running calls with this failure."""
+        for call in list(self._running):
+            if call.idle or not idle_only:
+                call.end(reason, message)
+
+    async def watch(self) -> None:
+        """End every call whose client does not read, until cancelled.
+
+        One periodic check of all calls, because a timer for each write would cost more than the
+        write.
+        """
+        while True:
+            await asyncio.sleep(self._write_timeout_s / CHECKS_PER_WRITE_TIMEOUT)
+            latest_s = time.monotonic() - self._write_timeout_s
+            for call in list(self._running):
+                if call.writing_s is not None and call.writing_s < latest_s:
+                    call.give_up(f"the client did not read for {self._write_timeout_s:g} s")
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait until the calls that run now have ended, or the timeout passes.
+
+        Idle calls are waited for only if they have been told to end.
+        """
+        busy = [task for call, task in self._running.items() if not call.idle or call.is_ending]
+        if busy:
+            await asyncio.wait(busy, timeout=timeout_s)
+
+    async def _run(self, call: Call, handle: Handle, *, requests_stream: bool) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - gRPC runs every handler in a task
+        is_one_too_many = len(self._running) >= CALLS_MAX and not call.idle
+        self._running[call] = task
+        outcome = "CANCELLED"
+        try:
+            if is_one_too_many:
+                raise _too_many_calls()
+            await self._answer(call, handle, requests_stream=requests_stream)
+            outcome = "OK"
+        except ServiceError as error:
+            outcome = error.reason
+            await call.abort(error)
+        except ClientStalledError as error:
+            await call.refuse(grpc.StatusCode.CANCELLED, f"{error}; the call was cancelled")
+        finally:
+            del self._running[call]
+            if not call.idle:
+                fields = {
+                    "method": call.method,
+                    "outcome": outcome,
+                    "milliseconds": call.elapsed_ns // 1_000_000,
+                    **call.fields,
+                }
+                log.info("call", extra={"fields": fields})
+
+    @staticmethod
+    async def _answer(call: Call, handle: Handle, *, requests_stream: bool) -> None:
+        """Run a handler.
+
+        It ends with an answer, a ServiceError, or the cancellation of its call.
+        """
+        try:
+            answer = await handle(call.requests() if requests_stream else await call.read(), call)
+            if answer is not None:
+                await call.write(answer)
+        except (ServiceError, ClientStalledError, grpc.aio.AbortError):
+            raise
+        except asyncio.CancelledError as error:
+            ending = call.ended_by()
+            if ending is not None:
+                raise ending from None
+            if call.left:
+                raise
+            # Neither the client nor the server cancelled the call: without a status the client
+            # would wait for ever.
+            raise _incident(call, error) from None
+        except Exception as error:
+            if says_left(error):
+                raise asyncio.CancelledError from error
+            raise _incident(call, error) from error
+
+
+def _too_many_calls() -> ServiceError:
+    return ServiceError(
+        Reason.QUEUE_FULL,
+        "the server has reached its limit of concurrent calls; retry the call",
+        retry_after_s=CALLS_RETRY_AFTER_S,
+    )
+
+
+def _incident(call: Call, error: BaseException) -> ServiceError:
+    """An internal error: the caller gets an incident number, the log gets the details."""
+    incident = uuid.uuid4().hex[:12]
+    log.error(
+        "internal error",
+        exc_info=error,
+        extra={"fields": {"method": call.method, "incident": incident}},
+    )
+    return ServiceError(
+        Reason.INTERNAL,
+        f"internal error; the server's log has the details under incident {incident}",
+        metadata={"incident": incident},
+    )

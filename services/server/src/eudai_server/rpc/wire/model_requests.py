@@ -1,0 +1,179 @@
+"""Validates and converts the requests of ModelService; reports all violations at once. No I/O."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from eudai.v1 import model_service_pb2 as pb
+
+from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.core.model_name import ModelName, model_name_from
+from eudai_server.core.models import Capability, Creation, Model
+from eudai_server.rpc.wire.conversation_violations import conversation_violations
+from eudai_server.rpc.wire.generation_request import load_from, messages_from
+from eudai_server.rpc.wire.violations import (
+    DIGEST,
+    load_violations,
+    reference_violations,
+    require,
+    sampling_violations,
+    seconds_of,
+    stop_violations,
+)
+
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1000
+CAPABILITIES_MAX = 64
+# The limit for the files, and for the adapters, of a new model.
+FILES_MAX = 1024
+LICENSES_MAX = 64
+
+_FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]{0,254}")
+
+
+def digest_violations(digest: str) -> Iterator[Violation]:
+    """The violations of a file's digest."""
+    if not DIGEST.fullmatch(digest):
+        yield Violation(
+            "digest",
+            'must be "sha256:" and 64 hexadecimal digits, in lower case, in the first piece',
+        )
+
+
+def names_from(**references: str) -> list[ModelName]:
+    """Validate references, by field. Raises InvalidRequestError, or ServiceError CLOUD_DISABLED."""
+    require(reference_violations(**references))
+    return [model_name_from(reference) for reference in references.values()]
+
+
+def require_registry(model: ModelName, registries: Sequence[str]) -> str:
+    """The registry of a model as the operator configured it: a host, possibly with a scheme.
+
+    A scheme in the reference has no effect. Raises MODEL_FORBIDDEN if the operator does not allow
+    the registry.
+    """
+    for registry in registries:
+        if registry.rpartition("://")[2].lower() == model.registry:
+            return registry
+    raise ServiceError(
+        Reason.MODEL_FORBIDDEN,
+        f"model {model.listed!r} belongs to the registry {model.registry}, "
+        "which the operator does not allow (EUDAI_REGISTRIES)",
+        metadata={"model": model.listed},
+    )
+
+
+def page_from(
+    models: Sequence[Model], request: pb.ListModelsRequest
+) -> tuple[Sequence[Model], str]:
+    """The models of one page, sorted by name, and the token of the next page.
+
+    Raises InvalidRequestError.
+    """
+    if request.page_size < 0:
+        raise InvalidRequestError([Violation("page_size", "must not be negative")])
+    if len(request.capabilities) > CAPABILITIES_MAX:
+        raise InvalidRequestError(
+            [Violation("capabilities", f"must not be more than {CAPABILITIES_MAX}")]
+        )
+    if not all(value in pb.Capability.values() and value for value in request.capabilities):
+        raise InvalidRequestError([Violation("capabilities", "must not contain unknown values")])
+    wanted = {
+        Capability[pb.Capability.Name(value).removeprefix("CAPABILITY_")]
+        for value in request.capabilities
+    }
+    after = _name_from(request.page_token)
+    matching = [
+        model
+        for model in models
+        if model.name > after
+        and wanted <= model.capabilities
+        and (model.loaded is not None or not request.loaded_only)
+    ]
+    size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+    page = matching[:size]
+    return page, base64.urlsafe_b64encode(page[-1].name.encode()).decode() if len(
+        matching
+    ) > size else ""
+
+
+def creation_from(request: pb.CreateModelRequest) -> Creation:
+    """Validate and convert a request.
+
+    Raises InvalidRequestError, or ServiceError CLOUD_DISABLED.
+    """
+    require(_creation_violations(request))
+    return Creation(
+        model=model_name_from(request.model),
+        base_model=model_name_from(request.base_model) if request.base_model else None,
+        files=dict(request.files),
+        adapters=dict(request.adapters),
+        template=request.template,
+        system=request.system,
+        licenses=tuple(request.licenses),
+        sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
+        max_output_tokens=request.stop.max_output_tokens
+        if request.stop.HasField("max_output_tokens")
+        else None,
+        stop_sequences=tuple(request.stop.sequences),
+        load=load_from(request.load, allowed=True),
+        messages=messages_from(request.messages),
+        quantize=request.quantize,
+        renderer=request.renderer,
+        parser=request.parser,
+    )
+
+
+def load_request_violations(request: pb.LoadModelRequest) -> Iterator[Violation]:
+    """The violations of a request to load a model."""
+    yield from reference_violations(model=request.model)
+    yield from load_violations(request.load, "load")
+    if request.load.HasField("keep_alive") and seconds_of(request.load.keep_alive) == 0:
+        yield Violation("load.keep_alive", "must not be 0; call UnloadModel to unload the model")
+
+
+def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
+    yield from reference_violations(model=request.model)
+    if bool(request.base_model) == bool(request.files):
+        yield Violation("base_model", "exactly one of base_model and files is required")
+    elif request.base_model:
+        yield from reference_violations(base_model=request.base_model)
+    yield from _file_violations("files", request.files)
+    yield from _file_violations("adapters", request.adapters)
+    if len(request.licenses) > LICENSES_MAX:
+        yield Violation("licenses", f"must not be more than {LICENSES_MAX}")
+    yield from sampling_violations(request.sampling)
+    yield from stop_violations(request.stop)
+    yield from load_violations(request.load, "load")
+    if request.load.HasField("keep_alive"):
+        yield Violation(
+            "load.keep_alive", "cannot be stored in a model; set it in LoadModel or in a request"
+        )
+    if request.messages:
+        yield from conversation_violations(request.messages, has_system=False, field="messages")
+
+
+def _file_violations(field: str, files: Mapping[str, str]) -> Iterator[Violation]:
+    if len(files) > FILES_MAX:
+        yield Violation(field, f"must not be more than {FILES_MAX}")
+        return
+    for name, digest in files.items():
+        if not _FILE_NAME.fullmatch(name) or ".." in name.split("/"):
+            yield Violation(
+                field, f"{name[:60]!r} is not a name of 1 to 255 characters within a model's folder"
+            )
+        if not DIGEST.fullmatch(digest):
+            yield Violation(
+                f"{field}[{name[:40]!r}]",
+                'must be "sha256:" and 64 hexadecimal digits, in lower case',
+            )
+
+
+def _name_from(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise InvalidRequestError(
+            [Violation("page_token", "is not a token from ListModels")]
+        ) from None

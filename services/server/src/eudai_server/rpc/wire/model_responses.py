@@ -1,0 +1,68 @@
+"""Converts models to the messages of ModelService. No I/O."""
+
+from eudai.v1 import content_pb2, model_service_pb2 as pb
+
+from eudai_server.core import generation as heart
+from eudai_server.core.models import Description, Model, Transfer
+
+
+def model_from(model: Model) -> pb.Model:
+    """Convert a model."""
+    message = pb.Model(
+        name=model.name,
+        digest=model.digest,
+        size_bytes=model.size_bytes,
+        capabilities=sorted(
+            pb.Capability.Value(f"CAPABILITY_{capability}") for capability in model.capabilities
+        ),
+        family=model.family,
+        parameter_size=model.parameter_size,
+        quantization=model.quantization,
+        max_context_length=model.max_context_length,
+    )
+    if model.update_time:
+        message.update_time.FromDatetime(model.update_time)
+    if model.loaded:
+        loaded = model.loaded
+        message.loaded.MergeFrom(
+            pb.LoadedState(
+                context_length=loaded.context_length,
+                size_bytes=loaded.size_bytes,
+                gpu_bytes=loaded.gpu_bytes,
+            )
+        )
+        if loaded.expire_time:
+            message.loaded.expire_time.FromDatetime(loaded.expire_time)
+    return message
+
+
+def description_from(description: Description) -> pb.GetModelResponse:
+    """Convert a model's description."""
+    return pb.GetModelResponse(
+        model=model_from(description.model),
+        template=description.template,
+        system=description.system,
+        licenses=description.licenses,
+        modelfile=description.modelfile,
+        parameters=description.parameters,
+        metadata_json=description.metadata_json,
+        messages=map(_message_from, description.messages),
+        embedding_length=description.embedding_length,
+        renderer=description.renderer,
+        parser=description.parser,
+    )
+
+
+def progress_from(transfer: Transfer) -> pb.TransferProgress:
+    """Convert the progress of a pull or a push."""
+    return pb.TransferProgress(
+        phase=pb.TransferPhase.Value(f"TRANSFER_PHASE_{transfer.phase}"),
+        completed_bytes=transfer.completed_bytes,
+        total_bytes=transfer.total_bytes,
+        status=transfer.status,
+    )
+
+
+def _message_from(message: heart.Message) -> content_pb2.Message:
+    role = content_pb2.Role.Value(f"ROLE_{message.role}")
+    return content_pb2.Message(role=role, parts=[content_pb2.Part(text=message.text)])
