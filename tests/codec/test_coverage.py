@@ -72,9 +72,7 @@ def test_every_method_and_every_field_of_a_request_is_on_the_page() -> None:
 
 def test_what_is_not_here_says_why() -> None:
     reasons = [
-        row[1].removeprefix("not supported").strip(";: ")
-        for row in ROWS
-        if row[1].startswith("no")
+        row[1].removeprefix("not supported").strip(";: ") for row in ROWS if row[1].startswith("no")
     ]
 
     assert reasons
