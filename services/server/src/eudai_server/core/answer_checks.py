@@ -33,11 +33,9 @@ class Checks(Protocol):
 async def reviewed(
     generation: Generation, batches: AsyncGenerator[Sequence[Event], None], checks: Checks
 ) -> AsyncGenerator[Sequence[Event], None]:
-    """Add warnings about ignored keywords, bad tool calls, and an answer that breaks its format."""
+    """Add warnings about bad tool calls, and about an answer that breaks its format."""
     texts: list[str] = []
     called = False
-    if generation.warnings:
-        yield generation.warnings
     async with aclosing(batches):
         async for batch in batches:
             seen: list[Event] = []

@@ -1,11 +1,11 @@
 """Converts the bytes of a GenerateRequest to a Generation. No I/O."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
 
 from eudai_server.core.errors import Reason, ServiceError
-from eudai_server.core.events import GenerationWarning, GenerationWarningCode, ToolCall
+from eudai_server.core.events import ToolCall
 from eudai_server.core.generation import (
     AnyJson,
     Conversation,
@@ -24,7 +24,6 @@ from eudai_server.core.generation import (
 from eudai_server.core.json_schema import Schema
 from eudai_server.core.model_name import model_name_from
 from eudai_server.rpc.wire.request_schemas import RequestSchemas
-from eudai_server.rpc.wire.tool_keywords import dropped_keywords
 from eudai_server.rpc.wire.violations import require, seconds_of, violations_of
 
 _ROLES: Mapping[int, Role] = {
@@ -33,29 +32,6 @@ _ROLES: Mapping[int, Role] = {
     content_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
     content_pb2.ROLE_TOOL: Role.TOOL,
 }
-
-# Keywords that llama.cpp ignores when it converts a schema to a grammar.
-_FORMAT_KEYWORDS_LOST = frozenset(
-    {
-        "not",
-        "if",
-        "then",
-        "else",
-        "patternProperties",
-        "propertyNames",
-        "uniqueItems",
-        "contains",
-        "minContains",
-        "maxContains",
-        "multipleOf",
-        "minProperties",
-        "maxProperties",
-        "dependentRequired",
-        "dependentSchemas",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-    }
-)
 
 
 def generation_from(
@@ -75,17 +51,16 @@ def generation_from(
     """
     schemas = RequestSchemas()
     require(violations_of(request, schemas))
-    tools = tuple(
-        Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
-        for index, tool in enumerate(request.tools)
-    )
     return Generation(
         id=id,
         caller=caller,
         model=model_name_from(request.model).listed,
         input=_input(request),
         system=request.system,
-        tools=tools,
+        tools=tuple(
+            Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
+            for index, tool in enumerate(request.tools)
+        ),
         sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
         max_output_tokens=request.stop.max_output_tokens
         if request.stop.HasField("max_output_tokens")
@@ -102,7 +77,6 @@ def generation_from(
         drop_oldest=request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST,
         load=load_from(request.load, allowed=load_options),
         expected_digest=request.expected_digest,
-        warnings=tuple(_warnings(tools, schemas.get("format.json_schema"))),
         budget_end_s=arrived_s + seconds_of(request.time_budget)
         if request.HasField("time_budget")
         else None,
@@ -162,22 +136,6 @@ def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Mes
         tool_call_id=call_id,
         tool_name=message.tool_name or (tool_names.get(call_id, "") if call_id else ""),
     )
-
-
-def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[GenerationWarning]:  # noqa: A002
-    """Warnings about schema keywords that Ollama ignores."""
-    for index, tool in enumerate(tools):
-        if tool.parameters_schema:
-            lost = dropped_keywords(tool.parameters_schema.value)
-            yield from _lost(lost, f"tools[{index}].parameters_schema")
-    if format:
-        yield from _lost(format.keywords() & _FORMAT_KEYWORDS_LOST, "format.json_schema")
-
-
-def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
-    if keywords:
-        message = f"Ollama ignores these keywords: {', '.join(sorted(keywords)[:16])}"
-        yield GenerationWarning(GenerationWarningCode.OPTION_IGNORED, message, field)
 
 
 def _format(
