@@ -1,10 +1,9 @@
 """Validates a GenerateRequest and converts it to a Generation. No I/O."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 from eudai.v1 import generation_service_pb2 as pb
 
-from eudai_server.core.events import GenerationWarning, GenerationWarningCode
 from eudai_server.core.generation import (
     AnyJson,
     Conversation,
@@ -23,35 +22,10 @@ from eudai_server.rpc.wire.content import messages_from
 from eudai_server.rpc.wire.generation_violations import generation_violations
 from eudai_server.rpc.wire.options import load_from, max_output_tokens_from, sampling_from
 from eudai_server.rpc.wire.request_schemas import RequestSchemas
-from eudai_server.rpc.wire.tool_keywords import dropped_keywords
 from eudai_server.rpc.wire.values import EnumCodec, seconds_of
 from eudai_server.rpc.wire.violations import require
 
 EFFORTS = EnumCodec(pb.ReasoningEffort, ReasoningEffort)
-
-
-# Keywords that llama.cpp ignores when it converts a schema to a grammar.
-_FORMAT_KEYWORDS_LOST = frozenset(
-    {
-        "not",
-        "if",
-        "then",
-        "else",
-        "patternProperties",
-        "propertyNames",
-        "uniqueItems",
-        "contains",
-        "minContains",
-        "maxContains",
-        "multipleOf",
-        "minProperties",
-        "maxProperties",
-        "dependentRequired",
-        "dependentSchemas",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-    }
-)
 
 
 def generation_from(
@@ -71,17 +45,16 @@ def generation_from(
     """
     schemas = RequestSchemas()
     require(generation_violations(request, schemas))
-    tools = tuple(
-        Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
-        for index, tool in enumerate(request.tools)
-    )
     return Generation(
         id=id,
         caller=caller,
         model=model_name_from(request.model).listed,
         input=_input(request),
         system=request.system,
-        tools=tools,
+        tools=tuple(
+            Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
+            for index, tool in enumerate(request.tools)
+        ),
         sampling=sampling_from(request.sampling),
         max_output_tokens=max_output_tokens_from(request.stop),
         stop_sequences=tuple(request.stop.sequences),
@@ -94,7 +67,6 @@ def generation_from(
         drop_oldest=request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST,
         load=load_from(request.load, allowed=load_options),
         expected_digest=request.expected_digest,
-        warnings=tuple(_warnings(tools, schemas.get("format.json_schema"))),
         budget_end_s=arrived_s + seconds_of(request.time_budget)
         if request.HasField("time_budget")
         else None,
@@ -124,22 +96,6 @@ def _input(request: pb.GenerateRequest) -> Input:
             return Infill(request.infill.prefix, request.infill.suffix)
         case _:
             return Conversation(messages_from(request.conversation.messages))
-
-
-def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[GenerationWarning]:  # noqa: A002
-    """Warnings about schema keywords that Ollama ignores."""
-    for index, tool in enumerate(tools):
-        if tool.parameters_schema:
-            lost = dropped_keywords(tool.parameters_schema.value)
-            yield from _lost(lost, f"tools[{index}].parameters_schema")
-    if format:
-        yield from _lost(format.keywords() & _FORMAT_KEYWORDS_LOST, "format.json_schema")
-
-
-def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
-    if keywords:
-        message = f"Ollama ignores these keywords: {', '.join(sorted(keywords)[:16])}"
-        yield GenerationWarning(GenerationWarningCode.OPTION_IGNORED, message, field)
 
 
 def _format(
