@@ -71,7 +71,7 @@ test-fast: setup-develop ## the tests of codecs and behaviours without a real Ol
 
 .PHONY: test-image-python
 test-image-python: ## the tests of codecs and behaviours on the image's Python, where that is installed
-	@tests/image_python.sh
+	@scripts/image_python.sh
 
 $(BIN)/docker-compose: tests/compose/go.sum | $(BIN)/python
 	@$(PYTHON) $(LAUNCHER) build tests/compose github.com/docker/compose/v2/cmd $@
@@ -102,7 +102,7 @@ ignored: setup-develop ## see each test of the contract walk fail before a serve
 ROUNDS ?= 100
 .PHONY: formats
 formats: setup-develop ## how many of ROUNDS real answers under a format parse; wants a server at EUDAI_LISTEN
-	@cd tests && ../$(BIN)/python formats.py --rounds $(ROUNDS) --address $${EUDAI_LISTEN:-127.0.0.1:50051}
+	@PYTHONPATH=tests/support $(BIN)/python tests/reliability/formats.py --rounds $(ROUNDS) --address $${EUDAI_LISTEN:-127.0.0.1:50051}
 
 .PHONY: parsers
 parsers: setup-develop ## what arrives of thoughts and tool calls, by each parser of Ollama, as a table
@@ -115,7 +115,7 @@ record: setup-develop ## write the answers of the real Ollama that the double pl
 SEEDS ?= 1000
 .PHONY: simulate
 simulate: setup-develop ## the whole server on a virtual clock: SEEDS=n of them, or SEED=n alone, with what happened
-	@cd tests && ../$(BIN)/python -m simulation.simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	@PYTHONPATH=tests:tests/support $(BIN)/python -m simulation.simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 # A folder for PYTHONPATH, since one environment holds one grpcio.
 NEWER_GRPCIO := $(VENV)/newer-grpcio
@@ -150,7 +150,7 @@ lint: setup-develop ## formatting, ruff, mypy, import rules, buf
 
 .PHONY: breaking
 breaking: setup-develop ## the contract against the first one that landed, and the one before this commit
-	@tests/breaking.sh
+	@scripts/breaking.sh
 
 .PHONY: check
 check: test generate-check lint breaking test-image-python check-compose ## what CI runs

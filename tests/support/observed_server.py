@@ -1,6 +1,6 @@
 """A server in a process of its own that tells what is inside: tasks, slots, and how late its loop runs.
 
-    python observed.py KEEPALIVE_S KEEPALIVE_TIMEOUT_S      configured by the environment, like eudai-server
+    python observed_server.py KEEPALIVE_S KEEPALIVE_TIMEOUT_S      configured by the environment, like eudai-server
 
 A line on standard input is answered by a line of JSON; the end of the input drains it.
 """
@@ -20,10 +20,6 @@ from typing import Any
 
 import psutil
 import uvloop
-
-sys.path.append(
-    str(Path(__file__).resolve().parents[1] / "system")
-)  # as a program it is on its own
 from processes import spawn
 
 TICK_S = 0.01
