@@ -78,7 +78,7 @@ test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 
 .PHONY: test-image-python
 test-image-python: ## run the tests that need no Ollama, on the image's Python
-	@tests/image_python.sh
+	@scripts/image_python.sh
 
 $(BIN)/docker-compose: tests/compose/go.sum | $(BIN)/python
 	@$(PYTHON) $(LAUNCHER) build tests/compose github.com/docker/compose/v2/cmd $@
@@ -110,7 +110,7 @@ ignored: setup-develop ## check that each test of the contract walk can fail (mi
 ROUNDS ?= 100
 .PHONY: formats
 formats: setup-develop ## count answers that match their format (needs a server; ROUNDS=n)
-	@cd tests && ../$(BIN)/python formats.py --rounds $(ROUNDS) \
+	@PYTHONPATH=tests/support $(BIN)/python tests/reliability/formats.py --rounds $(ROUNDS) \
 		--address $${EUDAI_LISTEN:-127.0.0.1:50051}
 
 .PHONY: parsers
@@ -125,7 +125,7 @@ record: setup-develop ## record the answers of a real Ollama for the test double
 SEEDS ?= 1000
 .PHONY: simulate
 simulate: setup-develop ## simulate the server on a virtual clock: SEEDS=n seeds, or one SEED=n
-	@cd tests && ../$(BIN)/python -m simulation.simulate \
+	@PYTHONPATH=tests:tests/support $(BIN)/python -m simulation.simulate \
 		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 # A folder for PYTHONPATH, because an environment can have only one grpcio.
@@ -162,7 +162,7 @@ lint: setup-develop ## check formatting, ruff, mypy, import rules and buf
 
 .PHONY: breaking
 breaking: setup-develop ## check that the contract is compatible with earlier versions
-	@tests/breaking.sh
+	@scripts/breaking.sh
 
 .PHONY: check
 check: test generate-check lint breaking test-image-python check-compose ## run everything that CI runs

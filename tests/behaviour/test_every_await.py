@@ -12,9 +12,9 @@ from eudai.v1 import embedding_service_pb2, embedding_service_pb2_grpc, generati
 from eudai_server.rpc.transport.calls import Calls, Rpc
 from failpoint import Failpoint
 from refusal import Refusal
+from reliability_table import Row
 from scripted_ollama import ScriptedOllama, reply, words
 from serving import Server, config_for, serving, text_of
-from table import Row
 
 SECRET = "secret-http://10.0.0.1:11434"  # noqa: S105 - it must not get out, and opens nothing
 MODEL = "gemma3:270m"

@@ -15,8 +15,8 @@ from eudai_server.rpc.transport import calls, listener, message_reader
 from eudai_server.rpc.transport.listener import DEFAULT_CLIENT_TIMEOUTS, Listener, Options
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
 from eudai_server.rpc.wire.parsing import MESSAGE_BYTES_MAX
-from half_open import http2_to
-from observed import observing
+from http2_client import http2_to
+from observed_server import observing
 from scripted_ollama import ScriptedOllama
 from serving import Server, collect, config_for, serving, text_of
 

@@ -19,7 +19,7 @@ from eudai_server.rpc.wire.parsing import parse
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hostile_values import Hostile, hostile_values
-from table import Row
+from reliability_table import Row
 
 pytestmark = pytest.mark.slow
 

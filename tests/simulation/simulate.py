@@ -17,8 +17,9 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
+from weakref import WeakSet
 
 from eudai_server.app import DRAINING
 from eudai_server.assembly import Parts
@@ -40,8 +41,12 @@ NOBODYS_S = 120.0
 class Watched(FairQueue):
     """A queue that checks its own promises."""
 
+    # All queues of the server that exist now.
+    alive: ClassVar["WeakSet[Watched]"] = WeakSet()
+
     def __init__(self, max_running: int, max_queued: int) -> None:
         super().__init__(max_running, max_queued)
+        self.alive.add(self)
         self._numbers: dict[Ticket, int] = {}
         self._held: list[Ticket] = []
         # Of every caller who waits: how many turns each other caller had meanwhile.
@@ -109,14 +114,11 @@ class Simulation:
 
     def check(self) -> None:
         """After every round of the loop."""
-        if not self.parts:
-            return
-        queues = self.parts.admission._queues  # noqa: SLF001 - the invariant is of the inside
-        for model, queue in queues.items():
+        for queue in Watched.alive:
             if not 0 <= queue.running <= queue.max_running:
-                raise Violation(f"{queue.running} of {model} run, and {queue.max_running} may")
+                raise Violation(f"{queue.running} requests run, and {queue.max_running} may")
             if not 0 <= queue.queued <= queue.max_queued:
-                raise Violation(f"{queue.queued} wait for {model}, and {queue.max_queued} may")
+                raise Violation(f"{queue.queued} requests wait, and {queue.max_queued} may")
 
     async def run(self) -> Outcomes:
         """How many calls ended how. Raises Violation."""
@@ -236,6 +238,7 @@ class Simulation:
 def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Outcomes, str]:
     """How the calls of a seed ended, and a digest of all that happened. Raises Violation."""
     random.seed(seed)  # the server's own jitter
+    Watched.alive.clear()
     simulation = Simulation(seed, calls=calls, span_s=span_s)
     loop = VirtualLoop(simulation.check)
     with (

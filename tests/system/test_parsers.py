@@ -13,7 +13,7 @@ import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
 from recorded_answers import VERSION, Recording
 from refusal import Refusal
-from replaying import replaying
+from replay import replaying
 from scripted_model import write_model
 from scripted_model.answers import CASES, Case, calls_of, cases_of, script_name, scripts, written
 from scripted_model.creation import created
@@ -161,7 +161,7 @@ async def test_what_a_model_writes_arrives_or_its_caller_is_told(
     outcomes: tuple[Outcomes, Outcomes], version: str
 ) -> None:
     shown = table(outcomes[0])
-    print(f"\nOllama {version}\n{shown}")  # noqa: T201 - `make parsers` shows it
+    print(f"\nOllama {version}\n{shown}")
 
     assert SILENT not in shown
     if version == VERSION:
@@ -176,6 +176,6 @@ async def test_the_double_answers_as_the_real_one(
         pytest.skip(f"the answers were recorded with Ollama {VERSION}, and this is {version}")
     real, played = outcomes
     different = {case: (real[case], played[case]) for case in real if real[case] != played[case]}
-    print(f"{len(real)} answers, {len(different)} differ: {different}")  # noqa: T201 - as above
+    print(f"{len(real)} answers, {len(different)} differ: {different}")
 
     assert different == {}

@@ -19,7 +19,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 TABLE = TESTS / "codec/contract_walk.toml"
 PACKAGE = "eudai.v1."
 # Where the part is not something that a server could lose on the wire, its test looks at the code.
