@@ -16,6 +16,7 @@ from eudai_server.ollama.shared_pull import Sharing
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import BODY_BYTES_MAX
 from eudai_server.ollama.upload import Upload
+from eudai_server.ollama.wire.error_texts import blob_not_found
 from eudai_server.ollama.wire.models import listed_models, model_description, models_from
 from eudai_server.ollama.wire.requests import create_request_from, unload_request_from
 from eudai_server.ollama.wire.transfer_stream import TransferDecoder
@@ -149,11 +150,7 @@ class OllamaStore:
             await self._row(creation.base_model)
         for digest in (*creation.files.values(), *creation.adapters.values()):
             if not await self.has_blob(digest):
-                raise ServiceError(
-                    Reason.BLOB_NOT_FOUND,
-                    f"file {digest} has not been uploaded; call UploadBlob first",
-                    metadata={"digest": digest},
-                )
+                raise blob_not_found(digest)
         route, body = create_request_from(creation)
         async with aclosing(self._transfer(route, body, creation.model.listed)) as transfers:
             async for transfer in transfers:
