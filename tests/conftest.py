@@ -14,7 +14,7 @@ from scripted_model.creation import created
 from scripted_ollama import ScriptedOllama, reply
 from serving import CLEANUP_TIMEOUT_S, Server, config_for, serving
 
-pytest_plugins = ["table", "ignoring"]
+pytest_plugins = ["reliability_table", "ignored_parts"]
 
 # A busy machine is no failure of a codec.
 settings.register_profile("eudai", deadline=None, suppress_health_check=[HealthCheck.too_slow])

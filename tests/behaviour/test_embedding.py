@@ -169,7 +169,7 @@ async def test_real_sentences_lie_as_near_as_their_meanings(real_server: Server)
         embedding.values for response in responses for embedding in response.embeddings
     )
     near, far = _cosine(cat, sitting), _cosine(cat, stocks)
-    print(f"cosine {near:.2f} of two sentences of one meaning, {far:.2f} of two of none")  # noqa: T201 - the figure
+    print(f"cosine {near:.2f} of two sentences of one meaning, {far:.2f} of two of none")
 
     assert len(cat) == 384
     assert near > 0.7

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 
+import psutil
 import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
-from eudai_server.core import schema_checks
 from eudai_server.core.errors import ServiceError
 from eudai_server.core.json_schema import PATTERNS_MAX, VALUES_MAX, Schema
 from eudai_server.core.schema_checks import TOO_EXPENSIVE, SchemaChecks
@@ -26,11 +27,19 @@ async def checks() -> AsyncIterator[SchemaChecks]:
     await running.close()
 
 
+def workers() -> list[psutil.Process]:
+    """The processes that check schemas for this one."""
+    return [
+        child
+        for child in psutil.Process().children()
+        if "eudai_server.core.schema_worker" in child.cmdline()
+    ]
+
+
 async def until_checking(checks: SchemaChecks, *, queued: int) -> None:
     """Wait until one check runs and so many wait."""
-    queue = checks._queue  # noqa: SLF001 - nothing else tells it
     async with asyncio.timeout(10):
-        while (queue.running, queue.queued) != (1, queued):
+        while (checks.queue.running, checks.queue.queued) != (1, queued):
             await asyncio.sleep(0)
 
 
@@ -95,7 +104,8 @@ def test_what_a_schema_may_not_be_is_said(text: str, reason: str) -> None:
 async def test_a_process_that_died_is_started_again(checks: SchemaChecks) -> None:
     schema = Schema(REFERENCE)
     assert await checks.fits(schema, "1", "a")
-    checks._worker._process.kill()  # type: ignore[union-attr]  # noqa: SLF001 - as the kernel would
+    (worker,) = workers()
+    worker.kill()
 
     assert await checks.fits(schema, "1", "a")
 
@@ -103,10 +113,10 @@ async def test_a_process_that_died_is_started_again(checks: SchemaChecks) -> Non
 async def test_without_a_process_no_call_fails(
     checks: SchemaChecks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start() -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError("no more processes")
 
-    monkeypatch.setattr(schema_checks._Worker, "start", start)  # noqa: SLF001 - as above
+    monkeypatch.setattr(subprocess, "Popen", refuse)
     schema = Schema(REFERENCE)
 
     assert await checks.compile([schema], "a") is None
@@ -134,15 +144,14 @@ async def test_callers_take_turns(checks: SchemaChecks) -> None:
     assert done <= 2
 
 
-async def test_a_queue_that_is_full_refuses(
-    checks: SchemaChecks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checks._queue, "max_queued", 1)  # noqa: SLF001 - to fill it soon
+async def test_a_queue_that_is_full_refuses() -> None:
+    checks = SchemaChecks(queued_max=1)
     held = [asyncio.create_task(checks.fits(any_of(40), '"x"', "a")) for _ in range(2)]
     await until_checking(checks, queued=1)
     with pytest.raises(ServiceError) as refused:
         await checks.compile([Schema(REFERENCE)], "a")
     await asyncio.gather(*held)
+    await checks.close()
 
     assert refused.value.reason == "QUEUE_FULL"
 
@@ -179,8 +188,6 @@ async def test_a_drain_ends_the_process(ollama: ScriptedOllama) -> None:
     async with serving(config_for(ollama.url)) as server:
         await server.until("", "SERVING")
         await collect(server, prompt="x", format=pb.OutputFormat(json_schema=REFERENCE))
-        checks = server.app.parts.schema_checks
-        process = checks._worker._process  # type: ignore[union-attr]  # noqa: SLF001 - it has no name outside
-        assert process.poll() is None
+        assert len(workers()) == 1
 
-    assert process.poll() is not None
+    assert workers() == []

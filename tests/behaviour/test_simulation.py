@@ -1,11 +1,12 @@
 """The whole server on a virtual clock, before an Ollama and callers that a seed decides. `make simulate` runs a thousand of them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from table import Row
+from reliability_table import Row
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,13 @@ def simulation(
     """Run in a process of its own, because it replaces the process's clock."""
     command = [sys.executable, *program, *options]
     return subprocess.run(
-        command, cwd=TESTS, capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=TESTS,
+        env={**os.environ, "PYTHONPATH": "support"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

@@ -86,7 +86,7 @@ def names_in(path: Path) -> set[str]:
 def test_every_part_of_the_contract_is_in_the_table_and_nothing_else() -> None:
     parts = list(contract())
     counts = {kind: sum(part[0] == kind for part in parts) for kind in KINDS}
-    print(f"walked: {counts}")  # noqa: T201 - the figure
+    print(f"walked: {counts}")
 
     assert len(parts) == len(set(parts))
     assert set(parts) - WALKED.keys() == set()

@@ -16,10 +16,10 @@ from eudai_server.core.errors import ServiceError
 from eudai_server.core.events import Delta, Finished
 from eudai_server.ollama.wire.generation_stream import StreamDecoder
 from hypothesis import HealthCheck, given, settings, strategies as st
-from observed import observing
+from observed_server import observing
 from own_ollama import OwnOllama
+from reliability_table import Row, percentile
 from scripted_ollama import END, HEADERS_STREAM, RESET, Script, ScriptedOllama, chunk, done, line
-from table import Row, percentile
 
 STREAM = "Once upon a time, in a country far away, there was"
 LONG: dict[str, Any] = {"stop": {"max_output_tokens": 1500}, "sampling": {"temperature": 1.0}}

@@ -14,9 +14,9 @@ from eudai.v1.embedding_service_pb2 import EmbedRequest
 from eudai.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from eudai.v1.model_service_pb2 import UnloadModelRequest
 from eudai.v1.model_service_pb2_grpc import ModelServiceStub
-from observed import observing
+from observed_server import observing
 from own_ollama import OwnOllama
-from table import Row, percentile
+from reliability_table import Row, percentile
 
 FROZEN = "gemma3:270m"
 OTHER = "all-minilm:latest"

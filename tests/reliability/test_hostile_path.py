@@ -7,11 +7,11 @@ from typing import Any
 import grpc
 import pytest
 from calls import channel_to, generate, until_health
-from half_open import http2_to
-from observed import observing
+from http2_client import http2_to
+from observed_server import observing
 from processes import ROOT
+from reliability_table import Row
 from scripted_ollama import ScriptedOllama, words
-from table import Row
 
 PATH = b"/\xff/x"
 NEWER_GRPCIO = ROOT / ".venv/newer-grpcio"

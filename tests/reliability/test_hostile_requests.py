@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import half_open
+import http2_client
 import pytest
 from calls import MODEL, channel_to, generate, until_health
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
@@ -19,13 +19,13 @@ from eudai_server.rpc.wire.parsing import MESSAGE_BYTES_MAX
 from google.protobuf import descriptor_pb2
 from grpc import StatusCode
 from grpc.aio import AioRpcError
-from half_open import http2_to
 from hostile_schemas import any_of_chain, patterns
-from observed import observing
+from http2_client import http2_to
+from observed_server import observing
 from processes import spawn
 from refusal import Refusal
+from reliability_table import Row, percentile
 from scripted_ollama import ScriptedOllama, done, stream, words
-from table import Row, percentile
 
 MIB = 1 << 20
 HOSTILE_AT_ONCE = 2
@@ -160,7 +160,7 @@ async def send_paths(address: str, end_s: float) -> Counter[str]:
 
 async def hold_messages(address: str, end_s: float) -> Counter[str]:
     """Begin six messages that stop one byte before the longest one, again and again."""
-    program = Path(half_open.__file__)
+    program = Path(http2_client.__file__)
     seconds = f"{end_s - time.monotonic():.1f}"
     process = spawn(
         sys.executable, program, address, str(MESSAGE_BYTES_MAX), seconds, stdout=subprocess.PIPE

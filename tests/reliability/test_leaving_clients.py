@@ -10,10 +10,11 @@ from typing import Any
 
 import grpc
 import pytest
-from buggy import buggy_ollama
 from calls import MODEL, begun, channel_to, generate, leave, until_health
-from observed import Observed, observing
+from faulty_ollama import faulty_ollama
+from observed_server import Observed, observing
 from processes import spawn
+from reliability_table import Row, percentile
 from scripted_ollama import (
     END,
     HEADERS_STREAM,
@@ -26,7 +27,6 @@ from scripted_ollama import (
     line,
     words,
 )
-from table import Row, percentile
 
 ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (X, 0.005)]]
 MIB = 1 << 20
@@ -105,7 +105,7 @@ async def _settled(server: Observed) -> dict[str, Any]:
 async def test_a_storm_of_cancels_breaks_nothing(figures: Row) -> None:
     rng, cancelled = random.Random(2), 0
     async with (
-        buggy_ollama(tokens=5, token_ms=5) as (url, _),
+        faulty_ollama(tokens=5, token_ms=5) as (url, _),
         observing(url, EUDAI_MAX_RUNNING="4", EUDAI_MAX_QUEUED="200") as server,
         channel_to(server.address) as channel,
     ):

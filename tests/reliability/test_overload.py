@@ -10,13 +10,13 @@ from typing import Any
 
 import grpc
 import pytest
-from buggy import buggy_ollama
 from calls import Outcome, channel_to, generate, health, until_health
 from eudai import CHANNEL_OPTIONS
-from observed import Observed, observing
+from faulty_ollama import faulty_ollama
+from observed_server import Observed, observing
 from relay import relaying
+from reliability_table import Row, percentile
 from scripted_ollama import ScriptedOllama, numbered
-from table import Row, percentile
 
 MIB = 1 << 20
 CONNECTIONS = 16
@@ -80,7 +80,7 @@ class Look:
 )
 async def test_ten_times_too_much(figures: Row) -> None:
     async with (
-        buggy_ollama(tokens=TOKENS, token_ms=TOKEN_MS) as (url, _),
+        faulty_ollama(tokens=TOKENS, token_ms=TOKEN_MS) as (url, _),
         observing(url, EUDAI_MAX_RUNNING=str(RUNNING), EUDAI_MAX_QUEUED="16") as server,
         channel_to(server.address) as channel,
         channel_to(server.address) as aside,
@@ -198,7 +198,7 @@ async def test_retries_make_no_outage_worse(ollama: ScriptedOllama, figures: Row
 async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
     span_s = figures.some(15, 3)
     async with (
-        buggy_ollama(tokens=5, token_ms=10) as (url, _),
+        faulty_ollama(tokens=5, token_ms=10) as (url, _),
         observing(url, EUDAI_MAX_RUNNING=str(RUNNING), EUDAI_MAX_QUEUED="16") as server,
         relaying(server.address, "127.0.0.2") as other,
         channel_to(server.address) as flooding,

@@ -8,15 +8,15 @@ from typing import Any
 
 import grpc
 import pytest
-from buggy import buggy_ollama
 from calls import Outcome, begun, channel_to, generate, queued, until_health
 from eudai import CHANNEL_OPTIONS
 from eudai_server.config import UNSUPPORTED
+from faulty_ollama import faulty_ollama
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processes import ended_server, last_work_s, runners
+from reliability_table import Row, percentile
 from replica import Replica, envoy, replica
 from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, X, chunk, done
-from table import Row, percentile
 
 GRACE_S = 0.6
 QUICK_S = 0.3
@@ -124,7 +124,7 @@ async def test_an_open_watch_does_not_hold_a_drain(ollama: ScriptedOllama, figur
 async def test_rolling_restarts_fail_no_call(figures: Row, tmp_path: Path) -> None:
     settings = {"EUDAI_LAME_DUCK": "1", "EUDAI_MAX_RUNNING": "32", "EUDAI_DRAIN_GRACE": "5"}
     async with (
-        buggy_ollama(tokens=20, token_ms=10) as (url, _),
+        faulty_ollama(tokens=20, token_ms=10) as (url, _),
         replica(url, **settings) as first,
         replica(url, **settings) as second,
         envoy(tmp_path, first, second) as address,

@@ -17,12 +17,12 @@ from typing import Any
 
 import grpc
 import pytest
-from buggy import buggy_ollama
 from calls import Outcome, channel_to, generate, health, leave, outcome_of, until_health
-from observed import Observed, observing
+from faulty_ollama import faulty_ollama
+from observed_server import Observed, observing
 from relay import Relay, relaying
+from reliability_table import Row, percentile
 from scripted_ollama import numbered
-from table import Row, percentile
 
 TOKENS = 10
 WORKERS = 24
@@ -178,7 +178,7 @@ class Soak:
 
 async def _soak(mix: Mix, span_s: float) -> Soak:
     async with (
-        buggy_ollama(17, mix.fault_share, tokens=TOKENS, token_ms=5) as (url, ollama_pid),
+        faulty_ollama(17, mix.fault_share, tokens=TOKENS, token_ms=5) as (url, ollama_pid),
         observing(url, **LIMITS) as server,
         relaying(server.address) as relay,
         channel_to(server.address) as aside,

@@ -17,11 +17,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
+from weakref import WeakSet
 
 from eudai_server.app import DRAINING
-from eudai_server.assembly import Assembly
+from eudai_server.assembly import Parts
 from eudai_server.config import Config
 from eudai_server.core.fair_queue import FairQueue, Ticket
 from simulation.caller import Context, call, plans_from
@@ -40,8 +41,12 @@ NOBODYS_S = 120.0
 class Watched(FairQueue):
     """A queue that checks its own promises."""
 
+    # All queues of the server that exist now.
+    alive: ClassVar["WeakSet[Watched]"] = WeakSet()
+
     def __init__(self, max_running: int, max_queued: int) -> None:
         super().__init__(max_running, max_queued)
+        self.alive.add(self)
         self._numbers: dict[Ticket, int] = {}
         self._held: list[Ticket] = []
         # Of every caller who waits: how many turns each other caller had meanwhile.
@@ -98,7 +103,7 @@ class Simulation:
         self.drains_s = self.rng.choice((None, None, None, self.rng.uniform(0, span_s)))
         self.world = World(self.rng, self.config.max_running)
         self.trace: list[str] = []
-        self.parts: Assembly | None = None
+        self.parts: Parts | None = None
         self.drained = False
 
     @property
@@ -109,18 +114,15 @@ class Simulation:
 
     def check(self) -> None:
         """After every round of the loop."""
-        if not self.parts:
-            return
-        queues = self.parts.admission._queues  # noqa: SLF001 - the invariant is of the inside
-        for model, queue in queues.items():
+        for queue in Watched.alive:
             if not 0 <= queue.running <= queue.max_running:
-                raise Violation(f"{queue.running} of {model} run, and {queue.max_running} may")
+                raise Violation(f"{queue.running} requests run, and {queue.max_running} may")
             if not 0 <= queue.queued <= queue.max_queued:
-                raise Violation(f"{queue.queued} wait for {model}, and {queue.max_queued} may")
+                raise Violation(f"{queue.queued} requests wait, and {queue.max_queued} may")
 
     async def run(self) -> Outcomes:
         """How many calls ended how. Raises Violation."""
-        self.parts = Assembly(self.config, WorldClient(self.world), write_timeout_s=30.0)  # type: ignore[arg-type]
+        self.parts = Parts(self.config, WorldClient(self.world), write_timeout_s=30.0)  # type: ignore[arg-type]
         handlers = self._handlers(self.parts)
         self.parts.start()
         before = asyncio.all_tasks()
@@ -149,10 +151,10 @@ class Simulation:
             outcomes.add(context, calm=calm)
         return outcomes
 
-    def _handlers(self, parts: Assembly) -> dict[bool, Any]:
-        handles = parts.registrations[0].handles
-        generate = parts.calls.handler("Generate", handles["Generate"])
-        once = parts.calls.handler("GenerateOnce", handles["GenerateOnce"])
+    def _handlers(self, parts: Parts) -> dict[bool, Any]:
+        rpcs = parts.services[0].rpcs
+        generate = parts.calls.handler(rpcs["Generate"])
+        once = parts.calls.handler(rpcs["GenerateOnce"])
         return {False: generate.stream_stream, True: once.stream_stream}
 
     async def _calls(self, handlers: dict[bool, Any]) -> list[Context]:
@@ -205,7 +207,7 @@ class Simulation:
                     f"{HEALTH_S} s after Ollama changed to {answers}"
                 )
 
-    async def _drain(self, parts: Assembly) -> None:
+    async def _drain(self, parts: Parts) -> None:
         """As App.drain does, without a port."""
         if self.drains_s is None:
             return
@@ -215,7 +217,7 @@ class Simulation:
         await parts.calls.wait(5)
         parts.calls.end(*DRAINING)
 
-    async def _nothing_is_left(self, parts: Assembly, before: set["asyncio.Task[Any]"]) -> None:
+    async def _nothing_is_left(self, parts: Parts, before: set["asyncio.Task[Any]"]) -> None:
         await asyncio.sleep(EVERYTHING_ENDS_S)
         if parts.admission.running or parts.admission.queued:
             raise Violation(
@@ -236,6 +238,7 @@ class Simulation:
 def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Outcomes, str]:
     """How the calls of a seed ended, and a digest of all that happened. Raises Violation."""
     random.seed(seed)  # the server's own jitter
+    Watched.alive.clear()
     simulation = Simulation(seed, calls=calls, span_s=span_s)
     loop = VirtualLoop(simulation.check)
     with (

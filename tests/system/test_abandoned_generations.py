@@ -17,7 +17,7 @@ TIMEOUT_S = 40.0
 
 def long_prompts() -> Iterator[str]:
     """Each another one, since Ollama remembers what it evaluated."""
-    rng = random.Random(14)  # noqa: S311 - texts, no secrets
+    rng = random.Random(14)
     while True:
         yield " ".join(rng.choice(WORDS) for _ in range(3000))
 
@@ -46,7 +46,7 @@ async def test_what_cancels_leave_running_is_bounded(real_url: str) -> None:
             await leave(server.channel, next(prompts), 0.2)
         piled_s = await left_running_s(process)
         answer = await collect(server, prompt="hi", stop={"max_output_tokens": 2})
-    print(  # noqa: T201 - the figures
+    print(
         f"left running: generating {generating_s * 1000:.0f} ms; evaluating {evaluating_s:.2f} s of {whole_s:.1f} s; "
         f"20 left one after the other {piled_s:.2f} s"
     )

@@ -131,7 +131,7 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
             await stub.DeleteModel(pb.DeleteModelRequest(model="eudai-made"))
             peak.cancel()
             grown = await peak - idle
-    print(  # noqa: T201 - the figure is what the test is run for
+    print(
         f"uploaded {uploaded.size_bytes} bytes; the server grew by {grown >> 20} MiB from {idle >> 20}"
     )
 

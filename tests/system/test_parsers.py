@@ -1,6 +1,7 @@
 """What a model writes arrives, or its caller is told: every parser of Ollama, by a scripted model. `make parsers` prints it."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
 from recorded_answers import VERSION, Recording
 from refusal import Refusal
-from replaying import replaying
+from replay import replaying
 from scripted_model import write_model
 from scripted_model.answers import CASES, Case, calls_of, cases_of, script_name, scripts, written
 from scripted_model.creation import created
@@ -84,7 +85,7 @@ async def outcome(server: Server, parser: str, name: str) -> Outcome:
 
 
 def cell(parser: str, name: str, came: Outcome) -> str:
-    """What the table says of it."""
+    """The result as the document states it."""
     case = CASES[name]
     if came.failure:
         return f"failed {came.failure}"
@@ -97,7 +98,7 @@ def cell(parser: str, name: str, came: Outcome) -> str:
         return "right"
     # The rest is what the comments of eudai.v1.ToolCall say.
     if is_malformed(case) and [tool for tool, _ in came.calls] == [tool for tool, _ in calls]:
-        return "mended by Ollama"
+        return "repaired by Ollama"
     if case.after and not came.text and came.calls == calls:
         return "the text after the call is lost"
     return SILENT
@@ -109,15 +110,19 @@ def is_malformed(case: Case) -> bool:
 
 
 def table(outcomes: Outcomes) -> str:
-    """Each case, what came of it, and with which parsers."""
-    lines = ["| the model means to say | what arrives | parsers |", "|---|---|---|"]
+    """Each case, and a list item for each result with the parsers that have it."""
+    lines: list[str] = []
     for name in CASES:
         parsers: dict[str, list[str]] = {}
         for parser in DIALECTS:
             if (parser, name) in outcomes:
                 parsers.setdefault(cell(parser, name, outcomes[parser, name]), []).append(parser)
-        lines += (f"| {name} | {came} | {', '.join(of)} |" for came, of in parsers.items())
-    return "\n".join(lines) + "\n"
+        lines += [f"**{name}**", ""]
+        for came, of in parsers.items():
+            item = f"- {came}: {', '.join(of)}"
+            lines += textwrap.wrap(item, 100, subsequent_indent="  ", break_on_hyphens=False)
+        lines.append("")
+    return "\n".join(lines)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +161,7 @@ async def test_what_a_model_writes_arrives_or_its_caller_is_told(
     outcomes: tuple[Outcomes, Outcomes], version: str
 ) -> None:
     shown = table(outcomes[0])
-    print(f"\nOllama {version}\n{shown}")  # noqa: T201 - `make parsers` shows it
+    print(f"\nOllama {version}\n{shown}")
 
     assert SILENT not in shown
     if version == VERSION:
@@ -171,6 +176,6 @@ async def test_the_double_answers_as_the_real_one(
         pytest.skip(f"the answers were recorded with Ollama {VERSION}, and this is {version}")
     real, played = outcomes
     different = {case: (real[case], played[case]) for case in real if real[case] != played[case]}
-    print(f"{len(real)} answers, {len(different)} differ: {different}")  # noqa: T201 - as above
+    print(f"{len(real)} answers, {len(different)} differ: {different}")
 
     assert different == {}

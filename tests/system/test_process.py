@@ -171,7 +171,7 @@ async def test_a_cancelled_generation_leaves_the_model_idle(
     closed_ms = (time.monotonic() - begin_s) * 1000
     await asyncio.sleep(0.2)  # Ollama ends a token that it has begun
     idle = await asyncio.to_thread(_cpu_share, next(runners()))
-    print(  # noqa: T201 - the figure is what the test is run for
+    print(
         f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after"
     )
 

@@ -165,7 +165,7 @@ async def test_a_reason_is_what_grpcurl_prints(
         if len(str(case.request)) < 200
         else f"a prompt of {len(case.request['prompt'])} characters"
     )
-    print(  # noqa: T201 - `make reasons` shows it
+    print(
         f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} eudai.v1.{case.method}\n{called.stderr}"
     )
 

@@ -108,7 +108,7 @@ async def test_a_model_is_pushed_and_pulled_back_the_same(admin: Any) -> None:
         await admin.DeleteModel(pb.DeleteModelRequest(model=model))
     up = max(event.progress.completed_bytes for event in pushed)
     down = max(event.progress.completed_bytes for event in first)
-    print(  # noqa: T201 - the figure is what the test is run for
+    print(
         f"pushed {up} bytes in {len(pushed)} events, pulled {down} in {len(first)}; {again[-1].completed.digest}"
     )
 

@@ -9,7 +9,7 @@ import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
 from recorded_answers import Recording
 from refusal import refusal
-from replaying import replaying
+from replay import replaying
 from scripted_model import Script, write_model, write_projector
 from scripted_model.creation import created
 from scripted_model.dialects import DIALECTS, JINJA_TEMPLATE

@@ -141,7 +141,7 @@ def _codes(chain: _Chain) -> tuple[list[list[float]], list[list[float]]]:
     two of some thousand random codes overlap by half or more has a probability of a few percent,
     and the seed is fixed: a file either works always or never.
     """
-    dice = random.Random(0)  # noqa: S311 - the same file every time
+    dice = random.Random(0)
     prompt = _balanced(dice)
     code = {number: _balanced(dice) for number in sorted({*chain.follower.values()})}
     embeddings, outputs = [], []

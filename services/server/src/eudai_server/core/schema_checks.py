@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 class SchemaChecks:
     """Checks the schemas of all callers."""
 
-    def __init__(self) -> None:
-        """Starts no process yet."""
-        self._queue = FairQueue(max_running=1, max_queued=QUEUED_MAX)
+    def __init__(self, queued_max: int = QUEUED_MAX) -> None:
+        """`queued_max` checks may wait. Starts no process yet."""
+        self.queue = FairQueue(max_running=1, max_queued=queued_max)
         self._worker: _Worker | None = None
         self._job: asyncio.Task[Answer | None] | None = None
 
@@ -90,13 +90,13 @@ class SchemaChecks:
         """The worker's answer; None if there is no worker. Raises ServiceError QUEUE_FULL."""
         job = json.dumps([schemas, value]).encode() + b"\n"
         try:
-            with self._queue.place(caller) as ticket, ExitStack() as held:
-                while not self._queue.is_next(ticket):
+            with self.queue.place(caller) as ticket, ExitStack() as held:
+                while not self.queue.is_next(ticket):
                     await ticket.moved.wait()
                     ticket.moved.clear()
                     if ticket.evicted:
                         raise _busy()
-                held.enter_context(self._queue.slot(ticket))
+                held.enter_context(self.queue.slot(ticket))
                 # The answer must be read even if the caller leaves; otherwise the next job would
                 # get it.
                 self._job = asyncio.create_task(self._run(job, held.pop_all()))
@@ -140,7 +140,8 @@ class _Worker:
     def start(cls) -> "_Worker":
         """Start a process without waiting until it runs. Raises OSError."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as held:
+            held.enter_context(ours)
             process = subprocess.Popen(
                 [sys.executable, "-I", "-m", "eudai_server.core.schema_worker"],
                 stdin=theirs.fileno(),
@@ -149,6 +150,7 @@ class _Worker:
                 # Keeps the terminal's Ctrl-C away: the server stops the process.
                 start_new_session=True,
             )
+            held.pop_all()
         return cls(process, ours)
 
     async def run(self, job: bytes) -> Answer:

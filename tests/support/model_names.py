@@ -2,7 +2,7 @@
 
 That is a name as its lists show it, "invalid", "cloud", or "too long" for a file system.
 
-`OLLAMA_BASE_URL=… python tests/system/model_names.py` asks anew for every reference in
+`OLLAMA_BASE_URL=… python tests/support/model_names.py` asks anew for every reference in
 tests/codec/model_names.json. To add a reference, write it there with "" and run the command. That
 Ollama needs OLLAMA_NO_CLOUD=1, and no model whose name shares a part with one of the references:
 it would then answer in the case of that model.

@@ -1,6 +1,6 @@
 """Speaks HTTP/2 to a server as no gRPC client would: messages that never end, paths that are no text.
 
-    python half_open.py ADDRESS MESSAGE_BYTES SECONDS
+    python http2_client.py ADDRESS MESSAGE_BYTES SECONDS
 
 begins six messages that stop one byte early, again and again, and prints how they ended. A process
 of its own does not delay the callers that a test observes.
@@ -138,4 +138,4 @@ async def hold_messages(address: str, message_bytes: int, end_s: float) -> Count
 if __name__ == "__main__":
     to, size, seconds = sys.argv[1:]
     held = asyncio.run(hold_messages(to, int(size), time.monotonic() + float(seconds)))
-    print(json.dumps(held))  # noqa: T201 - what it is asked for
+    print(json.dumps(held))

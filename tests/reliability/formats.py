@@ -37,7 +37,7 @@ TOKENS_MAX = 400
 
 
 def protobuf(name: str) -> pb.OutputFormat:
-    """A message of tests/protos/order.proto as an output format."""
+    """A message of tests/support/protos/order.proto as an output format."""
     shape = pb.ProtobufFormat(
         message_type=f"acme.v1.{name}", file_descriptor_set=descriptor_set("order.proto")
     )
@@ -88,11 +88,11 @@ def main() -> int:
                     whole += answer.finished.reason == pb.FINISH_REASON_STOP
                     parsed += bool(parses(text))
                 except (ValueError, json_format.ParseError, grpc.RpcError) as error:
-                    print(  # noqa: T201 - it talks to a terminal
+                    print(
                         f"eudai: {name}, seed {seed}: {type(error).__name__}: {text[:200]!r}",
                         file=sys.stderr,
                     )
-            print(  # noqa: T201 - as above
+            print(
                 f"{name}: {parsed} of {options.rounds} parsed, {whole} ended by themselves, {time.monotonic() - begin_s:.0f} s"
             )
             failed += options.rounds - parsed

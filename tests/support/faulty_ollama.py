@@ -1,6 +1,6 @@
 """An Ollama with defects, by a seed, in a process of its own: what scripted_ollama plays, decided by chance.
 
-    python buggy.py SEED FAULT_SHARE TOKENS TOKEN_MS        prints its port
+    python faulty_ollama.py SEED FAULT_SHARE TOKENS TOKEN_MS        prints its port
 
 At FAULT_SHARE of the generations something goes wrong: it is late, stalls, is cut, sends garbage, an error line, another
 content type or HTTP 503, closes without a word, or sends its bytes one by one.
@@ -13,16 +13,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import uvloop
-
-sys.path[:0] = [
-    str(Path(__file__).resolve().parents[1]),
-    str(Path(__file__).resolve().parents[1] / "system"),
-]
-from processes import spawn  # noqa: E402 - as a program it is on its own
-from scripted_ollama import (  # noqa: E402 - as above
+from processes import spawn
+from scripted_ollama import (
     END,
     HEADERS_STREAM,
     RESET,
@@ -41,7 +35,7 @@ FAULTS = ("late", "stall", "cut", "garbage", "error line", "type", "503", "refus
 START_TIMEOUT_S = 20.0
 
 
-class BuggyOllama:
+class FaultyOllama:
     """Scripts for ScriptedOllama, by chance."""
 
     def __init__(self, seed: int, fault_share: float, tokens: int, token_s: float) -> None:
@@ -94,7 +88,9 @@ class BuggyOllama:
 
 async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float) -> None:
     ollama = ScriptedOllama()
-    ollama.scripts["/api/generate"] = BuggyOllama(seed, fault_share, tokens, token_ms / 1000).script
+    ollama.scripts["/api/generate"] = FaultyOllama(
+        seed, fault_share, tokens, token_ms / 1000
+    ).script
     await ollama.start()
     print(ollama.port, flush=True)
     parent = os.getppid()
@@ -104,7 +100,7 @@ async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float) ->
 
 
 @asynccontextmanager
-async def buggy_ollama(
+async def faulty_ollama(
     seed: int = 0, fault_share: float = 0.0, tokens: int = 10, token_ms: float = 5
 ) -> AsyncIterator[tuple[str, int]]:
     """One of them: its URL and its process."""

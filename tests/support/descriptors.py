@@ -1,4 +1,4 @@
-"""A proto of tests/protos goes in; its descriptor set, as a caller would send it, and its classes come out."""
+"""A proto of tests/support/protos goes in; its descriptor set, as a caller would send it, and its classes come out."""
 
 import subprocess
 import sys

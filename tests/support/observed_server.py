@@ -1,6 +1,6 @@
 """A server in a process of its own that tells what is inside: tasks, slots, and how late its loop runs.
 
-    python observed.py KEEPALIVE_S KEEPALIVE_TIMEOUT_S      configured by the environment, like eudai-server
+    python observed_server.py KEEPALIVE_S KEEPALIVE_TIMEOUT_S      configured by the environment, like eudai-server
 
 A line on standard input is answered by a line of JSON; the end of the input drains it.
 """
@@ -20,10 +20,6 @@ from typing import Any
 
 import psutil
 import uvloop
-
-sys.path.append(
-    str(Path(__file__).resolve().parents[1] / "system")
-)  # as a program it is on its own
 from processes import spawn
 
 TICK_S = 0.01
@@ -38,27 +34,18 @@ async def _serve(patience: list[float]) -> None:
     from eudai_server.app import App  # noqa: PLC0415 - the tests' process needs none of them
     from eudai_server.config import Config  # noqa: PLC0415
     from eudai_server.process import limit_arenas, raise_open_files  # noqa: PLC0415
-    from eudai_server.rpc.transport.listener import Patience  # noqa: PLC0415
+    from eudai_server.rpc.transport.listener import ClientTimeouts  # noqa: PLC0415
     from eudai_server.telemetry import configure_logging  # noqa: PLC0415
 
-    calls = 0
     limit_arenas(os.environ)
     configure_logging()
-    errors = _Errors(logging.ERROR)
-    logging.getLogger("eudai_server").addHandler(errors)
+    records = _Records()
+    logging.getLogger("eudai_server").addHandler(records)
     raise_open_files()
     app = App(
         Config.from_env(os.environ),
-        Patience(keepalive_s=patience[0], keepalive_timeout_s=patience[1]),
+        ClientTimeouts(keepalive_s=patience[0], keepalive_timeout_s=patience[1]),
     )
-    admit = app.parts.calls._answer  # noqa: SLF001 - every call passes here
-
-    async def counted(call: Any, handle: Any, **how: bool) -> Any:
-        nonlocal calls
-        calls += not call.idle
-        return await admit(call, handle, **how)
-
-    app.parts.calls._answer = counted  # type: ignore[method-assign] # noqa: SLF001 - as above
     port = await app.start()
     app.parts.schema_checks.start()  # as eudai-server does
     gc.freeze()  # as it does too
@@ -77,8 +64,8 @@ async def _serve(patience: list[float]) -> None:
             "tasks": len(asyncio.all_tasks()),
             "running": admission.running,
             "queued": admission.queued,
-            "calls": calls,
-            "errors": errors.count,
+            "calls": records.calls,
+            "errors": records.errors,
             "grpcio": grpc.__version__,
             "lag_p99_ms": late[int(len(late) * 0.99)] * 1000,
             "lag_max_ms": late[-1] * 1000,
@@ -91,13 +78,15 @@ async def _serve(patience: list[float]) -> None:
     await app.drain()
 
 
-class _Errors(logging.Handler):
-    """Counts what the server logs as an error."""
+class _Records(logging.Handler):
+    """Counts the calls and the errors that the server logs."""
 
-    count = 0
+    calls = 0
+    errors = 0
 
-    def emit(self, _record: logging.LogRecord) -> None:
-        self.count += 1
+    def emit(self, record: logging.LogRecord) -> None:
+        self.calls += record.getMessage() == "call"
+        self.errors += record.levelno >= logging.ERROR
 
 
 async def _tick(lags: list[float], busy: list[float]) -> None:

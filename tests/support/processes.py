@@ -25,7 +25,7 @@ PORTS = (10_000, 32_000)
 def free_port() -> int:
     """A port that nothing listens on now, and that no outgoing connection will be given while its server restarts."""
     while True:
-        port = random.randrange(*PORTS)  # noqa: S311 - any will do
+        port = random.randrange(*PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

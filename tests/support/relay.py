@@ -24,6 +24,12 @@ class Relay:
         for task in self._tasks:
             task.cancel()
 
+    async def close(self) -> None:
+        """Cut every connection, and wait until all have ended."""
+        tasks = list(self._tasks)
+        self.cut()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(PIECE_BYTES):
@@ -31,7 +37,8 @@ class Relay:
                 await writer.drain()
         writer.close()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Relay one connection until either side closes it, or it is cut."""
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)
@@ -56,12 +63,10 @@ class Relay:
 async def relaying(target: str, source_host: str | None = None) -> AsyncIterator[Relay]:
     """A relay on a port of its own."""
     relay = Relay(target, source_host)
-    server = await asyncio.start_server(relay._accept, "127.0.0.1", 0)  # noqa: SLF001 - it is the relay's own
+    server = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
     relay.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield relay
     finally:
         server.close()
-        tasks = list(relay._tasks)  # noqa: SLF001 - as above
-        relay.cut()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await relay.close()
