@@ -16,7 +16,8 @@ from eudai_server.ollama.shared_pull import Sharing
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import BODY_BYTES_MAX
 from eudai_server.ollama.upload import Upload
-from eudai_server.ollama.wire.models import description_from, models_from
+from eudai_server.ollama.wire.error_texts import blob_not_found
+from eudai_server.ollama.wire.models import listed_models, model_description, models_from
 from eudai_server.ollama.wire.requests import create_request_from, unload_request_from
 from eudai_server.ollama.wire.transfer_stream import TransferDecoder
 
@@ -149,11 +150,7 @@ class OllamaStore:
             await self._row(creation.base_model)
         for digest in (*creation.files.values(), *creation.adapters.values()):
             if not await self.has_blob(digest):
-                raise ServiceError(
-                    Reason.BLOB_NOT_FOUND,
-                    f"file {digest} has not been uploaded; call UploadBlob first",
-                    metadata={"digest": digest},
-                )
+                raise blob_not_found(digest)
         route, body = create_request_from(creation)
         async with aclosing(self._transfer(route, body, creation.model.listed)) as transfers:
             async for transfer in transfers:
@@ -191,7 +188,8 @@ class OllamaStore:
         await self._pulls.close()
 
     async def _rows(self) -> Sequence[Model]:
-        return models_from(await self._call("GET", "/api/tags"), await self._call("GET", "/api/ps"))
+        present = listed_models(await self._call("GET", "/api/tags"))
+        return models_from(present, listed_models(await self._call("GET", "/api/ps")))
 
     async def _row(self, model: ModelName) -> Model:
         rows = await self._rows()
@@ -205,7 +203,7 @@ class OllamaStore:
     async def _describe(self, row: Model, *, verbose: bool) -> Description:
         plain = await self._show(row.name, SHOW_BYTES_MAX)
         full = await self._show(row.name, VERBOSE_SHOW_BYTES_MAX, verbose=True) if verbose else b""
-        description = description_from(plain, row, full)
+        description = model_description(plain, row, full)
         if len(self._capabilities) >= DESCRIBED_MAX:
             self._capabilities.clear()
         self._capabilities[row.digest] = description.model.capabilities

@@ -6,10 +6,12 @@ import logging
 from eudai_server.core.errors import NoConnectionLeftError, ServiceError, UnreachableError
 from eudai_server.core.readiness import Readiness
 from eudai_server.ollama.state.catalog import Catalog
-from eudai_server.ollama.state.cloud import look_at_cloud
+from eudai_server.ollama.state.cloud import check_cloud
 from eudai_server.ollama.state.gpu import Gpu
 from eudai_server.ollama.state.hangs import Hangs
 from eudai_server.ollama.transport.client import Client
+from eudai_server.ollama.wire.models import ListedModel, listed_models
+from eudai_server.ollama.wire.server import version_from
 
 INTERVAL_S = 1.0
 TIMEOUT_S = 0.5
@@ -74,13 +76,13 @@ class Probe:
     async def _refresh(self) -> None:
         try:
             async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
-                tags = group.create_task(self._fetch("/api/tags"))
+                tags = group.create_task(self._fetch_list("/api/tags"))
                 ps = group.create_task(self._fetch_ps())
                 if not self._readiness.backend_up:  # another Ollama may have replaced it
                     group.create_task(self._describe())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        self._catalog.refresh(tags.result(), ps.result())
+        self._catalog.update(tags.result(), ps.result())
         self._gpu.look()
         self._hangs.review()
         self._failures = 0
@@ -89,7 +91,10 @@ class Probe:
     async def _fetch(self, route: str) -> bytes:
         return await self._client.fetch("GET", route, vital=True)
 
-    async def _fetch_ps(self) -> bytes | None:
+    async def _fetch_list(self, route: str) -> list[ListedModel]:
+        return listed_models(await self._fetch(route))
+
+    async def _fetch_ps(self) -> list[ListedModel] | None:
         """The models in memory; None if Ollama does not answer in time.
 
         While Ollama checks whether a hanging runner is alive, this route waits for up to 10 s and
@@ -97,13 +102,13 @@ class Probe:
         """
         try:
             async with asyncio.timeout(TIMEOUT_S * PS_TIMEOUT_SHARE):
-                return await self._fetch("/api/ps")
+                return await self._fetch_list("/api/ps")
         except TimeoutError:
             return None
 
     async def _describe(self) -> None:
-        self._catalog.take_version(await self._fetch("/api/version"))
-        await look_at_cloud(self._client, self._catalog)
+        self._catalog.version = version_from(await self._fetch("/api/version"))
+        await check_cloud(self._client, self._catalog)
 
     async def _probe(self) -> bool:
         try:

@@ -5,7 +5,6 @@ or two models created from the same file, compete for one runner.
 """
 
 import asyncio
-import re
 
 import msgspec
 
@@ -14,17 +13,9 @@ from eudai_server.core.models import Identity
 from eudai_server.ollama.state.catalog import Facts
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.state.probe import INTERVAL_S
+from eudai_server.ollama.wire.models import weights_from
 
 SHOW_TIMEOUT_S = 5.0
-
-_WEIGHTS = re.compile(r"^FROM \S*(sha256-[0-9a-f]{64})$", re.MULTILINE)
-
-
-class _WireShow(msgspec.Struct):
-    modelfile: str = ""
-
-
-_decoder = msgspec.json.Decoder(_WireShow)
 
 
 class Runners:
@@ -44,7 +35,7 @@ class Runners:
         facts = await self._find(model)
         self._state.hangs.require_going(model)
         if not self._state.catalog.knows_runner(model):
-            self._state.catalog.learn_runner(model, await self._weights_of(facts))
+            self._state.catalog.record_runner(model, await self._weights_of(facts))
         return Identity(self._state.catalog.runner_of(model), facts.name, facts.digest)
 
     async def _find(self, model: str) -> Facts:
@@ -62,7 +53,6 @@ class Runners:
         try:
             async with asyncio.timeout(SHOW_TIMEOUT_S):
                 show = await self._state.client.fetch("POST", "/api/show", body, model=facts.name)
-            match = _WEIGHTS.search(_decoder.decode(show).modelfile)
-        except (ServiceError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+            return weights_from(show)
+        except (ServiceError, TimeoutError):
             return ""
-        return match[1] if match else ""
