@@ -41,7 +41,7 @@ async def ollama() -> AsyncIterator[ScriptedOllama]:
     yield scripted
     async with asyncio.timeout(CLEANUP_TIMEOUT_S):
         while scripted.open_connections:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.001)
     await scripted.stop()
 
 
