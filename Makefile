@@ -1,4 +1,4 @@
-# The one task runner. `make` lists what it can do; CI runs these targets and nothing of its own.
+# All tasks of the project. `make` lists the targets; CI runs `make check` and nothing else.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -8,30 +8,36 @@ PROMPT ?= The capital of France is
 VENV := .venv
 BIN := $(VENV)/bin
 LAUNCHER := services/ollama/launcher
+# Runs a command with the Ollama at OLLAMA_BASE_URL, or with one that it starts and stops.
+WITH_OLLAMA := $(PYTHON) $(LAUNCHER) run --
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
-help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+help: ## list all targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
+		| sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 # ---- set up
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eudai: Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=python3.x")'
-	@echo 'eudai: making $(VENV) …' >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"eudai: Python 3.11 or newer is required, but $(PYTHON) is " + sys.version.split()[0] + \
+		"; set PYTHON=python3.x")'
+	@echo 'eudai: creating $(VENV) …' >&2
 	@$(PYTHON) -m venv $(VENV)
 
-# The stamps are written last, so that an interrupted install is repeated.
-$(VENV)/server.stamp: requirements/server.txt clients/python/pyproject.toml services/server/pyproject.toml | $(BIN)/python
+# A stamp is written after its install, so that an interrupted install is repeated.
+$(VENV)/server.stamp: requirements/server.txt clients/python/pyproject.toml \
+		services/server/pyproject.toml | $(BIN)/python
 	@echo 'eudai: installing the server and the Python client …' >&2
 	@$(PIP) --require-hashes -r requirements/server.txt
 	@$(PIP) --no-build-isolation -e clients/python -e services/server
 	@touch $@
 
 $(VENV)/develop.stamp: requirements/develop.txt $(VENV)/server.stamp
-	@echo 'eudai: installing what the tests and lints need …' >&2
+	@echo 'eudai: installing the tools for tests and lints …' >&2
 	@$(PIP) --require-hashes -r requirements/develop.txt
 	@touch $@
 
@@ -39,85 +45,90 @@ $(BIN)/grpcurl: tests/tools/go.sum | $(BIN)/python
 	@$(PYTHON) $(LAUNCHER) build tests/tools github.com/fullstorydev/grpcurl/cmd/grpcurl $@
 
 .PHONY: setup
-setup: $(VENV)/server.stamp ## make .venv with the server and the Python client
+setup: $(VENV)/server.stamp ## create .venv with the server and the Python client
 
 .PHONY: setup-develop
-setup-develop: $(VENV)/develop.stamp $(BIN)/grpcurl ## the same, with what the tests and lints need
+setup-develop: $(VENV)/develop.stamp $(BIN)/grpcurl ## create .venv, with the tools for tests and lints
 
 # ---- run
 
 .PHONY: run
-run: setup ## start everything, stream one real generation (PROMPT="…"), then serve until Ctrl-C
-	@EUDAI_ADMIN=$${EUDAI_ADMIN:-true} EUDAI_LOAD_OPTIONS=$${EUDAI_LOAD_OPTIONS:-true} $(PYTHON) $(LAUNCHER) run -- $(BIN)/python services/run.py "$$PROMPT"
+run: setup ## start everything, stream one answer (PROMPT="…"), serve until Ctrl-C
+	@EUDAI_ADMIN=$${EUDAI_ADMIN:-true} EUDAI_LOAD_OPTIONS=$${EUDAI_LOAD_OPTIONS:-true} \
+		$(WITH_OLLAMA) $(BIN)/python services/run.py "$$PROMPT"
 run: export PROMPT := $(PROMPT)
 
 .PHONY: ollama
-ollama: ## a real Ollama at OLLAMA_BASE_URL, models included
+ollama: ## start a real Ollama at OLLAMA_BASE_URL, with the test models
 	@$(PYTHON) $(LAUNCHER) start
 
 .PHONY: ollama-stop
-ollama-stop: ## stop the Ollama that make ollama started
+ollama-stop: ## stop the Ollama that `make ollama` started
 	@$(PYTHON) $(LAUNCHER) stop
 
 # ---- check
 
 .PHONY: test
-test: setup-develop ## all tests, against a real Ollama
-	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest $(ARGS)
+test: setup-develop ## run all tests, with a real Ollama
+	@$(WITH_OLLAMA) $(BIN)/pytest $(ARGS)
 
 .PHONY: test-fast
-test-fast: setup-develop ## the tests of codecs and behaviours without a real Ollama, but the slow ones
+test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 	@$(BIN)/pytest tests/test_tidy.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
 
 .PHONY: test-image-python
-test-image-python: ## the tests of codecs and behaviours on the image's Python, where that is installed
+test-image-python: ## run the tests that need no Ollama, on the image's Python
 	@scripts/image_python.sh
 
 $(BIN)/docker-compose: tests/compose/go.sum | $(BIN)/python
 	@$(PYTHON) $(LAUNCHER) build tests/compose github.com/docker/compose/v2/cmd $@
 
 .PHONY: compose
-compose: $(BIN)/docker-compose ## build the real Docker Compose, with which make test checks docker-compose.yml too
+compose: $(BIN)/docker-compose ## build Docker Compose, with which `make test` checks docker-compose.yml
 
 .PHONY: docker-test
-docker-test: setup-develop compose ## docker compose up with a Docker daemon of its own (root, Debian; two minutes)
+docker-test: setup-develop compose ## test `docker compose up` with a Docker daemon (root, Debian; two minutes)
 	@$(PYTHON) $(LAUNCHER) start
 	@$(PYTHON) $(LAUNCHER) stop
 	@tests/compose/docker.sh
 
 .PHONY: registry-test
-registry-test: setup-develop ## push to and pull from a real registry behind a real Envoy (Debian's docker-registry)
-	@command -v docker-registry > /dev/null || { echo 'eudai: docker-registry is missing: apt-get install docker-registry' >&2; exit 1; }
+registry-test: setup-develop ## test pushes and pulls with a real registry (Debian's docker-registry)
+	@command -v docker-registry > /dev/null || { \
+		echo 'eudai: docker-registry is missing: apt-get install docker-registry' >&2; exit 1; }
 	@$(PIP) --require-hashes -r requirements/system.txt
-	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_registry.py -rP
+	@$(WITH_OLLAMA) $(BIN)/pytest tests/system/test_registry.py -rP
 
 .PHONY: reasons
-reasons: setup-develop ## provoke every reason a call can fail for, and show what grpcurl prints
-	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_reasons.py -rP
+reasons: setup-develop ## cause every ErrorReason, and show the output of grpcurl
+	@$(WITH_OLLAMA) $(BIN)/pytest tests/system/test_reasons.py -rP
 
 .PHONY: ignored
-ignored: setup-develop ## see each test of the contract walk fail before a server that ignores what it is for (minutes)
-	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest --ignoring --timeout 20 -q --tb=no $(ARGS)
+ignored: setup-develop ## check that each test of the contract walk can fail (minutes)
+	@$(WITH_OLLAMA) $(BIN)/pytest --ignoring --timeout 20 -q --tb=no $(ARGS)
 
 ROUNDS ?= 100
 .PHONY: formats
-formats: setup-develop ## how many of ROUNDS real answers under a format parse; wants a server at EUDAI_LISTEN
-	@PYTHONPATH=tests/support $(BIN)/python tests/reliability/formats.py --rounds $(ROUNDS) --address $${EUDAI_LISTEN:-127.0.0.1:50051}
+formats: setup-develop ## count answers that match their format (needs a server; ROUNDS=n)
+	@PYTHONPATH=tests/support $(BIN)/python tests/reliability/formats.py --rounds $(ROUNDS) \
+		--address $${EUDAI_LISTEN:-127.0.0.1:50051}
 
 .PHONY: parsers
-parsers: setup-develop ## what arrives of thoughts and tool calls, by each parser of Ollama, as a table
-	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_parsers.py -q -rP
+parsers: setup-develop ## list the results of each of Ollama's parsers, as in docs/parsers.md
+	@$(WITH_OLLAMA) $(BIN)/pytest tests/system/test_parsers.py -q -rP
 
 .PHONY: record
-record: setup-develop ## write the answers of the real Ollama that the double plays
-	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest tests/system/test_parsers.py tests/system/test_scripted_model.py -q -rP --record
+record: setup-develop ## record the answers of a real Ollama for the test double
+	@$(WITH_OLLAMA) $(BIN)/pytest tests/system/test_parsers.py \
+		tests/system/test_scripted_model.py -q -rP --record
 
 SEEDS ?= 1000
 .PHONY: simulate
-simulate: setup-develop ## the whole server on a virtual clock: SEEDS=n of them, or SEED=n alone, with what happened
-	@PYTHONPATH=tests:tests/support $(BIN)/python -m simulation.simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+simulate: setup-develop ## simulate the server on a virtual clock: SEEDS=n seeds, or one SEED=n
+	@PYTHONPATH=tests:tests/support $(BIN)/python -m simulation.simulate \
+		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
-# A folder for PYTHONPATH, since one environment holds one grpcio.
+# A folder for PYTHONPATH, because an environment can have only one grpcio.
 NEWER_GRPCIO := $(VENV)/newer-grpcio
 $(NEWER_GRPCIO)/installed.stamp: requirements/newer_grpcio.txt $(VENV)/develop.stamp
 	@rm -rf $(NEWER_GRPCIO)
@@ -125,22 +136,23 @@ $(NEWER_GRPCIO)/installed.stamp: requirements/newer_grpcio.txt $(VENV)/develop.s
 	@touch $@
 
 .PHONY: reliability
-reliability: setup-develop $(NEWER_GRPCIO)/installed.stamp ## every row of docs/reliability.md, measured, as a table (15 minutes)
+reliability: ## measure every row of docs/reliability.md (15 minutes)
+reliability: setup-develop $(NEWER_GRPCIO)/installed.stamp
 	@$(PIP) --require-hashes -r requirements/system.txt
-	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest -m row --full -q $(ARGS)
+	@$(WITH_OLLAMA) $(BIN)/pytest -m row --full -q $(ARGS)
 
 MINUTES ?= 30
 MIX ?= faults
 .PHONY: soak
-soak: setup-develop ## the row R17 for MINUTES, with MIX=faults or MIX=leavers
+soak: setup-develop ## measure R17 for MINUTES=n, with MIX=faults or MIX=leavers
 	@$(BIN)/pytest tests/reliability/test_soak.py --full --minutes $(MINUTES) -k $(MIX) -q
 
 .PHONY: coverage
-coverage: setup-develop ## the same tests as make test, with the branches they reach
-	@$(PYTHON) $(LAUNCHER) run -- $(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+coverage: setup-develop ## run all tests, and report the covered branches
+	@$(WITH_OLLAMA) $(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 .PHONY: lint
-lint: setup-develop ## formatting, ruff, mypy, import rules, buf
+lint: setup-develop ## check formatting, ruff, mypy, import rules and buf
 	@ruff format --check .
 	@ruff check .
 	@mypy
@@ -149,42 +161,46 @@ lint: setup-develop ## formatting, ruff, mypy, import rules, buf
 	@buf format -d --exit-code
 
 .PHONY: breaking
-breaking: setup-develop ## the contract against the first one that landed, and the one before this commit
+breaking: setup-develop ## check that the contract is compatible with earlier versions
 	@scripts/breaking.sh
 
 .PHONY: check
-check: test generate-check lint breaking test-image-python check-compose ## what CI runs
+check: test generate-check lint breaking test-image-python check-compose ## run everything that CI runs
 
 .PHONY: check-compose
-check-compose: setup-develop compose
+check-compose: setup-develop compose ## check docker-compose.yml with Docker Compose
 	@$(BIN)/pytest tests/system/test_compose.py
 
 .PHONY: fix
-fix: setup-develop ## let ruff and buf mend what they can
+fix: setup-develop ## fix what ruff and buf can fix
 	@ruff check --fix .
 	@ruff format .
 	@buf format -w
 
-# ---- make what is committed
+# ---- generate committed files
 
 STUBS := clients/python/src
 .PHONY: generate
-generate: setup-develop ## the Python stubs from proto/
+generate: setup-develop ## generate the Python stubs from proto/
 	@buf build -o $(VENV)/image.binpb
 	@rm -f $(STUBS)/eudai/v1/*_pb2*
-	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb --python_out=$(STUBS) --mypy_out=quiet:$(STUBS) \
+	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb \
+		--python_out=$(STUBS) --mypy_out=quiet:$(STUBS) \
 		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*.proto))
-	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb --grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) \
+	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb \
+		--grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) \
 		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*_service.proto))
 
 .PHONY: generate-check
-generate-check: generate ## regenerating must leave no diff
+generate-check: generate ## check that the committed stubs are up to date
 	@git diff --exit-code --stat -- $(STUBS)
 
+COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header
 .PHONY: lock
-lock: setup-develop ## resolve requirements/*.in anew, with hashes and without addresses
+lock: setup-develop ## resolve requirements/*.in, with hashes and without index URLs
 	@cd requirements && for name in server develop system; do \
-		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$name.in -o $$name.txt; done
-	@cd requirements && uv pip compile --quiet --universal --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url --no-header newer_grpcio.in -o newer_grpcio.txt
+		$(COMPILE) --universal $$name.in -o $$name.txt; done
+	@cd requirements && $(COMPILE) --universal --no-deps newer_grpcio.in -o newer_grpcio.txt
 	@cd $(LAUNCHER) && for name in python go; do \
-		uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$name.in -o $$name.txt; done
+		$(COMPILE) --no-deps $$name.in -o $$name.txt; done

@@ -40,26 +40,11 @@ def main(prompt: str) -> int:
         try:
             if not wait_until_ready(server, env, log):
                 return 1
-            print(
-                f"eudai: asking {model} at {address} to continue: {prompt}",
-                file=sys.stderr,
-                flush=True,
-            )
-            command = [
-                BIN / "eudai",
-                "generate",
-                "--model",
-                model,
-                "--max-output-tokens",
-                str(MAX_OUTPUT_TOKENS),
-                prompt,
-            ]
-            code = subprocess.call(command, env=env)
+            say(f"asking {model} at {address} to continue: {prompt}")
+            code = generate(model, prompt, env)
             if code == 0 and sys.stdout.isatty():
-                print(
-                    HOW_TO_CALL.format(address=address, bin=os.path.relpath(BIN), model=model),
-                    flush=True,
-                )
+                how = HOW_TO_CALL.format(address=address, bin=os.path.relpath(BIN), model=model)
+                print(how, flush=True)
                 server.wait()
         except KeyboardInterrupt:
             code = 0
@@ -68,30 +53,34 @@ def main(prompt: str) -> int:
     return code
 
 
+def generate(model: str, prompt: str, env: dict[str, str]) -> int:
+    """Stream a generation to standard output; returns the client's exit code."""
+    options = ["--model", model, "--max-output-tokens", str(MAX_OUTPUT_TOKENS)]
+    return subprocess.call([str(BIN / "eudai"), "generate", *options, prompt], env=env)
+
+
 def wait_until_ready(
     server: "subprocess.Popen[bytes]", env: dict[str, str], log: IO[bytes]
 ) -> bool:
     """Poll the server's health; print its log if it does not become ready."""
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline_s and server.poll() is None:
-        check = [BIN / "eudai", "healthcheck"]
-        if (
-            subprocess.call(check, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            == 0
-        ):
+        check = [str(BIN / "eudai"), "healthcheck"]
+        if not subprocess.run(check, env=env, capture_output=True, check=False).returncode:
             return True
         time.sleep(POLL_S)
     log.seek(0)
-    print(
-        f"eudai: the server did not become ready:\n{log.read().decode(errors='replace')}",
-        file=sys.stderr,
-        flush=True,
-    )
+    say(f"the server did not become ready:\n{log.read().decode(errors='replace')}")
     return False
 
 
+def say(text: str) -> None:
+    """Print a message to standard error."""
+    print(f"eudai: {text}", file=sys.stderr, flush=True)
+
+
 def stop(server: "subprocess.Popen[bytes]") -> None:
-    """Let it drain; a second Ctrl-C cuts."""
+    """Stop the server; a second Ctrl-C ends its calls at once."""
     signal.signal(signal.SIGINT, lambda *_: server.terminate())
     server.terminate()
     try:

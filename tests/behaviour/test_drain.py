@@ -14,7 +14,7 @@ from eudai.v1 import (
 from eudai_server.app import DRAINING
 from eudai_server.core.readiness import Readiness
 from eudai_server.rpc.services.health import HealthService
-from eudai_server.rpc.transport.calls import Calls
+from eudai_server.rpc.transport.calls import Calls, Rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from refusal import Refusal, refused
 from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, line
@@ -90,7 +90,9 @@ async def test_a_watch_reports_a_drain_that_begins_while_it_writes() -> None:
     readiness, calls, client = Readiness(), Calls(write_timeout_s=30), _SlowClient()
     context: Any = client
     readiness.update(backend_up=True, models=frozenset({"a"}))
-    handler: Any = calls.handler("Watch", HealthService(readiness, ()).watch, idle=True)
+    handle = HealthService(readiness, ()).watch
+    rpc = Rpc(method="Watch", request_class=health_pb2.HealthCheckRequest, handle=handle, idle=True)
+    handler: Any = calls.handler(rpc)
     watching = asyncio.create_task(handler.stream_stream(iter(()), context))
     while not client.statuses:
         await asyncio.sleep(0)

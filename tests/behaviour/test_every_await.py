@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from eudai.v1 import embedding_service_pb2, embedding_service_pb2_grpc, generation_service_pb2 as pb
-from eudai_server.rpc.transport.calls import Calls
+from eudai_server.rpc.transport.calls import Calls, Rpc
 from failpoint import Failpoint
 from refusal import Refusal
 from reliability_table import Row
@@ -29,15 +30,15 @@ async def cold(
     armed: list[Failpoint] = []
     original = Calls._answer  # noqa: SLF001 - the wrapper's inside, so that the fault is within it
 
-    async def answer(call: Any, handle: Callable[[Any, Any], Any], **how: bool) -> Any:
+    async def answer(call: Any, rpc: Rpc) -> Any:
         if not armed or "Health" in call.method:
-            return await original(call, handle, **how)
+            return await original(call, rpc)
         point = armed.pop()
 
-        async def faulty(data: Any, inner: Any) -> Any:
-            return await point(handle(data, inner))
+        async def faulty(request: Any, inner: Any) -> Any:
+            return await point(rpc.handle(request, inner))  # type: ignore[arg-type]
 
-        return await original(call, faulty, **how)
+        return await original(call, replace(rpc, handle=faulty))
 
     monkeypatch.setattr(Calls, "_answer", staticmethod(answer))
     ollama.scripts["/api/embed"] = reply(

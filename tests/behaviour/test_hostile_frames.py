@@ -12,7 +12,7 @@ from calls import channel_to, generate, until_health
 from eudai_server.core.background import run_again
 from eudai_server.core.errors import ServiceError
 from eudai_server.rpc.transport import calls, listener, message_reader
-from eudai_server.rpc.transport.listener import DEFAULT_PATIENCE, Listener, Options
+from eudai_server.rpc.transport.listener import DEFAULT_CLIENT_TIMEOUTS, Listener, Options
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
 from eudai_server.rpc.wire.parsing import MESSAGE_BYTES_MAX
 from http2_client import http2_to
@@ -50,7 +50,7 @@ async def test_a_server_that_ends_by_itself_listens_again_on_its_port() -> None:
         made.append(grpc.aio.server(options=options))
         return made[-1]
 
-    listening = Listener(make_server, DEFAULT_PATIENCE)
+    listening = Listener(make_server, DEFAULT_CLIENT_TIMEOUTS)
     port = await listening.start("127.0.0.1:0")
     await made[0].stop(None)
     async with asyncio.timeout(2):
@@ -72,7 +72,7 @@ async def test_a_port_that_cannot_be_had_again_is_an_error(monkeypatch: pytest.M
         made.append(grpc.aio.server(options=options))
         return made[-1]
 
-    listening = Listener(make_server, DEFAULT_PATIENCE)
+    listening = Listener(make_server, DEFAULT_CLIENT_TIMEOUTS)
     await listening.start("127.0.0.1:0")
     await made[0].stop(None)
     with pytest.raises(listener.ListenError):

@@ -9,6 +9,7 @@ from eudai_server.rpc.transport import message_reader
 from eudai_server.rpc.transport.call import Call
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
 from eudai_server.rpc.transport.operation import complete
+from google.protobuf.empty_pb2 import Empty
 
 
 class Operation:
@@ -57,7 +58,7 @@ async def test_a_write_whose_call_is_cancelled_is_not_cancelled() -> None:
     operation = Operation()
     context = AsyncMock(time_remaining=lambda: None, write=lambda _: operation.run())
     call = Call("Generate", context, MessageReader(), idle=False)
-    task = asyncio.create_task(call.write(b"x"))
+    task = asyncio.create_task(call.write(Empty()))
     await operation.begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

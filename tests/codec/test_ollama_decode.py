@@ -5,7 +5,8 @@ import json
 import pytest
 from eudai_server.core.errors import Reason
 from eudai_server.core.events import Channel, Delta, Finished, FinishReason
-from eudai_server.ollama.wire.generation_stream import LINE_BYTES_MAX, Output, StreamDecoder
+from eudai_server.ollama.wire.generation_stream import Output, StreamDecoder
+from eudai_server.ollama.wire.lines import LINE_BYTES_MAX
 from hypothesis import given, settings, strategies as st
 from scripted_ollama import done, line
 

@@ -4,9 +4,9 @@ from eudai.v1 import generation_service_pb2 as pb, options_pb2
 from eudai_server.core.errors import ServiceError
 from eudai_server.core.generation import Generation
 from eudai_server.rpc.wire.generation_request import generation_from
+from eudai_server.rpc.wire.generation_violations import generation_violations
 from eudai_server.rpc.wire.parsing import parse
 from eudai_server.rpc.wire.request_schemas import RequestSchemas
-from eudai_server.rpc.wire.violations import violations_of
 from hypothesis import given, settings, strategies as st
 
 
@@ -40,7 +40,7 @@ def test_a_sampling_value_is_kept_or_named(name: str, value: float) -> None:
     except TypeError:
         return
     request = pb.GenerateRequest(model="m", prompt="x", sampling=sampling)
-    fields = [violation.field for violation in violations_of(request, RequestSchemas())]
+    fields = [violation.field for violation in generation_violations(request, RequestSchemas())]
 
     assert fields in ([], [f"sampling.{name}"])
     if not fields:

@@ -22,7 +22,7 @@ from unittest import mock
 from weakref import WeakSet
 
 from eudai_server.app import DRAINING
-from eudai_server.assembly import Assembly
+from eudai_server.assembly import Parts
 from eudai_server.config import Config
 from eudai_server.core.fair_queue import FairQueue, Ticket
 from simulation.caller import Context, call, plans_from
@@ -103,7 +103,7 @@ class Simulation:
         self.drains_s = self.rng.choice((None, None, None, self.rng.uniform(0, span_s)))
         self.world = World(self.rng, self.config.max_running)
         self.trace: list[str] = []
-        self.parts: Assembly | None = None
+        self.parts: Parts | None = None
         self.drained = False
 
     @property
@@ -122,7 +122,7 @@ class Simulation:
 
     async def run(self) -> Outcomes:
         """How many calls ended how. Raises Violation."""
-        self.parts = Assembly(self.config, WorldClient(self.world), write_timeout_s=30.0)  # type: ignore[arg-type]
+        self.parts = Parts(self.config, WorldClient(self.world), write_timeout_s=30.0)  # type: ignore[arg-type]
         handlers = self._handlers(self.parts)
         self.parts.start()
         before = asyncio.all_tasks()
@@ -151,10 +151,10 @@ class Simulation:
             outcomes.add(context, calm=calm)
         return outcomes
 
-    def _handlers(self, parts: Assembly) -> dict[bool, Any]:
-        handles = parts.registrations[0].handles
-        generate = parts.calls.handler("Generate", handles["Generate"])
-        once = parts.calls.handler("GenerateOnce", handles["GenerateOnce"])
+    def _handlers(self, parts: Parts) -> dict[bool, Any]:
+        rpcs = parts.services[0].rpcs
+        generate = parts.calls.handler(rpcs["Generate"])
+        once = parts.calls.handler(rpcs["GenerateOnce"])
         return {False: generate.stream_stream, True: once.stream_stream}
 
     async def _calls(self, handlers: dict[bool, Any]) -> list[Context]:
@@ -207,7 +207,7 @@ class Simulation:
                     f"{HEALTH_S} s after Ollama changed to {answers}"
                 )
 
-    async def _drain(self, parts: Assembly) -> None:
+    async def _drain(self, parts: Parts) -> None:
         """As App.drain does, without a port."""
         if self.drains_s is None:
             return
@@ -217,7 +217,7 @@ class Simulation:
         await parts.calls.wait(5)
         parts.calls.end(*DRAINING)
 
-    async def _nothing_is_left(self, parts: Assembly, before: set["asyncio.Task[Any]"]) -> None:
+    async def _nothing_is_left(self, parts: Parts, before: set["asyncio.Task[Any]"]) -> None:
         await asyncio.sleep(EVERYTHING_ENDS_S)
         if parts.admission.running or parts.admission.queued:
             raise Violation(

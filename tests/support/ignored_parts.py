@@ -119,7 +119,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def ignore(part: str, patch: pytest.MonkeyPatch) -> None:
     """Let the server lose a part of every request, answer and status."""
-    read = calls.Call._next_message  # noqa: SLF001 - every request passes here
+    read = calls.Call._read  # noqa: SLF001 - every request passes here
     write = calls.Call.write
 
     async def read_without(call: calls.Call) -> bytes | None:
@@ -128,9 +128,10 @@ def ignore(part: str, patch: pytest.MonkeyPatch) -> None:
             raise ServiceError(Reason.INTERNAL, f"{part} is ignored")
         return data and without(part, data, _message_class(call.method, "input_type"))
 
-    async def write_without(call: calls.Call, data: bytes, **options: bool) -> None:
-        data = without(part, data, _message_class(call.method, "output_type"))
-        await write(call, data, **options)
+    async def write_without(call: calls.Call, message: Message) -> None:
+        if call.method.startswith(PACKAGE):
+            _remove(part, message)
+        await write(call, message)
 
     def status_without(error: ServiceError, failure: Message | None = None) -> Any:
         if failure:
@@ -140,7 +141,7 @@ def ignore(part: str, patch: pytest.MonkeyPatch) -> None:
             whole.details[0].Pack(error_details_pb2.ErrorInfo(domain="eudai"))
         return whole
 
-    patch.setattr(calls.Call, "_next_message", read_without)
+    patch.setattr(calls.Call, "_read", read_without)
     patch.setattr(calls.Call, "write", write_without)
     patch.setattr(calls, "status_from", status_without)
 

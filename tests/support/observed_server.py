@@ -34,7 +34,7 @@ async def _serve(patience: list[float]) -> None:
     from eudai_server.app import App  # noqa: PLC0415 - the tests' process needs none of them
     from eudai_server.config import Config  # noqa: PLC0415
     from eudai_server.process import limit_arenas, raise_open_files  # noqa: PLC0415
-    from eudai_server.rpc.transport.listener import Patience  # noqa: PLC0415
+    from eudai_server.rpc.transport.listener import ClientTimeouts  # noqa: PLC0415
     from eudai_server.telemetry import configure_logging  # noqa: PLC0415
 
     limit_arenas(os.environ)
@@ -44,7 +44,7 @@ async def _serve(patience: list[float]) -> None:
     raise_open_files()
     app = App(
         Config.from_env(os.environ),
-        Patience(keepalive_s=patience[0], keepalive_timeout_s=patience[1]),
+        ClientTimeouts(keepalive_s=patience[0], keepalive_timeout_s=patience[1]),
     )
     port = await app.start()
     app.parts.schema_checks.start()  # as eudai-server does

@@ -10,7 +10,7 @@ import grpc
 from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
 from eudai_server.app import App
 from eudai_server.config import Config
-from eudai_server.rpc.transport.listener import Patience
+from eudai_server.rpc.transport.listener import ClientTimeouts
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 CLEANUP_TIMEOUT_S = 2.0
@@ -51,10 +51,10 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(config: Config, **patience: float) -> AsyncIterator[Server]:
+async def serving(config: Config, **client_timeouts: float) -> AsyncIterator[Server]:
     """A real server in this process, on a port of its own; nothing of it is left afterwards."""
     before = asyncio.all_tasks()
-    app = App(config, Patience(**patience))
+    app = App(config, ClientTimeouts(**client_timeouts))
     port = await app.start()
     address = f"127.0.0.1:{port}"
     try:

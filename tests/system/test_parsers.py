@@ -1,6 +1,7 @@
 """What a model writes arrives, or its caller is told: every parser of Ollama, by a scripted model. `make parsers` prints it."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +85,7 @@ async def outcome(server: Server, parser: str, name: str) -> Outcome:
 
 
 def cell(parser: str, name: str, came: Outcome) -> str:
-    """What the table says of it."""
+    """The result as the document states it."""
     case = CASES[name]
     if came.failure:
         return f"failed {came.failure}"
@@ -97,7 +98,7 @@ def cell(parser: str, name: str, came: Outcome) -> str:
         return "right"
     # The rest is what the comments of eudai.v1.ToolCall say.
     if is_malformed(case) and [tool for tool, _ in came.calls] == [tool for tool, _ in calls]:
-        return "mended by Ollama"
+        return "repaired by Ollama"
     if case.after and not came.text and came.calls == calls:
         return "the text after the call is lost"
     return SILENT
@@ -109,15 +110,19 @@ def is_malformed(case: Case) -> bool:
 
 
 def table(outcomes: Outcomes) -> str:
-    """Each case, what came of it, and with which parsers."""
-    lines = ["| the model means to say | what arrives | parsers |", "|---|---|---|"]
+    """Each case, and a list item for each result with the parsers that have it."""
+    lines: list[str] = []
     for name in CASES:
         parsers: dict[str, list[str]] = {}
         for parser in DIALECTS:
             if (parser, name) in outcomes:
                 parsers.setdefault(cell(parser, name, outcomes[parser, name]), []).append(parser)
-        lines += (f"| {name} | {came} | {', '.join(of)} |" for came, of in parsers.items())
-    return "\n".join(lines) + "\n"
+        lines += [f"**{name}**", ""]
+        for came, of in parsers.items():
+            item = f"- {came}: {', '.join(of)}"
+            lines += textwrap.wrap(item, 100, subsequent_indent="  ", break_on_hyphens=False)
+        lines.append("")
+    return "\n".join(lines)
 
 
 @pytest.fixture(scope="module")

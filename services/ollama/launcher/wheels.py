@@ -38,7 +38,7 @@ def install_wheels(cache: Cache, folder: Path, requirements: Path, label: str) -
         raise LaunchError(
             f"{error}\nPython's venv module may be missing; on Debian: apt-get install python3-venv"
         ) from error
-    pip = [
+    pip: list[str | Path] = [
         python,
         "-m",
         "pip",

@@ -6,14 +6,19 @@ from collections.abc import Coroutine
 
 import grpc
 
-from eudai_server.assembly import Assembly
+from eudai_server.assembly import Parts
 from eudai_server.config import Config, ConfigError
 from eudai_server.core.background import run_once
 from eudai_server.core.errors import Reason
 from eudai_server.ollama.transport.client import Client
 from eudai_server.process import trim_memory
 from eudai_server.rpc.registry import register
-from eudai_server.rpc.transport.listener import DEFAULT_PATIENCE, Listener, Options, Patience
+from eudai_server.rpc.transport.listener import (
+    DEFAULT_CLIENT_TIMEOUTS,
+    ClientTimeouts,
+    Listener,
+    Options,
+)
 
 # The time to send statuses after a drain has cut the remaining calls.
 CUT_TIMEOUT_S = 2.0
@@ -27,13 +32,15 @@ log = logging.getLogger(__name__)
 class App:
     """One server, from the port it listens on to the Ollama it calls."""
 
-    def __init__(self, config: Config, patience: Patience = DEFAULT_PATIENCE) -> None:
+    def __init__(
+        self, config: Config, client_timeouts: ClientTimeouts = DEFAULT_CLIENT_TIMEOUTS
+    ) -> None:
         """Create the parts; opens no port or connection. Needs a running event loop."""
         self._config = config
-        self.parts = Assembly(
-            config, Client(config.ollama_base_url), write_timeout_s=patience.write_timeout_s
+        self.parts = Parts(
+            config, Client(config.ollama_base_url), write_timeout_s=client_timeouts.write_timeout_s
         )
-        self._listener = Listener(self._make_server, patience)
+        self._listener = Listener(self._make_server, client_timeouts)
         self._hurried = asyncio.Event()
         self._trimming: asyncio.Task[None] | None = None
 
@@ -58,7 +65,7 @@ class App:
 
     def _make_server(self, options: Options) -> grpc.aio.Server:
         server = grpc.aio.server(options=options)
-        register(server, self.parts.calls, self.parts.registrations)
+        register(server, self.parts.calls, self.parts.services)
         return server
 
     async def drain(self) -> None:

@@ -16,12 +16,12 @@ from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.state.runners import Runners
 from eudai_server.ollama.store import OllamaStore
 from eudai_server.ollama.transport.client import Client
-from eudai_server.rpc.registry import Parts, registrations
+from eudai_server.rpc.registry import services
 from eudai_server.rpc.services.server_info import Limits
 from eudai_server.rpc.transport.calls import Calls
 
 
-class Assembly:
+class Parts:
     """All parts between the gRPC port and the HTTP client."""
 
     def __init__(self, config: Config, client: Client, *, write_timeout_s: float) -> None:
@@ -52,7 +52,7 @@ class Assembly:
             event_timeout_s=config.first_event_timeout_s,
         )
         self.schema_checks = SchemaChecks()
-        parts = Parts(
+        self.services = services(
             store=self._store,
             registries=config.registries,
             readiness=self.readiness,
@@ -60,8 +60,8 @@ class Assembly:
             schema_checks=self.schema_checks,
             limits=Limits(admin=config.admin, load_options=config.load_options),
             ollama_version=lambda: state.catalog.version if self.readiness.backend_up else "",
+            reflection=config.reflection,
         )
-        self.registrations = registrations(parts, reflection=config.reflection)
         self._watching: list[asyncio.Task[None]] = []
 
     def start(self) -> None:

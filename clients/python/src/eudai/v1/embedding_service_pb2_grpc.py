@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub(object):
-    """Turns text into vectors.
+    """Converts texts to vectors.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,16 @@ class EmbeddingServiceStub(object):
 
 
 class EmbeddingServiceServicer(object):
-    """Turns text into vectors.
+    """Converts texts to vectors.
     """
 
     def Embed(self, request, context):
-        """Embeds a batch, and streams the vectors in order, so that no batch meets
-        a message size limit. Over HTTP/JSON, fewer vectors than inputs: it failed.
+        """Embeds a batch of texts. The vectors arrive in the order of the texts, in
+        several responses, so that no batch exceeds a limit on message sizes.
+
+        If one text cannot be embedded, the call fails with a google.rpc.BadRequest
+        that names it. Over HTTP/JSON, a client may not see a failure that occurs after
+        the first response: if the stream has fewer vectors than texts, the call failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +75,7 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService(object):
-    """Turns text into vectors.
+    """Converts texts to vectors.
     """
 
     @staticmethod

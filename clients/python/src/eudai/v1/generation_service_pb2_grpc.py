@@ -27,6 +27,24 @@ if _version_not_supported:
 
 class GenerationServiceStub(object):
     """Generates text with a model that Ollama serves.
+
+    Both methods use the following metadata.
+
+    Metadata of the request, optional:
+    - eudai-model: the same text as GenerateRequest.model, so that a proxy can route
+    by model. Another text is INVALID_REQUEST.
+
+    Initial metadata of the response:
+    - eudai-generation-id: the value of Started.generation_id. If the call fails
+    before its first response, but after it was queued or began to run, the trailing
+    metadata has it instead.
+
+    Trailing metadata of a successful call:
+    - eudai-finish-reason: the name of the FinishReason without its prefix, for example
+    "STOP".
+    - eudai-input-tokens and eudai-output-tokens: the values of Usage, if known.
+
+    Trailing metadata of a failed call: see error.proto.
     """
 
     def __init__(self, channel):
@@ -49,22 +67,40 @@ class GenerationServiceStub(object):
 
 class GenerationServiceServicer(object):
     """Generates text with a model that Ollama serves.
+
+    Both methods use the following metadata.
+
+    Metadata of the request, optional:
+    - eudai-model: the same text as GenerateRequest.model, so that a proxy can route
+    by model. Another text is INVALID_REQUEST.
+
+    Initial metadata of the response:
+    - eudai-generation-id: the value of Started.generation_id. If the call fails
+    before its first response, but after it was queued or began to run, the trailing
+    metadata has it instead.
+
+    Trailing metadata of a successful call:
+    - eudai-finish-reason: the name of the FinishReason without its prefix, for example
+    "STOP".
+    - eudai-input-tokens and eudai-output-tokens: the values of Usage, if known.
+
+    Trailing metadata of a failed call: see error.proto.
     """
 
     def Generate(self, request, context):
-        """Generates, and streams events as they happen.
+        """Generates text, and streams events as they happen.
 
-        Cancelling the call stops the model. A failed call says why with an
-        ErrorReason; once output was sent, a GenerationFailure is among the details.
-        Over HTTP/JSON, where a late failure cannot be told from an end, a stream
-        without `finished` failed.
+        Cancelling the call stops the model. A failed call has an ErrorReason. If it has
+        already sent output, its details include a GenerationFailure. Over HTTP/JSON, a
+        client may not see a failure that occurs after the first event: if the stream
+        ends without `finished`, the call failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateOnce(self, request, context):
-        """Generates, and returns the whole result at once.
+        """Generates text, and returns the whole result at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,6 +129,24 @@ def add_GenerationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class GenerationService(object):
     """Generates text with a model that Ollama serves.
+
+    Both methods use the following metadata.
+
+    Metadata of the request, optional:
+    - eudai-model: the same text as GenerateRequest.model, so that a proxy can route
+    by model. Another text is INVALID_REQUEST.
+
+    Initial metadata of the response:
+    - eudai-generation-id: the value of Started.generation_id. If the call fails
+    before its first response, but after it was queued or began to run, the trailing
+    metadata has it instead.
+
+    Trailing metadata of a successful call:
+    - eudai-finish-reason: the name of the FinishReason without its prefix, for example
+    "STOP".
+    - eudai-input-tokens and eudai-output-tokens: the values of Usage, if known.
+
+    Trailing metadata of a failed call: see error.proto.
     """
 
     @staticmethod

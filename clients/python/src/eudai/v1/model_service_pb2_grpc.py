@@ -26,15 +26,21 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed. A request is at most 64 KiB, that of
-    CreateModel and a piece of UploadBlob at most 8 MiB.
+    """Manages models.
 
-    Every model reference is as in GenerateRequest.model. One that names a model
-    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
-    created, taken as a base or copied to must be of a registry that the operator
-    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
-    the reference's host, "registry.ollama.ai" where there is none.
+    Over HTTP/JSON, a client may not see a failure that occurs after the first
+    response: if a stream ends without `completed`, the call failed. A request may have
+    at most 64 KiB, or 8 MiB for CreateModel and for a message of UploadBlob.
+
+    Model references are those of GenerateRequest.model. A reference to a model of
+    Ollama's cloud is CLOUD_DISABLED in every method.
+
+    The operator can disable all methods except ListModels and GetModel
+    (EUDAI_ADMIN). They then fail with ADMIN_DISABLED. The operator also selects the
+    registries (EUDAI_REGISTRIES) of models that may be pulled, pushed, created, used
+    as a base model, or be the destination of a copy. A model of another registry is
+    MODEL_FORBIDDEN. The registry is the host of the reference, or
+    "registry.ollama.ai" if it has no host.
     """
 
     def __init__(self, channel):
@@ -96,92 +102,98 @@ class ModelServiceStub(object):
 
 
 class ModelServiceServicer(object):
-    """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed. A request is at most 64 KiB, that of
-    CreateModel and a piece of UploadBlob at most 8 MiB.
+    """Manages models.
 
-    Every model reference is as in GenerateRequest.model. One that names a model
-    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
-    created, taken as a base or copied to must be of a registry that the operator
-    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
-    the reference's host, "registry.ollama.ai" where there is none.
+    Over HTTP/JSON, a client may not see a failure that occurs after the first
+    response: if a stream ends without `completed`, the call failed. A request may have
+    at most 64 KiB, or 8 MiB for CreateModel and for a message of UploadBlob.
+
+    Model references are those of GenerateRequest.model. A reference to a model of
+    Ollama's cloud is CLOUD_DISABLED in every method.
+
+    The operator can disable all methods except ListModels and GetModel
+    (EUDAI_ADMIN). They then fail with ADMIN_DISABLED. The operator also selects the
+    registries (EUDAI_REGISTRIES) of models that may be pulled, pushed, created, used
+    as a base model, or be the destination of a copy. A model of another registry is
+    MODEL_FORBIDDEN. The registry is the host of the reference, or
+    "registry.ollama.ai" if it has no host.
     """
 
     def ListModels(self, request, context):
-        """Lists models, in order of name. Models that Ollama would run in its cloud are
-        left out, and so are those whose tag is "local", "cloud" or ends in "-cloud",
-        since Ollama itself reads that as something else than a tag.
+        """Lists models, sorted by name. The list does not include models that Ollama would
+        run in its cloud, nor models whose tag is "local" or "cloud" or ends in "-cloud",
+        because Ollama does not read these endings as a tag.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Describes one model.
+        """Returns the description of a model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PullModel(self, request, context):
-        """Fetches a model from its registry, and streams progress.
+        """Pulls a model from its registry, and streams progress.
 
-        Calls for the same model share one download. It continues while any of
-        them is connected, or, if one asked for that, after all have gone; calling
-        again attaches to it, or resumes it.
+        Calls for the same model share one download. The download continues while at
+        least one of them is connected. If one of them has set `detach`, it continues
+        after all of them have left. A later call joins a running download, or resumes a
+        cancelled one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PushModel(self, request, context):
-        """Publishes a model to its registry, and streams progress.
+        """Pushes a model to its registry, and streams progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateModel(self, request, context):
-        """Makes a model from another model or from uploaded files, and streams
-        progress.
+        """Creates a model from another model or from uploaded files, and streams progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadBlob(self, request_iterator, context):
-        """Uploads one file that CreateModel refers to by its digest. It may be answered
-        after the first piece, when the file is there already. A client that sends
-        nothing for 30 seconds is given up with CANCELLED.
+        """Uploads one file, which CreateModel refers to by its digest. If the file has been
+        uploaded before, the server may answer after the first message. If the client
+        sends nothing for 30 seconds, the call ends with CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CopyModel(self, request, context):
-        """Gives a model another name.
+        """Copies a model to another name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes a model, also one that runs in Ollama's cloud, if its name does not
-        say so.
+        """Deletes a model. A local name of a model that runs in Ollama's cloud can be
+        deleted too, if the name itself does not say that it does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Loads a model into memory, so that the next generation starts at once.
+        """Loads a model into memory, so that the next generation does not wait for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Releases a model's memory.
+        """Unloads a model from memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -249,15 +261,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Manages models. Over HTTP/JSON, where a late failure cannot be told from an
-    end, a stream without `completed` failed. A request is at most 64 KiB, that of
-    CreateModel and a piece of UploadBlob at most 8 MiB.
+    """Manages models.
 
-    Every model reference is as in GenerateRequest.model. One that names a model
-    of Ollama's cloud is CLOUD_DISABLED in every RPC. What is pulled, pushed,
-    created, taken as a base or copied to must be of a registry that the operator
-    allows (EUDAI_REGISTRIES), and is MODEL_FORBIDDEN otherwise. The registry is
-    the reference's host, "registry.ollama.ai" where there is none.
+    Over HTTP/JSON, a client may not see a failure that occurs after the first
+    response: if a stream ends without `completed`, the call failed. A request may have
+    at most 64 KiB, or 8 MiB for CreateModel and for a message of UploadBlob.
+
+    Model references are those of GenerateRequest.model. A reference to a model of
+    Ollama's cloud is CLOUD_DISABLED in every method.
+
+    The operator can disable all methods except ListModels and GetModel
+    (EUDAI_ADMIN). They then fail with ADMIN_DISABLED. The operator also selects the
+    registries (EUDAI_REGISTRIES) of models that may be pulled, pushed, created, used
+    as a base model, or be the destination of a copy. A model of another registry is
+    MODEL_FORBIDDEN. The registry is the host of the reference, or
+    "registry.ollama.ai" if it has no host.
     """
 
     @staticmethod

@@ -47,7 +47,7 @@ class ServerServiceServicer(object):
     """
 
     def GetServerInfo(self, request, context):
-        """Versions, limits and load.
+        """Returns the versions, limits and current load of the server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -8,8 +8,9 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
 from functools import partial
+from types import TracebackType
+from typing import Self
 
 from eudai_server.core.background import run_once
 from eudai_server.core.embedding import Batch, Embedder, Vectors
@@ -22,7 +23,6 @@ from eudai_server.core.events import (
     Phase,
     Progress,
     Started,
-    Timings,
     ToolCall,
 )
 from eudai_server.core.fair_queue import FairQueue, QueueFullError, Ticket
@@ -81,21 +81,21 @@ class Admission:
         Raises ServiceError QUEUE_FULL, QUOTA_EXCEEDED or DEADLINE_TOO_SHORT. A caller who leaves
         frees its place at once.
         """
-        arrived_ns = time.monotonic_ns()
         identity = await self._identify(generation.model)
         with self._place(identity, generation.caller) as (queue, ticket):
             places = wait_for_turn(queue, ticket, generation.deadline_s, generation.budget_end_s)
             async with aclosing(places):
                 async for ahead in places:
                     yield [Progress(Phase.QUEUED, ahead)]
-            queue_ns = time.monotonic_ns() - arrived_ns
             if not queue.is_next(ticket):
-                yield _budget_spent(identity, queue_ns)
+                yield _budget_spent(identity)
                 return
-            with queue.slot(ticket):
-                async with aclosing(self._run(queue, identity, generation)) as batches:
+            with queue.slot(ticket), self._measured(queue, identity, generation) as run:
+                async with aclosing(self._backend.generate(generation)) as batches:
                     async for batch in batches:
-                        yield [_with_queue(event, queue_ns) for event in batch]
+                        for event in batch:
+                            run.observe(event)
+                        yield batch
 
     async def embed(self, batch: Batch) -> AsyncGenerator[Vectors, None]:
         """Wait for a turn, then embed. Raises the errors of `generate`."""
@@ -103,9 +103,10 @@ class Admission:
         with self._place(identity, batch.caller) as (queue, ticket):
             async for _ in wait_for_turn(queue, ticket, batch.deadline_s):
                 pass
-            with queue.slot(ticket):
-                async with aclosing(self._run_embedding(queue, batch)) as parts:
+            with queue.slot(ticket), _Run(queue) as run:
+                async with aclosing(self._embedder.embed(batch)) as parts:
                     async for part in parts:
+                        run.observe_output()
                         yield part
 
     async def settle(self, model: str, load: LoadOptions) -> None:
@@ -141,30 +142,15 @@ class Admission:
             if not (queue.running or queue.queued or key in self._settling):
                 del self._queues[key]
 
-    async def _run(self, queue: FairQueue, identity: Identity, generation: Generation) -> Batches:
-        run = _Run(queue)
+    @contextmanager
+    def _measured(
+        self, queue: FairQueue, identity: Identity, generation: Generation
+    ) -> "Iterator[_Run]":
         try:
-            async with aclosing(self._backend.generate(generation)) as batches:
-                async for batch in batches:
-                    for event in batch:
-                        run.observe(event)
-                    yield batch
-        except ServiceError as error:
-            run.evaluates = run.evaluates and error.reason is Reason.BACKEND_STALLED
-            raise
+            with _Run(queue) as run:
+                yield run
         finally:
-            run.end()
             self._settle_abandoned(queue, identity, generation)
-
-    async def _run_embedding(self, queue: FairQueue, batch: Batch) -> AsyncGenerator[Vectors, None]:
-        run = _Run(queue)
-        try:
-            async with aclosing(self._embedder.embed(batch)) as parts:
-                async for part in parts:
-                    run.observe_output()
-                    yield part
-        finally:
-            run.end()
 
     def _settle_abandoned(
         self, queue: FairQueue, identity: Identity, generation: Generation
@@ -192,17 +178,33 @@ class _Run:
         self._begin_s = time.monotonic()
         self._has_output = False
         # Whether the backend is known to evaluate the prompt, which it stops only with a delay.
-        self.evaluates = False
+        self._evaluates = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After any failure but a stall, the backend has stopped by itself.
+        stopped = isinstance(error, ServiceError) and error.reason is not Reason.BACKEND_STALLED
+        if self._evaluates and not stopped:
+            self._queue.abandoned += 1
+        if self._has_output:
+            self._queue.held_s.add(time.monotonic() - self._begin_s)
 
     def observe(self, event: Event) -> None:
         if isinstance(event, Progress) and event.phase is Phase.EVALUATING_PROMPT:
-            self.evaluates = True
+            self._evaluates = True
             self._begin_s = time.monotonic()  # exclude the model load
         elif isinstance(event, Delta | ToolCall):
-            self.evaluates = False
+            self._evaluates = False
             self.observe_output()
         elif isinstance(event, Finished) and event.reason is not FinishReason.TIME_BUDGET:
-            self.evaluates = False
+            self._evaluates = False
             self._queue.abandoned = 0
 
     def observe_output(self) -> None:
@@ -211,21 +213,10 @@ class _Run:
             self._queue.abandoned = 0
             self._queue.first_output_s.add(time.monotonic() - self._begin_s)
 
-    def end(self) -> None:
-        self._queue.abandoned += self.evaluates
-        if self._has_output:
-            self._queue.held_s.add(time.monotonic() - self._begin_s)
 
-
-def _budget_spent(identity: Identity, queue_ns: int) -> list[Event]:
+def _budget_spent(identity: Identity) -> list[Event]:
     """The events of a generation whose time budget ended before the backend got it."""
     return [
         Started(identity.name, identity.digest, 0, None),
-        Finished(FinishReason.TIME_BUDGET, timings=Timings(queue_ns)),
+        Finished(FinishReason.TIME_BUDGET),
     ]
-
-
-def _with_queue(event: Event, queue_ns: int) -> Event:
-    if not isinstance(event, Finished):
-        return event
-    return replace(event, timings=replace(event.timings, queue_ns=queue_ns))

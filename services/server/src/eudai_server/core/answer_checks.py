@@ -3,8 +3,7 @@
 Ollama does not report these problems.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import Protocol
 
 from eudai_server.core.events import (
@@ -30,59 +29,60 @@ class Checks(Protocol):
         ...
 
 
-async def reviewed(
-    generation: Generation, batches: AsyncGenerator[Sequence[Event], None], checks: Checks
-) -> AsyncGenerator[Sequence[Event], None]:
-    """Add warnings about ignored keywords, bad tool calls, and an answer that breaks its format."""
-    texts: list[str] = []
-    called = False
-    if generation.warnings:
-        yield generation.warnings
-    async with aclosing(batches):
-        async for batch in batches:
-            seen: list[Event] = []
-            for event in batch:
-                if isinstance(event, Finished) and generation.format and (texts or not called):
-                    seen += await _format_warnings(generation, "".join(texts), checks)
-                seen.append(event)
-                if isinstance(event, ToolCall):
-                    called = True
-                    seen += await _call_warnings(generation, event, checks)
-                elif (
-                    isinstance(event, Delta) and event.channel is Channel.TEXT and generation.format
-                ):
-                    texts.append(event.text)
-            yield seen
+class AnswerChecks:
+    """Checks one answer as its events arrive."""
 
+    def __init__(self, generation: Generation, checks: Checks) -> None:
+        """`generation` has the format and the tools."""
+        self._generation = generation
+        self._checks = checks
+        self._texts: list[str] = []
+        self._called = False
 
-async def _format_warnings(
-    generation: Generation, text: str, checks: Checks
-) -> list[GenerationWarning]:
-    wanted = generation.format
-    schema = wanted.schema if isinstance(wanted, JsonSchema) else _ANY_JSON
-    fits = await checks.fits(schema, text, generation.caller)
-    if fits:
-        return []
-    message = "the answer does not match the format; it may have been cut off"
-    if fits is None:
-        message = "the answer could not be checked against the format within the limits"
-    return [GenerationWarning(GenerationWarningCode.FORMAT_NOT_SATISFIED, message, "format")]
+    async def apply(self, batch: Sequence[Event]) -> Sequence[Event]:
+        """The events of a batch, with warnings about bad tool calls and about a broken format."""
+        if not self._generation.format and not any(isinstance(one, ToolCall) for one in batch):
+            return batch
+        events: list[Event] = []
+        for event in batch:
+            if isinstance(event, Finished):
+                events += await self._format_warnings()
+            events.append(event)
+            if isinstance(event, ToolCall):
+                self._called = True
+                events += await self._call_warnings(event)
+            elif isinstance(event, Delta) and event.channel is Channel.TEXT:
+                self._texts.append(event.text)
+        return events
 
+    async def _format_warnings(self) -> list[GenerationWarning]:
+        wanted = self._generation.format
+        if not wanted or (self._called and not self._texts):
+            return []
+        schema = wanted.schema if isinstance(wanted, JsonSchema) else _ANY_JSON
+        fits = await self._checks.fits(schema, "".join(self._texts), self._generation.caller)
+        if fits:
+            return []
+        message = "the answer does not match the format; it may have been cut off"
+        if fits is None:
+            message = "the answer could not be checked against the format within the limits"
+        return [GenerationWarning(GenerationWarningCode.FORMAT_NOT_SATISFIED, message, "format")]
 
-async def _call_warnings(
-    generation: Generation, call: ToolCall, checks: Checks
-) -> list[GenerationWarning]:
-    tools = {tool.name: tool for tool in generation.tools}
-    schema = tools[call.name].parameters_schema if call.name in tools else None
-    if call.name not in tools:
-        message = "the tool call names a tool that is not in the request"
-    elif schema is None:
-        return []
-    else:
-        fits = await checks.fits(schema, call.arguments_json, generation.caller)
+    async def _call_warnings(self, call: ToolCall) -> list[GenerationWarning]:
+        tools = {tool.name: tool for tool in self._generation.tools}
+        if call.name not in tools:
+            return [_invalid_call(call, "the tool call names a tool that is not in the request")]
+        schema = tools[call.name].parameters_schema
+        if schema is None:
+            return []
+        fits = await self._checks.fits(schema, call.arguments_json, self._generation.caller)
         if fits:
             return []
         message = "the arguments of the tool call do not match the tool's schema"
         if fits is None:
             message = "the arguments of the tool call could not be checked within the limits"
-    return [GenerationWarning(GenerationWarningCode.TOOL_CALL_INVALID, message, "tools", call.id)]
+        return [_invalid_call(call, message)]
+
+
+def _invalid_call(call: ToolCall, message: str) -> GenerationWarning:
+    return GenerationWarning(GenerationWarningCode.TOOL_CALL_INVALID, message, "tools", call.id)

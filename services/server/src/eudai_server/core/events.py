@@ -75,6 +75,7 @@ class ToolCall:
 class Phase(Name):
     """The phase of a request."""
 
+    UNSPECIFIED = auto()
     QUEUED = auto()
     LOADING_MODEL = auto()
     EVALUATING_PROMPT = auto()
@@ -87,6 +88,8 @@ class Progress:
 
     phase: Phase
     requests_ahead: int | None = None
+    # Since the request arrived; set when the event is sent.
+    elapsed_ns: int = 0
 
 
 class GenerationWarningCode(Name):
@@ -132,12 +135,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time went, in nanoseconds. All but the queue time is reported by the backend."""
+    """Where the time went, in nanoseconds. None if it is not known."""
 
-    queue_ns: int = 0
+    queue_ns: int | None = None
     load_ns: int | None = None
     prompt_ns: int | None = None
     generate_ns: int | None = None
+    first_output_ns: int | None = None
+    total_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

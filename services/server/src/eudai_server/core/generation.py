@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import auto
 from typing import Protocol
 
-from eudai_server.core.events import Event, GenerationWarning, Name, ToolCall
+from eudai_server.core.events import Event, Name, ToolCall
 from eudai_server.core.json_schema import Schema
 
 # ---- requests
@@ -147,8 +147,6 @@ class Generation:
     # deadline nobody waits for it.
     budget_end_s: float | None = None
     deadline_s: float | None = None
-    # Problems found during validation that do not make the request invalid.
-    warnings: tuple[GenerationWarning, ...] = ()
 
 
 # ---- the port

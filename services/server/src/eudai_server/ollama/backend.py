@@ -26,6 +26,7 @@ from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import Answer
 from eudai_server.ollama.wire.generation_stream import Output, StreamDecoder
 from eudai_server.ollama.wire.requests import request_from
+from eudai_server.ollama.wire.schema_keywords import keyword_warnings
 
 # Ollama stops evaluating a prompt only between batches; two slow batches take less than this.
 SETTLE_TIMEOUT_S = 60.0
@@ -59,6 +60,9 @@ class OllamaBackend:
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
         """See `Backend.generate`."""
+        warnings = keyword_warnings(generation)
+        if warnings:
+            yield warnings
         started = False
         start_time = None
         try:

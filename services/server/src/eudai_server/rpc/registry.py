@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 from eudai.v1 import (
@@ -11,7 +10,8 @@ from eudai.v1 import (
     model_service_pb2,
     server_service_pb2,
 )
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -27,7 +27,7 @@ from eudai_server.rpc.services.models import ModelService
 from eudai_server.rpc.services.reflection import V1, V1ALPHA, ReflectionService
 from eudai_server.rpc.services.server_info import Limits, ServerService
 from eudai_server.rpc.transport.call import Call
-from eudai_server.rpc.transport.calls import Calls, Handle
+from eudai_server.rpc.transport.calls import Calls, Handle, Rpc
 
 GENERATION = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 EMBEDDING = embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]
@@ -37,79 +37,88 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A service: its name on the wire and the handlers of its methods."""
-
-    name: str
-    descriptor: ServiceDescriptor
-    handles: Mapping[str, Handle]
-    # Methods that affect all callers; an operator has to enable them.
-    admin: frozenset[str] = frozenset()
-    # Calls that end only when the client leaves, or that need no model: they are not logged, and a
-    # drain does not wait for them.
-    idle: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The parts that the services are built from."""
-
-    store: Store
-    registries: Sequence[str]
-    readiness: Readiness
-    admission: Admission
-    schema_checks: SchemaChecks
-    limits: Limits
-    ollama_version: Callable[[], str]
-
-
-def registrations(parts: Parts, *, reflection: bool) -> list[Registration]:
-    """All services, in the order in which reflection lists them."""
-    generation = GenerationService(
-        parts.admission, parts.schema_checks, load_options=parts.limits.load_options
-    )
-    embedding = EmbeddingService(parts.admission, load_options=parts.limits.load_options)
-    server = ServerService(parts.admission, parts.limits, parts.ollama_version)
-    models = ModelService(
-        parts.store, load_options=parts.limits.load_options, registries=parts.registries
-    )
-    health = HealthService(
-        parts.readiness, [service.full_name for service in (GENERATION, EMBEDDING, MODEL, SERVER)]
-    )
-    services = [
-        Registration(
-            GENERATION.full_name,
-            GENERATION,
-            {"Generate": generation.generate, "GenerateOnce": generation.generate_once},
-        ),
-        Registration(EMBEDDING.full_name, EMBEDDING, {"Embed": embedding.embed}),
-        Registration(
-            MODEL.full_name,
-            MODEL,
-            _model_handles(models),
-            admin=frozenset() if parts.limits.admin else ADMIN,
-        ),
-        Registration(SERVER.full_name, SERVER, {"GetServerInfo": server.get_server_info}),
-        Registration(
-            HEALTH.full_name, HEALTH, {"Check": health.check, "Watch": health.watch}, idle=True
-        ),
-    ]
-    if reflection:
-        info = ReflectionService([*(service.name for service in services), V1, V1ALPHA]).info
-        services += [
-            Registration(name, REFLECTION, {"ServerReflectionInfo": info}, idle=True)
-            for name in (V1, V1ALPHA)
-        ]
-    return services
-
-
-# The methods of ModelService that change something.
+# The methods of ModelService that change something, so an operator has to enable them.
 ADMIN = frozenset(method.name for method in MODEL.methods) - {"ListModels", "GetModel"}
 
 
-def _model_handles(models: ModelService) -> Mapping[str, Handle]:
-    return {
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service: its full name, and its RPCs by method name."""
+
+    name: str
+    rpcs: Mapping[str, Rpc]
+
+
+def services(
+    *,
+    store: Store,
+    registries: Sequence[str],
+    readiness: Readiness,
+    admission: Admission,
+    schema_checks: SchemaChecks,
+    limits: Limits,
+    ollama_version: Callable[[], str],
+    reflection: bool,
+) -> list[Service]:
+    """All services, in the order in which reflection lists them."""
+    generation = GenerationService(admission, schema_checks, load_options=limits.load_options)
+    embedding = EmbeddingService(admission, load_options=limits.load_options)
+    models = ModelService(store, load_options=limits.load_options, registries=registries)
+    server = ServerService(admission, limits, ollama_version)
+    health = HealthService(
+        readiness, [service.full_name for service in (GENERATION, EMBEDDING, MODEL, SERVER)]
+    )
+    registered = [
+        _service(
+            GENERATION, {"Generate": generation.generate, "GenerateOnce": generation.generate_once}
+        ),
+        _service(EMBEDDING, {"Embed": embedding.embed}),
+        _service(MODEL, _model_handles(models, admin=limits.admin)),
+        _service(SERVER, {"GetServerInfo": server.get_server_info}),
+        _service(HEALTH, {"Check": health.check, "Watch": health.watch}, idle=True),
+    ]
+    if reflection:
+        info = ReflectionService([*(service.name for service in registered), V1, V1ALPHA]).info
+        registered += [
+            _service(REFLECTION, {"ServerReflectionInfo": info}, name=name, idle=True)
+            for name in (V1, V1ALPHA)
+        ]
+    return registered
+
+
+def register(server: grpc.aio.Server, calls: Calls, registered: Sequence[Service]) -> None:
+    """Register every RPC behind the wrapper of `Calls`."""
+    for service in registered:
+        handlers = {method: calls.handler(rpc) for method, rpc in service.rpcs.items()}
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service.name, handlers),)
+        )
+
+
+def _service(
+    descriptor: ServiceDescriptor,
+    handles: Mapping[str, Handle],
+    *,
+    name: str = "",
+    idle: bool = False,
+) -> Service:
+    name = name or descriptor.full_name
+    rpcs = {
+        method.name: Rpc(
+            method=f"{name}/{method.name}",
+            request_class=GetMessageClass(method.input_type),
+            handle=handles[method.name],
+            # A refused RPC is registered as a stream of requests, so that none is read.
+            requests_stream=method.client_streaming or handles[method.name] is _refuse_admin,
+            idle=idle,
+        )
+        for method in descriptor.methods
+    }
+    return Service(name, rpcs)
+
+
+def _model_handles(models: ModelService, *, admin: bool) -> Mapping[str, Handle]:
+    handles: dict[str, Handle] = {
         "ListModels": models.list_models,
         "GetModel": models.get_model,
         "PullModel": models.pull_model,
@@ -121,32 +130,7 @@ def _model_handles(models: ModelService) -> Mapping[str, Handle]:
         "LoadModel": models.load_model,
         "UnloadModel": models.unload_model,
     }
-
-
-def register(server: grpc.aio.Server, calls: Calls, services: list[Registration]) -> None:
-    """Register every service, each method behind the wrapper of `Calls`."""
-    for service in services:
-        handlers = {
-            method.name: _handler(calls, service, method) for method in service.descriptor.methods
-        }
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service.name, handlers),)
-        )
-
-
-def _handler(
-    calls: Calls, service: Registration, method: MethodDescriptor
-) -> "grpc.RpcMethodHandler[Any, Any]":
-    name = f"{service.name}/{method.name}"
-    if method.name in service.admin:
-        # Registered as a stream of requests, so that none is read.
-        return calls.handler(name, _refuse_admin, requests_stream=True)
-    return calls.handler(
-        name,
-        service.handles[method.name],
-        requests_stream=method.client_streaming,
-        idle=service.idle,
-    )
+    return handles if admin else handles | dict.fromkeys(ADMIN, _refuse_admin)
 
 
 async def _refuse_admin(_requests: object, _call: Call) -> None:

@@ -1,9 +1,9 @@
-"""Decodes Ollama's NDJSON stream into events, with bounded memory. No I/O: feed bytes, take events.
+"""Decodes the stream of a generation into events, with bounded memory.
 
-Only a line feed ends a line. Go does not escape U+0085, so `str.splitlines` would split a line.
+No I/O: feed bytes, take events.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -21,12 +21,9 @@ from eudai_server.core.events import (
     Usage,
 )
 from eudai_server.ollama.wire.errors import error_from_line
+from eudai_server.ollama.wire.lines import LineSplitter
 from eudai_server.ollama.wire.streamed_pieces import StreamedPieces
 from eudai_server.ollama.wire.tool_arguments import alteration_warning
-
-# Ollama's own limit. The longest real line is the last of /api/generate, which contains the whole
-# context as numbers.
-LINE_BYTES_MAX = 8 << 20
 
 
 class _WireLogprob(msgspec.Struct):
@@ -111,7 +108,7 @@ class StreamDecoder:
         self._hide_reasoning = hide_reasoning
         self._stop_sequences = stop_sequences
         self._streamed = StreamedPieces(count_tokens=has_tools)
-        self._partial = bytearray()
+        self._splitter = LineSplitter()
         # Log probabilities of the delta that is being gathered, and of pieces without text, which
         # are added to the next delta.
         self._logprobs: list[TokenLogprob] = []
@@ -127,15 +124,7 @@ class StreamDecoder:
         """
         if self.finished or self.failure:
             return []
-        head, newline, rest = data.rpartition(b"\n")
-        if not newline:
-            self._partial += data
-            if len(self._partial) > LINE_BYTES_MAX:
-                self.failure = _too_long_line()
-            return []
-        lines = (bytes(self._partial) + head).split(b"\n")
-        self._partial = bytearray(rest)
-        return self._events_from(lines)
+        return self._events_from(self._splitter.feed(data))
 
     def close(self) -> list[Output]:
         """End the stream; its last line may lack a newline. Sets `failure` if it is incomplete."""
@@ -144,7 +133,7 @@ class StreamDecoder:
             self.failure = _repetition() if self._streamed.are_repeating else _interruption()
         return events
 
-    def _events_from(self, lines: Sequence[bytes]) -> list[Output]:
+    def _events_from(self, lines: Iterable[bytes]) -> list[Output]:
         events: list[Output] = []
         texts: list[str] = []
         channel = Channel.TEXT
@@ -183,12 +172,8 @@ class StreamDecoder:
             texts.clear()
             self._logprobs.clear()
 
-    def _lines_from(self, lines: Sequence[bytes]) -> Iterator[_WireLine]:
+    def _lines_from(self, lines: Iterable[bytes]) -> Iterator[_WireLine]:
         for data in lines:
-            if not data or data.isspace():
-                continue
-            if len(data) > LINE_BYTES_MAX:
-                raise _too_long_line()
             try:
                 line = _decoder.decode(data)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -278,12 +263,6 @@ def _repetition() -> ServiceError:
         Reason.REPETITION_STOPPED,
         "Ollama stopped the answer because the model repeated itself about thirty times in a row; "
         "raise sampling.repeat_penalty or change the prompt",
-    )
-
-
-def _too_long_line() -> ServiceError:
-    return ServiceError(
-        Reason.BACKEND_FAILURE, f"Ollama sent a line longer than {LINE_BYTES_MAX} bytes"
     )
 
 

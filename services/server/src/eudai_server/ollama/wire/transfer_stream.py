@@ -10,8 +10,7 @@ import msgspec
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.models import Transfer, TransferPhase
 from eudai_server.ollama.wire.errors import error_from_transfer
-
-LINE_BYTES_MAX = 1 << 20
+from eudai_server.ollama.wire.lines import LineSplitter
 
 # The beginnings of Ollama's statuses.
 _PHASES = (
@@ -49,27 +48,22 @@ class TransferDecoder:
     finished: bool = False
     # Whether Ollama reported work during which it may send nothing for long.
     is_working: bool = False
-    _partial: bytes = b""
+    _splitter: LineSplitter = field(default_factory=LineSplitter)
     _completed: dict[str, int] = field(default_factory=dict)
     _total: dict[str, int] = field(default_factory=dict)
 
     def feed(self, data: bytes) -> Transfer | None:
         """The current progress; None if no line is complete.
 
-        Raises ServiceError for an error line.
+        Raises ServiceError for an error line, and BACKEND_FAILURE for a malformed or too long one.
         """
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        if len(self._partial) > LINE_BYTES_MAX:
-            raise ServiceError(
-                Reason.BACKEND_FAILURE, f"Ollama sent a line longer than {LINE_BYTES_MAX} bytes"
-            )
         latest = None
-        for line in filter(None, lines):
+        for line in self._splitter.feed(data):
             latest = self._transfer_from(line)
         return latest
 
     def close(self) -> None:
-        """End the stream. Raises ServiceError if it is incomplete."""
+        """End the stream; its last line may lack a newline. Raises ServiceError if incomplete."""
         self.feed(b"\n")
         if not self.finished:
             raise ServiceError(

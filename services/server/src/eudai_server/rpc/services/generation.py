@@ -1,28 +1,23 @@
-"""GenerationService: decodes a request, generates, and encodes the events."""
+"""GenerationService: runs a generation and sends its events, one by one or all at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from eudai.v1 import generation_service_pb2 as pb
 
-from eudai_server.core.answer_checks import reviewed
-from eudai_server.core.errors import InvalidRequestError, Violation
-from eudai_server.core.events import Delta, Finished, Progress, ToolCall
+from eudai_server.core.answer_checks import AnswerChecks
+from eudai_server.core.errors import InvalidRequestError, ServiceError, Violation
 from eudai_server.core.generation import Backend, Generation
 from eudai_server.core.schema_checks import SchemaChecks
-from eudai_server.rpc.services.pacing import beating, gathered
+from eudai_server.rpc.services.generation_status import GenerationStatus
+from eudai_server.rpc.services.response_stream import ResponseStream
 from eudai_server.rpc.transport.call import Call
 from eudai_server.rpc.wire.generation_request import generation_from, schemas_of
-from eudai_server.rpc.wire.generation_response import (
-    NANOS,
-    duration_from,
-    generation_from as whole_from,
-    response_from,
-)
-from eudai_server.rpc.wire.parsing import SMALL_REQUEST_BYTES_MAX, parse
-from eudai_server.rpc.wire.violations import seconds_of
+from eudai_server.rpc.wire.generation_response import GenerationBuilder
+from eudai_server.rpc.wire.parsing import SMALL_REQUEST_BYTES_MAX
+from eudai_server.rpc.wire.values import NANOS
 
+GENERATION_ID = "eudai-generation-id"
 MODEL = "eudai-model"
 
 
@@ -37,47 +32,43 @@ class GenerationService:
         self._schema_checks = schema_checks
         self._load_options = load_options
 
-    async def generate(self, data: bytes, call: Call) -> None:
+    async def generate(self, request: pb.GenerateRequest, call: Call) -> None:
         """Stream the events as they happen."""
-        request = parse(pb.GenerateRequest, data)
-        flush_interval_s = seconds_of(request.events.flush_interval)
-        heartbeat_s = seconds_of(request.events.heartbeat_interval)
-        progress = request.events.progress or heartbeat_s > 0
-        responses = self._responses(request, call)
-        if flush_interval_s:
-            responses = gathered(responses, flush_interval_s)
-        if heartbeat_s:
-            responses = beating(responses, heartbeat_s, lambda: _beat(call))
-        finished = None
-        async with aclosing(responses):
-            async for response in responses:
-                if response.HasField("finished"):
-                    finished = response
-                elif progress or not response.HasField("progress"):
-                    await _write(response, call)
-        # Sent only after the generation has freed its slot, because the client may read slowly.
-        if finished:
-            await _write(finished, call)
-
-    async def generate_once(self, data: bytes, call: Call) -> None:
-        """Combine the events into one response."""
-        request = parse(pb.GenerateOnceRequest, data).request
+        generation = await self._accept(request, call)
+        status = GenerationStatus(call)
+        stream = ResponseStream(call, request.events, status)
+        checks = AnswerChecks(generation, self._schema_checks)
         try:
-            async with aclosing(self._responses(request, call)) as responses:
-                whole = whole_from([response async for response in responses])
-        except InvalidRequestError as error:
-            raise InvalidRequestError(
-                [
-                    Violation(f"request.{violation.field}".rstrip("."), violation.description)
-                    for violation in error.violations
-                ]
-            ) from None
-        answer = pb.GenerateOnceResponse(generation=whole)
-        await call.write(answer.SerializeToString(), generation=True)
+            async with aclosing(stream.paced(self._backend.generate(generation))) as batches:
+                async for batch in batches:
+                    for event in await checks.apply(batch):
+                        await stream.send(status.observe(event))
+                    await stream.send_due()
+        except ServiceError:
+            await stream.flush()
+            raise
+        # The generation has freed its slot by now: the client may read slowly.
+        await stream.finish()
 
-    async def _responses(
-        self, request: pb.GenerateRequest, call: Call
-    ) -> AsyncGenerator[pb.GenerateResponse, None]:
+    async def generate_once(
+        self, request: pb.GenerateOnceRequest, call: Call
+    ) -> pb.GenerateOnceResponse:
+        """Combine the events into one response."""
+        try:
+            generation = await self._accept(request.request, call)
+        except InvalidRequestError as error:
+            raise _within_request(error) from None
+        status = GenerationStatus(call)
+        builder = GenerationBuilder(call.id)
+        checks = AnswerChecks(generation, self._schema_checks)
+        async with aclosing(self._backend.generate(generation)) as batches:
+            async for batch in batches:
+                for event in await checks.apply(batch):
+                    builder.add(status.observe(event))
+        return builder.build()
+
+    async def _accept(self, request: pb.GenerateRequest, call: Call) -> Generation:
+        """Validate and convert a request. Raises InvalidRequestError and other ServiceErrors."""
         _check_model(request, call)
         if request.ByteSize() > SMALL_REQUEST_BYTES_MAX:
             # Parsing took some milliseconds and validation will too; let other tasks run in
@@ -98,25 +89,8 @@ class GenerationService:
             "labels": dict(request.labels),
         }
         await self._compile_schemas(request, generation)
-        first_output_ns = None
-        events = self._backend.generate(generation)
-        async with aclosing(reviewed(generation, events, self._schema_checks)) as batches:
-            async for batch in batches:
-                for event in batch:
-                    if isinstance(event, Progress):
-                        call.phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
-                        call.requests_ahead = event.requests_ahead
-                    elif isinstance(event, Delta | ToolCall):
-                        call.phase = pb.GENERATION_PHASE_GENERATING
-                        first_output_ns = first_output_ns or call.elapsed_ns
-                    elif isinstance(event, Finished):
-                        _finish(event, call)
-                    yield response_from(
-                        event,
-                        id=call.id,
-                        elapsed_ns=call.elapsed_ns,
-                        first_output_ns=first_output_ns,
-                    )
+        call.metadata_to_send = ((GENERATION_ID, call.id),)
+        return generation
 
     async def _compile_schemas(self, request: pb.GenerateRequest, generation: Generation) -> None:
         """Raises InvalidRequestError if a schema does not compile within the limits."""
@@ -125,22 +99,6 @@ class GenerationService:
         if wrong:
             index, reason = wrong
             raise InvalidRequestError([Violation(list(schemas)[index], reason)])
-
-
-async def _write(response: pb.GenerateResponse, call: Call) -> None:
-    await call.write(response.SerializeToString(), generation=True)
-    call.output_sent = (
-        call.output_sent or response.HasField("delta") or response.HasField("tool_call")
-    )
-
-
-def _beat(call: Call) -> pb.GenerateResponse:
-    progress = pb.GenerationProgress(
-        phase=call.phase,
-        requests_ahead=call.requests_ahead,
-        elapsed=duration_from(call.elapsed_ns),
-    )
-    return pb.GenerateResponse(progress=progress)
 
 
 def _check_model(request: pb.GenerateRequest, call: Call) -> None:
@@ -157,11 +115,11 @@ def _check_model(request: pb.GenerateRequest, call: Call) -> None:
         )
 
 
-def _finish(finished: Finished, call: Call) -> None:
-    tokens = {
-        "eudai-input-tokens": finished.usage.input_tokens,
-        "eudai-output-tokens": finished.usage.output_tokens,
-    }
-    known = {name: str(count) for name, count in tokens.items() if count is not None}
-    call.set_trailers(("eudai-finish-reason", str(finished.reason)), *known.items())
-    call.fields |= {"finish_reason": finished.reason, **known}
+def _within_request(error: InvalidRequestError) -> InvalidRequestError:
+    """The same violations, with paths that begin at GenerateOnceRequest."""
+    return InvalidRequestError(
+        [
+            Violation(f"request.{violation.field}".rstrip("."), violation.description)
+            for violation in error.violations
+        ]
+    )

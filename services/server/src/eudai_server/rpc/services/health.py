@@ -13,7 +13,6 @@ from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.model_name import key_of, violation_of
 from eudai_server.core.readiness import Readiness
 from eudai_server.rpc.transport.call import Call
-from eudai_server.rpc.wire.parsing import parse
 
 LIVENESS = "liveness"
 WHOLE = ""
@@ -32,21 +31,19 @@ class HealthService:
         self._watchers: set[asyncio.Event] = set()
         readiness.listen(self._wake)
 
-    async def check(self, data: bytes, call: Call) -> bytes:
+    async def check(self, request: pb.HealthCheckRequest, call: Call) -> pb.HealthCheckResponse:
         """The status of a name; NOT_FOUND for an unknown one, as the protocol requires."""
-        name = parse(pb.HealthCheckRequest, data).service
-        status = self._status(name)
+        status = self._status(request.service)
         if status is None:
             await call.refuse(
                 grpc.StatusCode.NOT_FOUND,
                 f"unknown health name; valid names are '', {LIVENESS!r}, a full service name and "
                 "model/<reference>",
             )
-        return self._response(status)
+        return pb.HealthCheckResponse(status=status)
 
-    async def watch(self, data: bytes, call: Call) -> None:
+    async def watch(self, request: pb.HealthCheckRequest, call: Call) -> None:
         """Stream a name's status at each change, until the client leaves or the server drains."""
-        name = parse(pb.HealthCheckRequest, data).service
         if len(self._watchers) >= WATCHERS_MAX:
             raise ServiceError(
                 Reason.QUOTA_EXCEEDED,
@@ -61,10 +58,10 @@ class HealthService:
             sent = None
             while True:
                 changed.clear()
-                status = self._status(name)
+                status = self._status(request.service)
                 status = pb.HealthCheckResponse.SERVICE_UNKNOWN if status is None else status
                 if status != sent:
-                    await call.write(self._response(status))
+                    await call.write(pb.HealthCheckResponse(status=status))
                     sent = status
                 if not changed.is_set():
                     call.raise_if_ended()
@@ -75,11 +72,6 @@ class HealthService:
     def _wake(self) -> None:
         for changed in self._watchers:
             changed.set()
-
-    @staticmethod
-    def _response(status: int) -> bytes:
-        data: bytes = pb.HealthCheckResponse(status=status).SerializeToString()
-        return data
 
     def _status(self, name: str) -> int | None:
         readiness = self._readiness

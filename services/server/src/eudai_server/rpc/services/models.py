@@ -1,6 +1,6 @@
 """ModelService: lists and describes models, and changes them if the operator allows it."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from contextlib import aclosing
 
 from eudai.v1 import model_service_pb2 as pb
@@ -9,20 +9,18 @@ from google.protobuf.message import Message
 from eudai_server.core.errors import ModelNotFoundError, ServiceError
 from eudai_server.core.model_name import ModelName
 from eudai_server.core.models import Model, Store, Transfer
-from eudai_server.rpc.transport.call import Call, Requests
-from eudai_server.rpc.wire.generation_request import load_from
-from eudai_server.rpc.wire.generation_response import duration_from
-from eudai_server.rpc.wire.model_requests import (
+from eudai_server.rpc.transport.call import Call
+from eudai_server.rpc.wire.model_request import (
     creation_from,
-    digest_violations,
     load_request_violations,
     names_from,
     page_from,
     require_registry,
 )
-from eudai_server.rpc.wire.model_responses import description_from, model_from, progress_from
-from eudai_server.rpc.wire.parsing import parse
-from eudai_server.rpc.wire.violations import require
+from eudai_server.rpc.wire.model_response import get_model_response_from, model_from, progress_from
+from eudai_server.rpc.wire.options import load_from
+from eudai_server.rpc.wire.values import duration_from
+from eudai_server.rpc.wire.violations import digest_violations, require
 
 
 class ModelService:
@@ -34,51 +32,41 @@ class ModelService:
         self._load_options = load_options
         self._registries = registries
 
-    async def list_models(self, data: bytes, _call: Call) -> bytes:
+    async def list_models(
+        self, request: pb.ListModelsRequest, _call: Call
+    ) -> pb.ListModelsResponse:
         """A page of models."""
-        request = parse(pb.ListModelsRequest, data)
         models, token = page_from(await self._store.list(), request)
-        return pb.ListModelsResponse(
-            models=map(model_from, models), next_page_token=token
-        ).SerializeToString()
+        return pb.ListModelsResponse(models=map(model_from, models), next_page_token=token)
 
-    async def get_model(self, data: bytes, _call: Call) -> bytes:
+    async def get_model(self, request: pb.GetModelRequest, _call: Call) -> pb.GetModelResponse:
         """One model."""
-        request = parse(pb.GetModelRequest, data)
         [name] = names_from(model=request.model)
-        return description_from(
-            await self._store.describe(name, verbose=request.verbose)
-        ).SerializeToString()
+        return get_model_response_from(await self._store.describe(name, verbose=request.verbose))
 
-    async def pull_model(self, data: bytes, call: Call) -> None:
+    async def pull_model(self, request: pb.PullModelRequest, call: Call) -> None:
         """Stream the progress of a pull, then the model."""
-        request = parse(pb.PullModelRequest, data)
         [name] = names_from(model=request.model)
         insecure = require_registry(name, self._registries).startswith("http://")
         transfers = self._store.pull(name, insecure=insecure, detach=request.detach)
         await _stream(
             call, transfers, lambda transfer: pb.PullModelResponse(progress=progress_from(transfer))
         )
-        await call.write(
-            pb.PullModelResponse(completed=await self._model(name)).SerializeToString()
-        )
+        await call.write(pb.PullModelResponse(completed=await self._model(name)))
 
-    async def push_model(self, data: bytes, call: Call) -> None:
+    async def push_model(self, request: pb.PushModelRequest, call: Call) -> None:
         """Stream the progress of a push, then the model."""
-        request = parse(pb.PushModelRequest, data)
         [name] = names_from(model=request.model)
         insecure = require_registry(name, self._registries).startswith("http://")
         transfers = self._store.push(name, insecure=insecure)
         await _stream(
             call, transfers, lambda transfer: pb.PushModelResponse(progress=progress_from(transfer))
         )
-        await call.write(
-            pb.PushModelResponse(completed=await self._model(name)).SerializeToString()
-        )
+        await call.write(pb.PushModelResponse(completed=await self._model(name)))
 
-    async def create_model(self, data: bytes, call: Call) -> None:
+    async def create_model(self, request: pb.CreateModelRequest, call: Call) -> None:
         """Stream the statuses of a creation, then the model."""
-        creation = creation_from(parse(pb.CreateModelRequest, data))
+        creation = creation_from(request)
         require_registry(creation.model, self._registries)
         if creation.base_model:
             # Ollama pulls a base model that does not exist, and this one could be deleted before
@@ -89,63 +77,61 @@ class ModelService:
             return pb.CreateModelResponse(progress=pb.CreateProgress(status=transfer.status))
 
         await _stream(call, self._store.create(creation), response)
-        await call.write(
-            pb.CreateModelResponse(completed=await self._model(creation.model)).SerializeToString()
-        )
+        await call.write(pb.CreateModelResponse(completed=await self._model(creation.model)))
 
-    async def upload_blob(self, requests: Requests, _call: Call) -> bytes:
+    async def upload_blob(
+        self, requests: AsyncIterable[pb.UploadBlobRequest], _call: Call
+    ) -> pb.UploadBlobResponse:
         """Store a file, in constant memory. If it exists, answer after its first piece."""
         pieces = aiter(requests)
-        first = parse(pb.UploadBlobRequest, await anext(pieces, b""))
-        require(digest_violations(first.digest))
+        first = await anext(pieces, pb.UploadBlobRequest())
+        require(digest_violations("digest", first.digest))
         if await self._store.has_blob(first.digest):
-            return pb.UploadBlobResponse(existed=True).SerializeToString()
+            return pb.UploadBlobResponse(existed=True)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
             yield first.data
             async for piece in pieces:
-                yield parse(pb.UploadBlobRequest, piece).data
+                yield piece.data
 
         size_bytes = await self._store.upload(first.digest, chunks())
-        return pb.UploadBlobResponse(size_bytes=size_bytes).SerializeToString()
+        return pb.UploadBlobResponse(size_bytes=size_bytes)
 
-    async def copy_model(self, data: bytes, _call: Call) -> bytes:
+    async def copy_model(self, request: pb.CopyModelRequest, _call: Call) -> pb.CopyModelResponse:
         """Copy a model to another name."""
-        request = parse(pb.CopyModelRequest, data)
         source, destination = names_from(source=request.source, destination=request.destination)
         require_registry(destination, self._registries)
         await self._store.copy(source, destination)
-        return pb.CopyModelResponse(model=await self._model(destination)).SerializeToString()
+        return pb.CopyModelResponse(model=await self._model(destination))
 
-    async def delete_model(self, data: bytes, _call: Call) -> bytes:
+    async def delete_model(
+        self, request: pb.DeleteModelRequest, _call: Call
+    ) -> pb.DeleteModelResponse:
         """Delete a model."""
-        request = parse(pb.DeleteModelRequest, data)
         [name] = names_from(model=request.model)
         try:
             await self._store.delete(name)
         except ModelNotFoundError:
             if not request.allow_missing:
                 raise
-        return pb.DeleteModelResponse().SerializeToString()
+        return pb.DeleteModelResponse()
 
-    async def load_model(self, data: bytes, call: Call) -> bytes:
+    async def load_model(self, request: pb.LoadModelRequest, call: Call) -> pb.LoadModelResponse:
         """Load a model."""
-        request = parse(pb.LoadModelRequest, data)
         require(load_request_violations(request))
         [name] = names_from(model=request.model)
         begin_ns = call.elapsed_ns
         await self._store.load(name, load_from(request.load, allowed=self._load_options))
         duration = duration_from(call.elapsed_ns - begin_ns)
-        return pb.LoadModelResponse(
-            model=await self._model(name), duration=duration
-        ).SerializeToString()
+        return pb.LoadModelResponse(model=await self._model(name), duration=duration)
 
-    async def unload_model(self, data: bytes, _call: Call) -> bytes:
+    async def unload_model(
+        self, request: pb.UnloadModelRequest, _call: Call
+    ) -> pb.UnloadModelResponse:
         """Unload a model."""
-        request = parse(pb.UnloadModelRequest, data)
         [name] = names_from(model=request.model)
         await self._store.unload(name)
-        return pb.UnloadModelResponse().SerializeToString()
+        return pb.UnloadModelResponse()
 
     async def _model(self, name: ModelName) -> pb.Model:
         """The model after an operation.
@@ -165,4 +151,4 @@ async def _stream(
 ) -> None:
     async with aclosing(transfers):
         async for transfer in transfers:
-            await call.write(response(transfer).SerializeToString())
+            await call.write(response(transfer))

@@ -1,124 +1,110 @@
-"""Paces the responses of a generation: heartbeats during silence, and deltas merged per interval.
+"""Decides when the events of a generation are sent: heartbeats, and deltas merged per interval.
 
 Neither delays any other event, and neither stops reading from the backend.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
-from eudai.v1 import generation_service_pb2 as pb
-
-from eudai_server.core.errors import ServiceError
+from eudai_server.core.events import Delta, Event
 
 # The limit of a gathered delta; a larger one is sent before its interval has passed.
-GATHERED_BYTES_MAX = 64 << 10
-
-Responses = AsyncGenerator[pb.GenerateResponse, None]
-
-
-async def beating(
-    responses: Responses, interval_s: float, beat: Callable[[], pb.GenerateResponse]
-) -> Responses:
-    """Yield the responses, and a heartbeat whenever none arrived for `interval_s`."""
-    async with aclosing(_interrupted(responses, lambda: interval_s)) as items:
-        async for response in items:
-            yield beat() if response is None else response
+GATHERED_CHARS_MAX = 64 << 10
+# A token's log probabilities count as this many characters, and so does each alternative.
+LOGPROB_CHARS = 32
 
 
-async def gathered(responses: Responses, interval_s: float) -> Responses:
-    """Yield the responses, with the deltas that arrive within `interval_s` merged into one.
+class Pacer:
+    """Holds the deltas of one generation until they are due, and knows when a heartbeat is."""
 
-    A delta after a longer silence, such as the first one, is sent at once.
-    """
-    held = _HeldDeltas(interval_s)
-    async with aclosing(_interrupted(responses, held.timeout_s)) as items:
-        try:
-            async for response in items:
-                delta = response.delta if response and response.HasField("delta") else None
-                if held and not (delta and held.accepts(delta)):
-                    yield held.release()
-                if delta and not held.lets_pass():
-                    held.add(delta)
-                    if held.is_due:
-                        yield held.release()
-                elif response:
-                    yield response
-        except ServiceError:
-            if held:
-                yield held.release()
-            raise
-        if held:
-            yield held.release()
-
-
-class _HeldDeltas:
-    """Deltas of one channel that will be sent as one."""
-
-    def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
+    def __init__(self, flush_interval_s: float, heartbeat_s: float) -> None:
+        """An interval of 0 turns the function off."""
+        self._flush_interval_s = flush_interval_s
+        self._heartbeat_s = heartbeat_s
         self._clock = asyncio.get_running_loop().time
-        self._due_s = self._clock()
-        self._deltas: list[pb.Delta] = []
-        self._bytes = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._deltas)
+        self._flush_due_s = self._sent_s = self._clock()
+        self._held: list[Delta] = []
+        self._held_chars = 0
 
     def timeout_s(self) -> float | None:
-        """Seconds until the held deltas must be sent; None if there are none."""
-        return max(self._due_s - self._clock(), 0) if self._deltas else None
+        """Seconds until something is due; None if nothing will be."""
+        due_s = [self._flush_due_s] if self._held else []
+        if self._heartbeat_s:
+            due_s.append(self._sent_s + self._heartbeat_s)
+        return max(min(due_s) - self._clock(), 0) if due_s else None
+
+    def released_by(self, event: Event) -> Iterator[Event]:
+        """What to send now that an event has arrived, in order.
+
+        A delta after a longer silence, such as the first one, is sent at once.
+        """
+        if not isinstance(event, Delta) or not self._flush_interval_s:
+            yield from self.take_held()
+            yield event
+            return
+        if self._held and self._held[0].channel is not event.channel:
+            yield from self.take_held()
+        if not self._held and self._clock() >= self._flush_due_s:
+            self._flush_due_s = self._clock() + self._flush_interval_s
+            yield event
+            return
+        self._held.append(event)
+        self._held_chars += _chars_of(event)
+        if self._held_chars >= GATHERED_CHARS_MAX:
+            yield from self.take_held()
+
+    def take_due(self) -> Iterator[Event]:
+        """The held deltas as one event, if their interval has passed."""
+        if self._clock() >= self._flush_due_s:
+            yield from self.take_held()
+
+    def take_held(self) -> Iterator[Event]:
+        """The held deltas as one event. The next interval starts."""
+        if self._held:
+            logprobs = tuple(token for delta in self._held for token in delta.logprobs)
+            text = "".join(delta.text for delta in self._held)
+            merged = Delta(self._held[0].channel, text, logprobs)
+            self._held.clear()
+            self._held_chars = 0
+            self._flush_due_s = self._clock() + self._flush_interval_s
+            yield merged
 
     @property
-    def is_due(self) -> bool:
-        return self._clock() >= self._due_s or self._bytes >= GATHERED_BYTES_MAX
+    def is_heartbeat_due(self) -> bool:
+        """Whether nothing was sent for the interval of heartbeats."""
+        return bool(self._heartbeat_s) and self._clock() >= self._sent_s + self._heartbeat_s
 
-    def lets_pass(self) -> bool:
-        """Whether a delta may be sent at once. If so, the next interval starts."""
-        if self._deltas or self._clock() < self._due_s:
-            return False
-        self._due_s = self._clock() + self._interval_s
-        return True
-
-    def accepts(self, delta: pb.Delta) -> bool:
-        """Whether a delta belongs to the channel of the held deltas."""
-        return delta.WhichOneof("channel") == self._deltas[0].WhichOneof("channel")
-
-    def add(self, delta: pb.Delta) -> None:
-        self._deltas.append(delta)
-        self._bytes += delta.ByteSize()
-
-    def release(self) -> pb.GenerateResponse:
-        """The held deltas as one response. The next interval starts."""
-        merged = pb.Delta(logprobs=(token for delta in self._deltas for token in delta.logprobs))
-        channel = self._deltas[0].WhichOneof("channel") or "text"
-        setattr(merged, channel, "".join(getattr(delta, channel) for delta in self._deltas))
-        self._deltas.clear()
-        self._bytes = 0
-        self._due_s = self._clock() + self._interval_s
-        return pb.GenerateResponse(delta=merged)
+    def restart_heartbeat(self) -> None:
+        """Record that something was sent."""
+        self._sent_s = self._clock()
 
 
-async def _interrupted(
-    responses: Responses, timeout_s: Callable[[], float | None]
-) -> AsyncGenerator[pb.GenerateResponse | None, None]:
-    """Yield the responses, and None whenever none arrived within the timeout."""
-    async with aclosing(responses):
-        waiting: asyncio.Task[pb.GenerateResponse] | None = None
+async def interrupted(
+    batches: AsyncGenerator[Sequence[Event], None], timeout_s: Callable[[], float | None]
+) -> AsyncGenerator[Sequence[Event], None]:
+    """Yield the batches, and an empty one whenever none arrived within the timeout."""
+    async with aclosing(batches):
+        waiting: asyncio.Task[Sequence[Event]] | None = None
         try:
             while True:
-                waiting = waiting or asyncio.ensure_future(anext(responses))
+                waiting = waiting or asyncio.ensure_future(anext(batches))
                 done, _ = await asyncio.wait((waiting,), timeout=timeout_s())
                 if not done:
-                    yield None
+                    yield ()
                     continue
                 arrived, waiting = waiting, None
                 try:
-                    response = arrived.result()
+                    batch = arrived.result()
                 except StopAsyncIteration:
                     return
-                yield response
+                yield batch
         finally:
             if waiting:
                 waiting.cancel()
                 await asyncio.wait((waiting,))
+
+
+def _chars_of(delta: Delta) -> int:
+    tokens = sum(1 + len(token.top) for token in delta.logprobs)
+    return len(delta.text) + tokens * LOGPROB_CHARS

@@ -3,14 +3,13 @@
 The library implements only v1alpha; the two differ only in name.
 """
 
-from collections.abc import Collection
+from collections.abc import AsyncIterable, Collection
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha.reflection import aio
 
-from eudai_server.rpc.transport.call import Call, Requests
-from eudai_server.rpc.wire.parsing import parse
+from eudai_server.rpc.transport.call import Call
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
@@ -24,11 +23,10 @@ class ReflectionService:
         _describe_v1()
         self._servicer = aio.ReflectionServicer(services)
 
-    async def info(self, requests: Requests, call: Call) -> None:
+    async def info(self, requests: AsyncIterable[pb.ServerReflectionRequest], call: Call) -> None:
         """Answer each request until the client closes its stream."""
-        parsed = (parse(pb.ServerReflectionRequest, data) async for data in requests)
-        async for response in self._servicer.ServerReflectionInfo(parsed, None):
-            await call.write(response.SerializeToString())
+        async for response in self._servicer.ServerReflectionInfo(requests, None):
+            await call.write(response)
 
 
 def _describe_v1() -> None:

@@ -8,7 +8,7 @@ from eudai.v1 import server_service_pb2 as pb
 from eudai_server import __version__
 from eudai_server.core.admission import Admission
 from eudai_server.rpc.transport.call import Call
-from eudai_server.rpc.wire.parsing import MESSAGE_BYTES_MAX, parse
+from eudai_server.rpc.wire.parsing import MESSAGE_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,11 @@ class ServerService:
         self._limits = limits
         self._ollama_version = ollama_version
 
-    async def get_server_info(self, data: bytes, _call: Call) -> bytes:
+    async def get_server_info(
+        self, _request: pb.GetServerInfoRequest, _call: Call
+    ) -> pb.GetServerInfoResponse:
         """Report versions, limits and load."""
-        parse(pb.GetServerInfoRequest, data)
-        answer = pb.GetServerInfoResponse(
+        return pb.GetServerInfoResponse(
             version=__version__,
             ollama_version=self._ollama_version(),
             max_message_bytes=MESSAGE_BYTES_MAX,
@@ -44,4 +45,3 @@ class ServerService:
             admin_enabled=self._limits.admin,
             load_options_enabled=self._limits.load_options,
         )
-        return answer.SerializeToString()

@@ -4,14 +4,15 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
-from eudai.v1 import error_pb2, generation_service_pb2 as pb
+from google.protobuf.message import Message
 
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
 from eudai_server.rpc.transport.operation import complete
+from eudai_server.rpc.wire.parsing import parse
 from eudai_server.rpc.wire.status import CODES, status_from, trailers_from
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -21,9 +22,7 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 
 STATUS_TIMEOUT_S = 1.0
 
-GENERATION_ID = "eudai-generation-id"
-
-_BEFORE_THE_MODEL = (pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL)
+M = TypeVar("M", bound=Message)
 
 
 class Call:
@@ -36,11 +35,13 @@ class Call:
         self.idle = idle
         self.id = uuid.uuid4().hex
         self.arrived_ns = time.monotonic_ns()
-        self.phase = pb.GENERATION_PHASE_UNSPECIFIED
-        # The number of requests ahead of it while it is queued.
-        self.requests_ahead: int | None = None
-        self.output_sent = False
-        self._was_read = False
+        # Sent before the first response or, if there is none, with the status.
+        self.metadata_to_send: Metadata = ()
+        # Whether the backend may have begun to work on the request, so that a client must not
+        # repeat it automatically.
+        self.may_have_run = False
+        # Returns one more error detail for the status of a failure, if there is one.
+        self.failure_detail: Callable[[], Message | None] = _no_detail
         # Since when a write has waited for the client to read; None if no write waits.
         self.writing_s: float | None = None
         # Fields of the log record.
@@ -73,45 +74,45 @@ class Call:
             None,
         )
 
-    async def read(self) -> bytes:
+    async def read(self, kind: type[M]) -> M:
         """Read the request of a call that has one request.
 
-        Raises InvalidRequestError if there is none.
+        Raises InvalidRequestError if there is none, or if it is malformed or too expensive.
         """
-        message = await self._next_message()
-        if message is None:
+        data = await self._read()
+        if data is None:
             raise InvalidRequestError([Violation("", "the call has no request message")])
-        return message
+        return parse(kind, data)
 
-    async def requests(self) -> AsyncGenerator[bytes, None]:
+    async def read_all(self, kind: type[M]) -> AsyncGenerator[M, None]:
         """Read all messages that the client sends."""
-        while (message := await self._next_message()) is not None:
-            yield message
+        while (data := await self._read()) is not None:
+            yield parse(kind, data)
 
-    async def _next_message(self) -> bytes | None:
+    async def _read(self) -> bytes | None:
         message = await self._reader.read(self._context.read, self.caller)
-        self._was_read = True
+        self.may_have_run = True
         return None if message is grpc.aio.EOF else message
 
-    async def write(self, message: bytes, *, generation: bool = False) -> None:
-        """Send one message.
+    async def write(self, message: Message) -> None:
+        """Send one response.
 
-        The first message commits the call, so no metadata is sent before it.
+        The first response commits the call, so no metadata is sent before it.
         """
         if not self._answered:
-            await self._begin(((GENERATION_ID, self.id),) if generation else ())
+            await self._begin()
         self.writing_s = time.monotonic()
-        await complete(self._context.write(message))
+        await complete(self._context.write(message.SerializeToString()))
         self.writing_s = None
 
-    async def _begin(self, metadata: Metadata) -> None:
+    async def _begin(self) -> None:
         """Send the initial metadata, shielded from cancellation.
 
         If it were interrupted, gRPC would not know that the call is committed and could send no
         status.
         """
         self._answered = True
-        sending = asyncio.ensure_future(self._context.send_initial_metadata(metadata))
+        sending = asyncio.ensure_future(self._context.send_initial_metadata(self.metadata_to_send))
         try:
             await asyncio.shield(sending)
         except BaseException:
@@ -126,12 +127,9 @@ class Call:
         """End the call with this failure; called from outside its handler.
 
         Another server may take the call at once. A client retries automatically only if no part of
-        the call can have run: before its request was read, or while its generation waits for its
-        turn or its model. Other RPCs have no phases and send their request to Ollama as soon as it
-        is read.
+        the call can have run.
         """
-        was_sent = self._was_read and self.phase not in _BEFORE_THE_MODEL
-        may_have_run = was_sent and not self.idle
+        may_have_run = self.may_have_run and not self.idle
         ending = ServiceError(reason, message, retry_after_s=0.0, may_have_run=may_have_run)
         if self._ending is None and self.on_end:
             self._ending = ending
@@ -175,20 +173,15 @@ class Call:
 
     async def abort(self, error: ServiceError) -> NoReturn:
         """Fail the call with a status and all its error details."""
-        if self._answered and not self.phase:
+        if self._answered and self.may_have_run:
             error.may_have_run = True
         # gRPC keeps the exception that ends a call in a reference cycle until a garbage collection;
         # the frames of the traceback would keep the request alive too.
         error.__traceback__ = error.__cause__ = error.__context__ = None
-        failure = None
-        if self.output_sent:
-            failure = error_pb2.GenerationFailure(
-                generation_id=self.id, phase=self.phase, output_sent=True
-            )
-        status = status_from(error, failure)
+        status = status_from(error, self.failure_detail())
         trailers = trailers_from(error, status)
-        if self.phase and not self._answered:
-            trailers = (*trailers, (GENERATION_ID, self.id))
+        if not self._answered:
+            trailers = (*trailers, *self.metadata_to_send)
         await self._end_with(CODES[error.reason], status.message, trailers)
 
     async def _end_with(self, code: grpc.StatusCode, message: str, trailers: Trailers) -> NoReturn:
@@ -211,3 +204,7 @@ class Call:
 def says_left(error: Exception) -> bool:
     """Whether an error means that the client has left. gRPC does not export its class."""
     return type(error).__name__ == "ExecuteBatchError"
+
+
+def _no_detail() -> None:
+    """Return nothing; the default of `Call.failure_detail`."""

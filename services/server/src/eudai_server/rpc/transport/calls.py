@@ -10,9 +10,11 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.rpc.transport.call import Call, Context, Requests, says_left
@@ -26,7 +28,25 @@ CALLS_RETRY_AFTER_S = 1.0
 
 log = logging.getLogger(__name__)
 
-Handle = Callable[[Any, Call], Awaitable[bytes | None]]
+Handle = Callable[[Any, Call], Awaitable[Message | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rpc:
+    """One RPC: how to parse its requests, and what answers them.
+
+    `handle` takes the request, or an iterator of all requests if `requests_stream`. It returns the
+    response, or writes responses itself and returns None.
+    """
+
+    # The full name, such as "eudai.v1.GenerationService/Generate".
+    method: str
+    request_class: type[Message]
+    handle: Handle
+    requests_stream: bool = False
+    # Only the client ends the call, or it needs no model: it is not logged, and a drain does not
+    # wait for it.
+    idle: bool = False
 
 
 class Calls:
@@ -38,19 +58,14 @@ class Calls:
         self._reader = MessageReader()
         self._running: dict[Call, asyncio.Task[object]] = {}
 
-    def handler(
-        self, method: str, handle: Handle, *, requests_stream: bool = False, idle: bool = False
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
+    def handler(self, rpc: Rpc) -> "grpc.RpcMethodHandler[Any, Any]":
         """A handler to register.
 
         gRPC passes bytes, so that this server reports parse errors itself.
-
-        `handle` takes the request's bytes, or an iterator of all requests if `requests_stream`.
         """
 
         async def behaviour(_requests: Requests, context: Context) -> None:
-            call = Call(method, context, self._reader, idle=idle)
-            await self._run(call, handle, requests_stream=requests_stream)
+            await self._run(Call(rpc.method, context, self._reader, idle=rpc.idle), rpc)
 
         return grpc.stream_stream_rpc_method_handler(behaviour)
 
@@ -82,7 +97,7 @@ class Calls:
         if busy:
             await asyncio.wait(busy, timeout=timeout_s)
 
-    async def _run(self, call: Call, handle: Handle, *, requests_stream: bool) -> None:
+    async def _run(self, call: Call, rpc: Rpc) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - gRPC runs every handler in a task
         is_one_too_many = len(self._running) >= CALLS_MAX and not call.idle
@@ -91,7 +106,7 @@ class Calls:
         try:
             if is_one_too_many:
                 raise _too_many_calls()
-            await self._answer(call, handle, requests_stream=requests_stream)
+            await self._answer(call, rpc)
             outcome = "OK"
         except ServiceError as error:
             outcome = error.reason
@@ -110,15 +125,17 @@ class Calls:
                 log.info("call", extra={"fields": fields})
 
     @staticmethod
-    async def _answer(call: Call, handle: Handle, *, requests_stream: bool) -> None:
+    async def _answer(call: Call, rpc: Rpc) -> None:
         """Run a handler.
 
         It ends with an answer, a ServiceError, or the cancellation of its call.
         """
         try:
-            answer = await handle(call.requests() if requests_stream else await call.read(), call)
-            if answer is not None:
-                await call.write(answer)
+            kind = rpc.request_class
+            request = call.read_all(kind) if rpc.requests_stream else await call.read(kind)
+            response = await rpc.handle(request, call)
+            if response is not None:
+                await call.write(response)
         except (ServiceError, ClientStalledError, grpc.aio.AbortError):
             raise
         except asyncio.CancelledError as error:

@@ -27,7 +27,7 @@ Options = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class ClientTimeouts:
     """The timeouts for clients that stop responding."""
 
     # A client that sends nothing for the first time is pinged, and has the second time to answer.
@@ -37,20 +37,20 @@ class Patience:
     write_timeout_s: float = 30.0
 
 
-DEFAULT_PATIENCE = Patience()
+DEFAULT_CLIENT_TIMEOUTS = ClientTimeouts()
 
 
-def options_for(patience: Patience) -> Options:
+def options_for(client_timeouts: ClientTimeouts) -> Options:
     """The gRPC options of a server."""
     return (
         (
             "grpc.so_reuseport",
             0,
         ),  # otherwise a second server silently takes half of the port's connections
-        ("grpc.keepalive_time_ms", int(patience.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", int(patience.keepalive_timeout_s * 1000)),
+        ("grpc.keepalive_time_ms", int(client_timeouts.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", int(client_timeouts.keepalive_timeout_s * 1000)),
         # Without this, a frozen client is kept for another minute.
-        ("grpc.http2.ping_timeout_ms", int(patience.keepalive_timeout_s * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(client_timeouts.keepalive_timeout_s * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.max_connection_idle_ms", 15 * 60_000),
@@ -83,11 +83,11 @@ class Listener:
     """A gRPC server on one address, from `start` to `stop`."""
 
     def __init__(
-        self, make_server: Callable[[Options], grpc.aio.Server], patience: Patience
+        self, make_server: Callable[[Options], grpc.aio.Server], client_timeouts: ClientTimeouts
     ) -> None:
         """`make_server` returns a new server with all services registered."""
         self._make_server = make_server
-        self._options = options_for(patience)
+        self._options = options_for(client_timeouts)
         self._server: grpc.aio.Server | None = None
         # Tasks of the current server; it has ended when the first of them is done.
         self._ends: list[asyncio.Task[None]] = []

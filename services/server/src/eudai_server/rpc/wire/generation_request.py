@@ -1,11 +1,9 @@
-"""Converts the bytes of a GenerateRequest to a Generation. No I/O."""
+"""Validates a GenerateRequest and converts it to a Generation. No I/O."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
-from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
+from eudai.v1 import generation_service_pb2 as pb
 
-from eudai_server.core.errors import Reason, ServiceError
-from eudai_server.core.events import GenerationWarning, GenerationWarningCode, ToolCall
 from eudai_server.core.generation import (
     AnyJson,
     Conversation,
@@ -13,49 +11,21 @@ from eudai_server.core.generation import (
     Infill,
     Input,
     JsonSchema,
-    LoadOptions,
-    Message,
     Prompt,
     RawPrompt,
     ReasoningEffort,
-    Role,
     Tool,
 )
 from eudai_server.core.json_schema import Schema
 from eudai_server.core.model_name import model_name_from
+from eudai_server.rpc.wire.content import messages_from
+from eudai_server.rpc.wire.generation_violations import generation_violations
+from eudai_server.rpc.wire.options import load_from, max_output_tokens_from, sampling_from
 from eudai_server.rpc.wire.request_schemas import RequestSchemas
-from eudai_server.rpc.wire.tool_keywords import dropped_keywords
-from eudai_server.rpc.wire.violations import require, seconds_of, violations_of
+from eudai_server.rpc.wire.values import EnumCodec, seconds_of
+from eudai_server.rpc.wire.violations import require
 
-_ROLES: Mapping[int, Role] = {
-    content_pb2.ROLE_SYSTEM: Role.SYSTEM,
-    content_pb2.ROLE_USER: Role.USER,
-    content_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
-    content_pb2.ROLE_TOOL: Role.TOOL,
-}
-
-# Keywords that llama.cpp ignores when it converts a schema to a grammar.
-_FORMAT_KEYWORDS_LOST = frozenset(
-    {
-        "not",
-        "if",
-        "then",
-        "else",
-        "patternProperties",
-        "propertyNames",
-        "uniqueItems",
-        "contains",
-        "minContains",
-        "maxContains",
-        "multipleOf",
-        "minProperties",
-        "maxProperties",
-        "dependentRequired",
-        "dependentSchemas",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-    }
-)
+EFFORTS = EnumCodec(pb.ReasoningEffort, ReasoningEffort)
 
 
 def generation_from(
@@ -74,27 +44,22 @@ def generation_from(
     LOAD_OPTIONS_FORBIDDEN.
     """
     schemas = RequestSchemas()
-    require(violations_of(request, schemas))
-    tools = tuple(
-        Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
-        for index, tool in enumerate(request.tools)
-    )
+    require(generation_violations(request, schemas))
     return Generation(
         id=id,
         caller=caller,
         model=model_name_from(request.model).listed,
         input=_input(request),
         system=request.system,
-        tools=tools,
-        sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
-        max_output_tokens=request.stop.max_output_tokens
-        if request.stop.HasField("max_output_tokens")
-        else None,
+        tools=tuple(
+            Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
+            for index, tool in enumerate(request.tools)
+        ),
+        sampling=sampling_from(request.sampling),
+        max_output_tokens=max_output_tokens_from(request.stop),
         stop_sequences=tuple(request.stop.sequences),
         format=_format(request.format, schemas),
-        effort=ReasoningEffort[
-            pb.ReasoningEffort.Name(request.reasoning.effort).removeprefix("REASONING_EFFORT_")
-        ],
+        effort=EFFORTS.decode(request.reasoning.effort),
         hide_reasoning=request.reasoning.hide,
         logprob_alternatives=request.logprobs.alternatives
         if request.HasField("logprobs")
@@ -102,7 +67,6 @@ def generation_from(
         drop_oldest=request.context_overflow == pb.CONTEXT_OVERFLOW_DROP_OLDEST,
         load=load_from(request.load, allowed=load_options),
         expected_digest=request.expected_digest,
-        warnings=tuple(_warnings(tools, schemas.get("format.json_schema"))),
         budget_end_s=arrived_s + seconds_of(request.time_budget)
         if request.HasField("time_budget")
         else None,
@@ -134,52 +98,6 @@ def _input(request: pb.GenerateRequest) -> Input:
             return Conversation(messages_from(request.conversation.messages))
 
 
-def messages_from(messages: Sequence[content_pb2.Message]) -> tuple[Message, ...]:
-    """Convert valid messages; a tool result gets the name of its call."""
-    names = {call.id: call.name for message in messages for call in message.tool_calls}
-    return tuple(_message(message, names) for message in messages)
-
-
-def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Message:
-    texts, reasonings, media = [], [], []
-    for part in message.parts:
-        match part.WhichOneof("kind"):
-            case "text":
-                texts.append(part.text)
-            case "reasoning":
-                reasonings.append(part.reasoning)
-            case "media":
-                media.append(part.media.data)
-    call_id = message.tool_call_id
-    return Message(
-        role=_ROLES[message.role],
-        text="".join(texts),
-        reasoning="".join(reasonings),
-        media=tuple(media),
-        tool_calls=tuple(
-            ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls
-        ),
-        tool_call_id=call_id,
-        tool_name=message.tool_name or (tool_names.get(call_id, "") if call_id else ""),
-    )
-
-
-def _warnings(tools: Sequence[Tool], format: Schema | None) -> Iterator[GenerationWarning]:  # noqa: A002
-    """Warnings about schema keywords that Ollama ignores."""
-    for index, tool in enumerate(tools):
-        if tool.parameters_schema:
-            lost = dropped_keywords(tool.parameters_schema.value)
-            yield from _lost(lost, f"tools[{index}].parameters_schema")
-    if format:
-        yield from _lost(format.keywords() & _FORMAT_KEYWORDS_LOST, "format.json_schema")
-
-
-def _lost(keywords: frozenset[str], field: str) -> Iterator[GenerationWarning]:
-    if keywords:
-        message = f"Ollama ignores these keywords: {', '.join(sorted(keywords)[:16])}"
-        yield GenerationWarning(GenerationWarningCode.OPTION_IGNORED, message, field)
-
-
 def _format(
     format: pb.OutputFormat,  # noqa: A002
     schemas: RequestSchemas,
@@ -189,22 +107,3 @@ def _format(
     if schema:
         return JsonSchema(schema)
     return AnyJson() if shape == "any_json" else None
-
-
-def load_from(load: options_pb2.LoadOptions, *, allowed: bool) -> LoadOptions:
-    """Convert valid load options.
-
-    Raises LOAD_OPTIONS_FORBIDDEN if some are set and the operator does not allow them.
-    """
-    if load.ListFields() and not allowed:
-        raise ServiceError(
-            Reason.LOAD_OPTIONS_FORBIDDEN,
-            "load options affect every caller of the model and are disabled (EUDAI_LOAD_OPTIONS); "
-            "leave out `load`",
-        )
-    options = tuple(
-        (field.name, value) for field, value in load.ListFields() if field.name != "keep_alive"
-    )
-    return LoadOptions(
-        options, seconds_of(load.keep_alive) if load.HasField("keep_alive") else None
-    )

@@ -1,109 +1,107 @@
-"""Converts events to GenerateResponses, and the responses of a stream to one Generation. No I/O."""
+"""Converts the events of a generation to responses: one each, or one for all of them. No I/O."""
 
-from collections.abc import Iterable
+from dataclasses import fields
 
 from eudai.v1 import content_pb2, generation_service_pb2 as pb
-from google.protobuf.duration_pb2 import Duration
 
-from eudai_server.core import events as heart
+from eudai_server.core.events import (
+    Channel,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    GenerationWarning,
+    GenerationWarningCode,
+    Logprob,
+    Phase,
+    Progress,
+    Started,
+    Timings,
+    TokenLogprob,
+    ToolCall,
+)
+from eudai_server.rpc.wire.content import tool_call_from
+from eudai_server.rpc.wire.values import EnumCodec, duration_from
 
-NANOS = 1_000_000_000
+PHASES = EnumCodec(pb.GenerationPhase, Phase)
+_WARNING_CODES = EnumCodec(pb.GenerationWarningCode, GenerationWarningCode)
+_FINISH_REASONS = EnumCodec(pb.FinishReason, FinishReason)
 
 
-def response_from(
-    event: heart.Event,
-    *,
-    id: str,  # noqa: A002 - the proto's word
-    elapsed_ns: int,
-    first_output_ns: int | None,
-) -> pb.GenerateResponse:
-    """Convert one event.
-
-    `elapsed_ns` and `first_output_ns` count from the call's arrival; the latter is None before the
-    first output.
-    """
+def response_from(event: Event, generation_id: str) -> pb.GenerateResponse:
+    """Convert one event."""
     match event:
-        case heart.Delta():
-            return pb.GenerateResponse(delta=_delta(event))
-        case heart.ToolCall():
+        case Delta():
+            return pb.GenerateResponse(delta=_delta_from(event))
+        case ToolCall():
             return pb.GenerateResponse(tool_call=tool_call_from(event))
-        case heart.Started():
-            return pb.GenerateResponse(started=_started(event, id))
-        case heart.Progress():
-            phase = pb.GenerationPhase.Value(f"GENERATION_PHASE_{event.phase}")
-            progress = pb.GenerationProgress(
-                phase=phase, requests_ahead=event.requests_ahead, elapsed=duration_from(elapsed_ns)
-            )
-            return pb.GenerateResponse(progress=progress)
-        case heart.GenerationWarning():
-            code = pb.GenerationWarningCode.Value(f"GENERATION_WARNING_CODE_{event.code}")
-            warning = pb.GenerationWarning(
-                code=code, message=event.message, field=event.field, tool_call_id=event.tool_call_id
-            )
-            return pb.GenerateResponse(warning=warning)
-        case heart.Finished():
-            return pb.GenerateResponse(finished=_finished(event, elapsed_ns, first_output_ns))
+        case Started():
+            return pb.GenerateResponse(started=_started_from(event, generation_id))
+        case Progress():
+            return pb.GenerateResponse(progress=_progress_from(event))
+        case GenerationWarning():
+            return pb.GenerateResponse(warning=_warning_from(event))
+        case Finished():
+            return pb.GenerateResponse(finished=_finished_from(event))
 
 
-def generation_from(responses: Iterable[pb.GenerateResponse]) -> pb.Generation:
-    """Combine the responses of a stream into what the unary call returns."""
-    whole = pb.Generation(message=content_pb2.Message(role=content_pb2.ROLE_ASSISTANT))
-    texts: list[str] = []
-    reasonings: list[str] = []
-    for response in responses:
-        match response.WhichOneof("event"):
-            case "started":
-                whole.started.CopyFrom(response.started)
-            case "delta" if response.delta.WhichOneof("channel") == "reasoning":
-                reasonings.append(response.delta.reasoning)
-                whole.reasoning_logprobs.extend(response.delta.logprobs)
-            case "delta":
-                texts.append(response.delta.text)
-                whole.logprobs.extend(response.delta.logprobs)
-            case "tool_call":
-                whole.message.tool_calls.append(response.tool_call)
-            case "warning":
-                whole.warnings.append(response.warning)
-            case "finished":
-                whole.finished.CopyFrom(response.finished)
-    if reasonings:
-        whole.message.parts.add(reasoning="".join(reasonings))
-    if texts:
-        whole.message.parts.add(text="".join(texts))
-    return whole
+class GenerationBuilder:
+    """Builds the response of GenerateOnce from the events of a generation."""
+
+    def __init__(self, generation_id: str) -> None:
+        """Start without events."""
+        self._generation_id = generation_id
+        self._message = pb.Generation(message=content_pb2.Message(role=content_pb2.ROLE_ASSISTANT))
+        self._texts: list[str] = []
+        self._reasonings: list[str] = []
+
+    def add(self, event: Event) -> None:
+        """Add one event. Progress is not part of the response."""
+        message = self._message
+        match event:
+            case Delta(channel=Channel.REASONING):
+                self._reasonings.append(event.text)
+                message.reasoning_logprobs.extend(map(_token_logprob_from, event.logprobs))
+            case Delta():
+                self._texts.append(event.text)
+                message.logprobs.extend(map(_token_logprob_from, event.logprobs))
+            case ToolCall():
+                message.message.tool_calls.append(tool_call_from(event))
+            case Started():
+                message.started.CopyFrom(_started_from(event, self._generation_id))
+            case GenerationWarning():
+                message.warnings.append(_warning_from(event))
+            case Finished():
+                message.finished.CopyFrom(_finished_from(event))
+
+    def build(self) -> pb.GenerateOnceResponse:
+        """The response, after the last event."""
+        parts = self._message.message.parts
+        if self._reasonings:
+            parts.add(reasoning="".join(self._reasonings))
+        if self._texts:
+            parts.add(text="".join(self._texts))
+        return pb.GenerateOnceResponse(generation=self._message)
 
 
-def tool_call_from(call: heart.ToolCall) -> content_pb2.ToolCall:
-    """Convert a tool call of the model."""
-    return content_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
+def _delta_from(delta: Delta) -> pb.Delta:
+    logprobs = map(_token_logprob_from, delta.logprobs)
+    if delta.channel is Channel.REASONING:
+        return pb.Delta(reasoning=delta.text, logprobs=logprobs)
+    return pb.Delta(text=delta.text, logprobs=logprobs)
 
 
-def duration_from(nanoseconds: int) -> Duration:
-    """Convert nanoseconds, which must not be negative, to a Duration."""
-    return Duration(seconds=nanoseconds // NANOS, nanos=nanoseconds % NANOS)
+def _token_logprob_from(token: TokenLogprob) -> pb.TokenLogprob:
+    return pb.TokenLogprob(chosen=_logprob_from(token.chosen), top=map(_logprob_from, token.top))
 
 
-def _delta(delta: heart.Delta) -> pb.Delta:
-    message = (
-        pb.Delta(reasoning=delta.text)
-        if delta.channel is heart.Channel.REASONING
-        else pb.Delta(text=delta.text)
-    )
-    message.logprobs.extend(map(_token_logprob, delta.logprobs))
-    return message
-
-
-def _token_logprob(token: heart.TokenLogprob) -> pb.TokenLogprob:
-    return pb.TokenLogprob(chosen=_logprob(token.chosen), top=map(_logprob, token.top))
-
-
-def _logprob(logprob: heart.Logprob) -> pb.Logprob:
+def _logprob_from(logprob: Logprob) -> pb.Logprob:
     return pb.Logprob(token=logprob.token, token_bytes=logprob.token_bytes, logprob=logprob.logprob)
 
 
-def _started(started: heart.Started, id: str) -> pb.Started:  # noqa: A002 - the proto's word
+def _started_from(started: Started, generation_id: str) -> pb.Started:
     message = pb.Started(
-        generation_id=id,
+        generation_id=generation_id,
         model=started.model,
         digest=started.digest,
         context_length=started.context_length,
@@ -113,26 +111,39 @@ def _started(started: heart.Started, id: str) -> pb.Started:  # noqa: A002 - the
     return message
 
 
-def _finished(
-    finished: heart.Finished, elapsed_ns: int, first_output_ns: int | None
-) -> pb.Finished:
-    timings = pb.Timings(
-        queue=duration_from(finished.timings.queue_ns), total=duration_from(elapsed_ns)
+def _progress_from(progress: Progress) -> pb.GenerationProgress:
+    return pb.GenerationProgress(
+        phase=PHASES.encode(progress.phase),
+        requests_ahead=progress.requests_ahead,
+        elapsed=duration_from(progress.elapsed_ns),
     )
-    for name, nanoseconds in (
-        ("load", finished.timings.load_ns),
-        ("prompt", finished.timings.prompt_ns),
-        ("generate", finished.timings.generate_ns),
-        ("first_output", first_output_ns),
-    ):
-        if nanoseconds is not None:
-            getattr(timings, name).CopyFrom(duration_from(nanoseconds))
+
+
+def _warning_from(warning: GenerationWarning) -> pb.GenerationWarning:
+    return pb.GenerationWarning(
+        code=_WARNING_CODES.encode(warning.code),
+        message=warning.message,
+        field=warning.field,
+        tool_call_id=warning.tool_call_id,
+    )
+
+
+def _finished_from(finished: Finished) -> pb.Finished:
     return pb.Finished(
-        reason=pb.FinishReason.Value(f"FINISH_REASON_{finished.reason}"),
+        reason=_FINISH_REASONS.encode(finished.reason),
         usage=pb.Usage(
             input_tokens=finished.usage.input_tokens, output_tokens=finished.usage.output_tokens
         ),
-        timings=timings,
+        timings=_timings_from(finished.timings),
         backend_reason=finished.backend_reason,
-        logprobs=map(_token_logprob, finished.logprobs),
+        logprobs=map(_token_logprob_from, finished.logprobs),
+    )
+
+
+def _timings_from(timings: Timings) -> pb.Timings:
+    durations = {
+        field.name.removesuffix("_ns"): getattr(timings, field.name) for field in fields(timings)
+    }
+    return pb.Timings(
+        **{name: duration_from(ns) for name, ns in durations.items() if ns is not None}
     )

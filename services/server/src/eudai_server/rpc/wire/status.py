@@ -17,7 +17,7 @@ from eudai_server.core.errors import (
     ServiceError,
     Violation,
 )
-from eudai_server.rpc.wire.generation_response import NANOS, duration_from
+from eudai_server.rpc.wire.values import NANOS, duration_from
 
 DOMAIN = "eudai"
 # All details together stay below 4 KiB for any request, because a client may see another status if

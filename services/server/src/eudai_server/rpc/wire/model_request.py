@@ -9,18 +9,20 @@ from eudai.v1 import model_service_pb2 as pb
 
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
 from eudai_server.core.model_name import ModelName, model_name_from
-from eudai_server.core.models import Capability, Creation, Model
+from eudai_server.core.models import Creation, Model
+from eudai_server.rpc.wire.content import messages_from
 from eudai_server.rpc.wire.conversation_violations import conversation_violations
-from eudai_server.rpc.wire.generation_request import load_from, messages_from
-from eudai_server.rpc.wire.violations import (
-    DIGEST,
+from eudai_server.rpc.wire.model_response import CAPABILITIES
+from eudai_server.rpc.wire.options import (
+    load_from,
     load_violations,
-    reference_violations,
-    require,
+    max_output_tokens_from,
+    sampling_from,
     sampling_violations,
-    seconds_of,
     stop_violations,
 )
+from eudai_server.rpc.wire.values import seconds_of
+from eudai_server.rpc.wire.violations import digest_violations, reference_violations, require
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
@@ -30,15 +32,6 @@ FILES_MAX = 1024
 LICENSES_MAX = 64
 
 _FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]{0,254}")
-
-
-def digest_violations(digest: str) -> Iterator[Violation]:
-    """The violations of a file's digest."""
-    if not DIGEST.fullmatch(digest):
-        yield Violation(
-            "digest",
-            'must be "sha256:" and 64 hexadecimal digits, in lower case, in the first piece',
-        )
 
 
 def names_from(**references: str) -> list[ModelName]:
@@ -79,10 +72,7 @@ def page_from(
         )
     if not all(value in pb.Capability.values() and value for value in request.capabilities):
         raise InvalidRequestError([Violation("capabilities", "must not contain unknown values")])
-    wanted = {
-        Capability[pb.Capability.Name(value).removeprefix("CAPABILITY_")]
-        for value in request.capabilities
-    }
+    wanted = {CAPABILITIES.decode(value) for value in request.capabilities}
     after = _name_from(request.page_token)
     matching = [
         model
@@ -112,10 +102,8 @@ def creation_from(request: pb.CreateModelRequest) -> Creation:
         template=request.template,
         system=request.system,
         licenses=tuple(request.licenses),
-        sampling={descriptor.name: value for descriptor, value in request.sampling.ListFields()},
-        max_output_tokens=request.stop.max_output_tokens
-        if request.stop.HasField("max_output_tokens")
-        else None,
+        sampling=sampling_from(request.sampling),
+        max_output_tokens=max_output_tokens_from(request.stop),
         stop_sequences=tuple(request.stop.sequences),
         load=load_from(request.load, allowed=True),
         messages=messages_from(request.messages),
@@ -128,7 +116,7 @@ def creation_from(request: pb.CreateModelRequest) -> Creation:
 def load_request_violations(request: pb.LoadModelRequest) -> Iterator[Violation]:
     """The violations of a request to load a model."""
     yield from reference_violations(model=request.model)
-    yield from load_violations(request.load, "load")
+    yield from load_violations(request.load)
     if request.load.HasField("keep_alive") and seconds_of(request.load.keep_alive) == 0:
         yield Violation("load.keep_alive", "must not be 0; call UnloadModel to unload the model")
 
@@ -145,7 +133,7 @@ def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
         yield Violation("licenses", f"must not be more than {LICENSES_MAX}")
     yield from sampling_violations(request.sampling)
     yield from stop_violations(request.stop)
-    yield from load_violations(request.load, "load")
+    yield from load_violations(request.load)
     if request.load.HasField("keep_alive"):
         yield Violation(
             "load.keep_alive", "cannot be stored in a model; set it in LoadModel or in a request"
@@ -163,11 +151,7 @@ def _file_violations(field: str, files: Mapping[str, str]) -> Iterator[Violation
             yield Violation(
                 field, f"{name[:60]!r} is not a name of 1 to 255 characters within a model's folder"
             )
-        if not DIGEST.fullmatch(digest):
-            yield Violation(
-                f"{field}[{name[:40]!r}]",
-                'must be "sha256:" and 64 hexadecimal digits, in lower case',
-            )
+        yield from digest_violations(f"{field}[{name[:40]!r}]", digest)
 
 
 def _name_from(token: str) -> str:

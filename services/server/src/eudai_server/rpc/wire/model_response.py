@@ -1,9 +1,13 @@
 """Converts models to the messages of ModelService. No I/O."""
 
-from eudai.v1 import content_pb2, model_service_pb2 as pb
+from eudai.v1 import model_service_pb2 as pb
 
-from eudai_server.core import generation as heart
-from eudai_server.core.models import Description, Model, Transfer
+from eudai_server.core.models import Capability, Description, Model, Transfer, TransferPhase
+from eudai_server.rpc.wire.content import message_from
+from eudai_server.rpc.wire.values import EnumCodec
+
+CAPABILITIES = EnumCodec(pb.Capability, Capability)
+PHASES = EnumCodec(pb.TransferPhase, TransferPhase)
 
 
 def model_from(model: Model) -> pb.Model:
@@ -12,9 +16,7 @@ def model_from(model: Model) -> pb.Model:
         name=model.name,
         digest=model.digest,
         size_bytes=model.size_bytes,
-        capabilities=sorted(
-            pb.Capability.Value(f"CAPABILITY_{capability}") for capability in model.capabilities
-        ),
+        capabilities=sorted(map(CAPABILITIES.encode, model.capabilities)),
         family=model.family,
         parameter_size=model.parameter_size,
         quantization=model.quantization,
@@ -36,7 +38,7 @@ def model_from(model: Model) -> pb.Model:
     return message
 
 
-def description_from(description: Description) -> pb.GetModelResponse:
+def get_model_response_from(description: Description) -> pb.GetModelResponse:
     """Convert a model's description."""
     return pb.GetModelResponse(
         model=model_from(description.model),
@@ -46,7 +48,7 @@ def description_from(description: Description) -> pb.GetModelResponse:
         modelfile=description.modelfile,
         parameters=description.parameters,
         metadata_json=description.metadata_json,
-        messages=map(_message_from, description.messages),
+        messages=map(message_from, description.messages),
         embedding_length=description.embedding_length,
         renderer=description.renderer,
         parser=description.parser,
@@ -56,13 +58,8 @@ def description_from(description: Description) -> pb.GetModelResponse:
 def progress_from(transfer: Transfer) -> pb.TransferProgress:
     """Convert the progress of a pull or a push."""
     return pb.TransferProgress(
-        phase=pb.TransferPhase.Value(f"TRANSFER_PHASE_{transfer.phase}"),
+        phase=PHASES.encode(transfer.phase),
         completed_bytes=transfer.completed_bytes,
         total_bytes=transfer.total_bytes,
         status=transfer.status,
     )
-
-
-def _message_from(message: heart.Message) -> content_pb2.Message:
-    role = content_pb2.Role.Value(f"ROLE_{message.role}")
-    return content_pb2.Message(role=role, parts=[content_pb2.Part(text=message.text)])
