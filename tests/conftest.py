@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from eudai.v1 import model_service_pb2_grpc as rpc
+from eudai_server.ollama.state import probe
 from eudai_server.rpc.transport.event_loop import EventLoop
 from hypothesis import HealthCheck, settings
 from scripted_model import Script, write_model
@@ -41,8 +42,14 @@ async def ollama() -> AsyncIterator[ScriptedOllama]:
     yield scripted
     async with asyncio.timeout(CLEANUP_TIMEOUT_S):
         while scripted.open_connections:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.001)
     await scripted.stop()
+
+
+@pytest.fixture
+def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers that start afterwards ask Ollama ten times a second what it has."""
+    monkeypatch.setattr(probe, "INTERVAL_S", 0.1)
 
 
 @pytest.fixture

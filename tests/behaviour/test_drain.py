@@ -44,7 +44,7 @@ async def test_what_runs_finishes(ollama: ScriptedOllama) -> None:
 
 
 async def test_readiness_goes_first_and_liveness_stays(ollama: ScriptedOllama) -> None:
-    async with serving(config_for(ollama.url, lame_duck_s=2.0)) as server:
+    async with serving(config_for(ollama.url, lame_duck_s=60.0)) as server:
         await server.until("", "SERVING")
         draining = asyncio.create_task(server.app.drain())
         await server.until("", "NOT_SERVING")
@@ -52,6 +52,7 @@ async def test_readiness_goes_first_and_liveness_stays(ollama: ScriptedOllama) -
         assert await server.health("model/gemma3:270m") == "NOT_SERVING"
         assert await server.health("liveness") == "SERVING"
         assert text_of(await collect(server, prompt="still accepted")) == "Hello world"
+        server.app.hurry()
         await draining
 
 

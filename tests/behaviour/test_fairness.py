@@ -96,6 +96,7 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
 ) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, 1.0, chunk(done()), END]
     await collect(narrow, prompt="teaches how long one takes")
+    release = ollama.hold()
     running = asyncio.create_task(collect(narrow, prompt="1"))
     waiting = asyncio.create_task(collect(narrow, prompt="2"))
     await narrow.until_admitted(running=1, queued=1)
@@ -105,6 +106,7 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
             pb.GenerateRequest(model="gemma3:270m", prompt="3"), timeout=0.9
         ).read()
     refused, took_s = Refusal(failure.value), time.monotonic() - begin_s
+    release.set()
     await asyncio.gather(running, waiting)
 
     assert (refused.code, refused.reason) == (

@@ -123,6 +123,7 @@ async def test_messages_that_never_end_cost_little_and_delay_nobody(ollama: Scri
     assert peak_bytes - idle_bytes <= 40 * MIB
 
 
+@pytest.mark.slow
 async def test_calls_that_nobody_has_looked_at_are_bounded(ollama: ScriptedOllama) -> None:
     async with (
         observing(ollama.url, EUDAI_MAX_RUNNING="64", EUDAI_MAX_QUEUED="4000") as server,

@@ -50,6 +50,7 @@ async def test_a_load_nobody_waits_for_ends_with_the_server(ollama: ScriptedOlla
     await asyncio.wait_for(ollama.loads()[0].closed.wait(), 2)
 
 
+@pytest.mark.usefixtures("quick_probe")
 async def test_what_was_evicted_is_loaded_again(server: Server, ollama: ScriptedOllama) -> None:
     await collect(server, prompt="x")
     ollama.resident.clear()
@@ -59,6 +60,7 @@ async def test_what_was_evicted_is_loaded_again(server: Server, ollama: Scripted
     assert len(ollama.loads()) == 2
 
 
+@pytest.mark.usefixtures("quick_probe")
 async def test_another_model_of_the_same_name_is_loaded_again(
     server: Server, ollama: ScriptedOllama
 ) -> None:

@@ -242,6 +242,7 @@ async def test_load_options_need_the_operator(ollama: ScriptedOllama) -> None:
     assert refused.reason == "LOAD_OPTIONS_FORBIDDEN"
 
 
+@pytest.mark.usefixtures("quick_probe")
 async def test_ollama_down_is_said_at_once_and_may_be_repeated(
     server: Server, ollama: ScriptedOllama
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from eudai.v1 import server_service_pb2 as pb, server_service_pb2_grpc as rpc
 from eudai_server import __version__
 from scripted_ollama import HEADERS_STREAM, ScriptedOllama, chunk, line
@@ -16,6 +17,7 @@ async def info(server: Server) -> pb.GetServerInfoResponse:
     return answer
 
 
+@pytest.mark.usefixtures("quick_probe")
 async def test_versions_and_limits_are_told(server: Server, ollama: ScriptedOllama) -> None:
     up = await info(server)
     await ollama.stop()

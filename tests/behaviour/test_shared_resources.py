@@ -117,6 +117,7 @@ async def test_an_embedding_waits_for_its_turn_and_is_refused_past_the_bound(
     assert sum(embedded) == 2
 
 
+@pytest.mark.usefixtures("quick_probe")
 async def test_past_the_connections_to_ollama_calls_are_refused_and_health_is_not(
     ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,7 +139,10 @@ async def test_a_pull_that_fails_inside_a_200_fails(
     assert "SECRET" not in failure.message
 
 
-@pytest.mark.parametrize("status", ["verifying sha256 digest", "writing manifest"])
+@pytest.mark.parametrize(
+    "status",
+    ["verifying sha256 digest", pytest.param("writing manifest", marks=pytest.mark.slow)],
+)
 async def test_a_pull_that_works_in_silence_is_not_stalled(
     ollama: ScriptedOllama, status: str
 ) -> None:
@@ -157,6 +160,7 @@ async def test_a_pull_that_works_in_silence_is_not_stalled(
     assert events[-1].HasField("completed")
 
 
+@pytest.mark.slow
 async def test_a_creation_that_converts_in_silence_is_not_stalled(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/show"] = reply(200, {})
     ollama.scripts["/api/create"] = [

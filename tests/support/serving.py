@@ -40,14 +40,14 @@ class Server:
         """Wait until a health name has a status."""
         async with asyncio.timeout(timeout_s):
             while await self.health(name) != status:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.005)
 
     async def until_admitted(self, *, running: int, queued: int, timeout_s: float = 10.0) -> None:
         """Wait until so many requests run and so many wait, on all models."""
         admission = self.app.parts.admission
         async with asyncio.timeout(timeout_s):
             while (admission.running, admission.queued) != (running, queued):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
@@ -72,7 +72,7 @@ async def _nothing_is_left(before: set["asyncio.Task[Any]"]) -> None:
     deadline_s = loop.time() + CLEANUP_TIMEOUT_S
     while left := [task for task in asyncio.all_tasks() - before if "eudai_server" in repr(task)]:
         assert loop.time() < deadline_s, f"tasks are left: {left}"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.001)
 
 
 def config_for(url: str, **changes: Any) -> Config:

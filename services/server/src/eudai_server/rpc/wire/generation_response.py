@@ -23,7 +23,7 @@ from eudai_server.core.events import (
 from eudai_server.rpc.wire.content import tool_call_from
 from eudai_server.rpc.wire.values import EnumCodec, duration_from
 
-PHASES = EnumCodec(pb.GenerationPhase, Phase)
+GENERATION_PHASES = EnumCodec(pb.GenerationPhase, Phase)
 _WARNING_CODES = EnumCodec(pb.GenerationWarningCode, GenerationWarningCode)
 _FINISH_REASONS = EnumCodec(pb.FinishReason, FinishReason)
 
@@ -113,7 +113,7 @@ def _started_from(started: Started, generation_id: str) -> pb.Started:
 
 def _progress_from(progress: Progress) -> pb.GenerationProgress:
     return pb.GenerationProgress(
-        phase=PHASES.encode(progress.phase),
+        phase=GENERATION_PHASES.encode(progress.phase),
         requests_ahead=progress.requests_ahead,
         elapsed=duration_from(progress.elapsed_ns),
     )
