@@ -1,6 +1,6 @@
 """Keeps what /api/tags and /api/ps report: the models, and which are in memory. No I/O."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
@@ -30,6 +30,11 @@ class Catalog:
         self._resident: Sequence[ListedModel] = ()
         # The file of weights, which identifies a runner, by the model's digest.
         self._runners: dict[str, str] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every update. It must not block or raise."""
+        self._listeners.append(listener)
 
     def update(
         self, present: Sequence[ListedModel], resident: Sequence[ListedModel] | None
@@ -45,6 +50,8 @@ class Catalog:
         self._runners = {
             digest: runner for digest, runner in self._runners.items() if digest in kept
         }
+        for listener in self._listeners:
+            listener()
 
     @property
     def names(self) -> frozenset[str]:
