@@ -70,6 +70,9 @@ class _SlowClient:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
 
+    def invocation_metadata(self) -> None:
+        return None
+
     async def send_initial_metadata(self, _metadata: object) -> None:
         pass
 
@@ -94,8 +97,9 @@ async def test_a_watch_reports_a_drain_that_begins_while_it_writes() -> None:
     rpc = Rpc(method="Watch", request_class=health_pb2.HealthCheckRequest, handle=handle, idle=True)
     handler: Any = calls.handler(rpc)
     watching = asyncio.create_task(handler.stream_stream(iter(()), context))
-    while not client.statuses:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not client.statuses:
+            await asyncio.sleep(0)
     readiness.drain()
     calls.end(*DRAINING, idle_only=True)
     client.reads.set()
