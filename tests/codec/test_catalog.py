@@ -17,14 +17,14 @@ def catalog_of(*models: dict[str, object]) -> Catalog:
 
 @pytest.mark.parametrize("model", ["Foo", "foo:latest", "library/foo", "foo:local"])
 def test_a_local_model_is_found_by_every_spelling(model: str) -> None:
-    facts = catalog_of({"name": "foo:latest", "digest": "ab"}).require(model)
+    facts = catalog_of({"name": "foo:latest", "digest": "ab"}).require_model(model)
 
     assert (facts.name, facts.digest) == ("foo:latest", "sha256:ab")
 
 
 def test_an_unknown_model_is_not_found() -> None:
     with pytest.raises(ModelNotFoundError):
-        catalog_of({"name": "foo:latest"}).require("foo:1b")
+        catalog_of({"name": "foo:latest"}).require_model("foo:1b")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_remote_model_is_refused(fact: dict[str, object]) -> None:
     catalog = catalog_of({"name": "foo:latest", **fact})
 
     with pytest.raises(CloudDisabledError):
-        catalog.require("foo")
+        catalog.require_model("foo")
     with pytest.raises(CloudDisabledError):
         catalog.check_digest("foo", "")
     assert not catalog.names
@@ -43,14 +43,14 @@ def test_a_remote_model_is_refused(fact: dict[str, object]) -> None:
 @pytest.mark.parametrize("model", ["foo:cloud", "foo:1b-cloud"])
 def test_a_name_of_the_cloud_is_refused_though_a_row_has_it(model: str) -> None:
     with pytest.raises(CloudDisabledError):
-        catalog_of({"name": model, "digest": "ab"}).require(model)
+        catalog_of({"name": model, "digest": "ab"}).require_model(model)
 
 
 def test_a_row_that_cannot_be_named_is_never_mistaken_for_another() -> None:
     catalog = catalog_of({"name": "foo:local", "digest": "ab"})
 
     with pytest.raises(ModelNotFoundError):
-        catalog.require("foo:local")
+        catalog.require_model("foo:local")
     assert not catalog.names
 
 

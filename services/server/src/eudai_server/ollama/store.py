@@ -9,7 +9,7 @@ from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Rea
 from eudai_server.core.generation import LoadOptions
 from eudai_server.core.model_name import ModelName, is_reachable
 from eudai_server.core.models import Capability, Creation, Description, Model, Transfer
-from eudai_server.ollama.shared_pull import Sharing
+from eudai_server.ollama.shared_pull import SharedPulls
 from eudai_server.ollama.state.model_request import ModelRequest
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import BODY_BYTES_MAX
@@ -60,7 +60,7 @@ class OllamaStore:
         self._state = state
         self._unload_timeout_s = unload_timeout_s
         self._event_timeout_s = event_timeout_s
-        self._pulls = Sharing()
+        self._pulls = SharedPulls()
         # By digest, because a name may be given to another model.
         self._capabilities: dict[str, frozenset[Capability]] = {}
 

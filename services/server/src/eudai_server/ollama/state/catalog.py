@@ -62,7 +62,7 @@ class Catalog:
             if not listed.remote and is_reachable(name)
         )
 
-    def require(self, model: str) -> Facts:
+    def require_model(self, model: str) -> Facts:
         """What is known about a model that is to receive a prompt.
 
         Raises ModelNotFoundError if the last update did not list it, and CloudDisabledError if

@@ -38,7 +38,7 @@ class ModelRequest:
         """
         self._state.endpoint.require_up()
         self._state.hangs.require_answering(self._model)
-        self._check_digest()
+        self._state.catalog.check_digest(self._model, self._expected_digest)
         return self
 
     @property
@@ -53,7 +53,7 @@ class ModelRequest:
         digest.
         """
         await self._state.loader.load(self._model, self._load, embeds=self._embeds)
-        self._check_digest()
+        self._state.catalog.check_digest(self._model, self._expected_digest)
 
     def complete(self) -> None:
         """Record that the model answered the request."""
@@ -68,6 +68,3 @@ class ModelRequest:
         """Record a stall."""
         if isinstance(error, ServiceError) and error.reason is Reason.BACKEND_STALLED:
             self._state.hangs.record_stall(self._model, self._load, embeds=self._embeds)
-
-    def _check_digest(self) -> None:
-        self._state.catalog.check_digest(self._model, self._expected_digest)

@@ -43,7 +43,7 @@ class Runners:
                 await self._state.probe.refresh()
             except ServiceError:
                 raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from None
-        return self._state.catalog.require(model)
+        return self._state.catalog.require_model(model)
 
     async def _weights_of(self, facts: Facts) -> str:
         """The name of the file of weights; empty if Ollama does not report it."""
