@@ -339,7 +339,7 @@ async def test_a_model_is_copied_deleted_and_unloaded(admin: Any, ollama: Script
 
 def test_a_place_at_the_head_of_the_queue_is_told() -> None:
     event = Progress(Phase.QUEUED, requests_ahead=0)
-    response = response_from(event, "")
+    response = response_from(event)
 
     assert response.progress.HasField("requests_ahead")
 

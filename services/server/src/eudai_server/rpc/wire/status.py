@@ -29,7 +29,7 @@ NAME_BYTES_MAX = 512
 BAD_REQUEST_BYTES_MAX = 2560
 # The size of one violation, or of the entry that says that there are more.
 ENTRY_BYTES_MAX = FIELD_BYTES_MAX + TEXT_BYTES_MAX + 16
-METADATA_MAX = 4
+METADATA_MAX = 5
 ELLIPSIS = "…"
 
 CODES: Mapping[Reason, grpc.StatusCode] = {
