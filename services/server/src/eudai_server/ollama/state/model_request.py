@@ -5,6 +5,7 @@ from typing import Self
 
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.generation import LoadOptions
+from eudai_server.core.model_name import ModelName
 from eudai_server.ollama.state.ollama_state import OllamaState
 
 
@@ -17,7 +18,7 @@ class ModelRequest:
     def __init__(
         self,
         state: OllamaState,
-        model: str,
+        model: ModelName,
         load: LoadOptions,
         *,
         expected_digest: str = "",
