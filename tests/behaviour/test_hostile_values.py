@@ -74,7 +74,7 @@ class FakeBackend:
     async def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
         """An empty answer."""
         yield [
-            Started(generation.model, DIGEST, 1, datetime.now(UTC)),
+            Started(generation.model.listed, DIGEST, 1, datetime.now(UTC)),
             Finished(FinishReason.STOP),
         ]
 

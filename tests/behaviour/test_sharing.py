@@ -5,11 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from eudai_server.core.models import Transfer
-from eudai_server.ollama.shared_pull import Sharing
+from eudai_server.ollama.shared_pull import SharedPulls
 
 
 async def test_who_comes_while_a_transfer_is_given_up_begins_a_new_one() -> None:
-    sharing = Sharing()
+    sharing = SharedPulls()
     closing, closed = asyncio.Event(), asyncio.Event()
 
     async def abandoned() -> AsyncGenerator[Transfer, None]:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from eudai_server.core.model_name import listed_name
+from eudai_server.core.model_name import model_name_from
 from recorded_answers import Recording
 from scripted_ollama import ScriptedOllama
 from serving import Server, config_for, serving
@@ -16,7 +16,7 @@ async def replaying(
     """`capabilities`: of each model that the double has."""
     ollama = ScriptedOllama()
     ollama.models |= {
-        listed_name(name): {"digest": "5c" * 32, "capabilities": kinds}
+        model_name_from(name).listed: {"digest": "5c" * 32, "capabilities": kinds}
         for name, kinds in capabilities.items()
     }
     ollama.scripts |= dict.fromkeys(("/api/chat", "/api/generate"), recording.script)

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from eudai_server.core.generation import Conversation, Generation, Input, Message, Prompt, Role
+from eudai_server.core.model_name import model_name_from
 from eudai_server.ollama.wire.requests import request_from
 from own_ollama import OwnOllama
 from refusal import refusal
@@ -62,7 +63,7 @@ async def cloud(real_url: str, tmp_path: Path) -> AsyncIterator[Cloud]:
 async def test_ollama_itself_refuses_what_we_send_for_a_remote_model(
     cloud: Cloud, kind: str
 ) -> None:
-    generation = Generation(id="", model="mine:latest", input=INPUTS[kind])
+    generation = Generation(id="", model=model_name_from("mine:latest"), input=INPUTS[kind])
     request = request_from(generation, can_think=False)
     body = request.body
     assert isinstance(body, bytes)

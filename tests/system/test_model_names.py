@@ -61,7 +61,7 @@ def test_what_is_accepted_is_the_same_model_to_ollama(real_url: str, reference: 
     sorted({reading for reading in READINGS.values() if ":" in reading and len(reading) < 255}),
 )
 def test_the_name_that_is_sent_is_valid_on_every_route(post: httpx.Client, listed: str) -> None:
-    generation = Generation(id="", model=model_name_from(listed).listed, input=Prompt("x"))
+    generation = Generation(id="", model=model_name_from(listed), input=Prompt("x"))
     request = request_from(generation, can_think=False)
     answers = [
         post.post(request.route, content=request.body),

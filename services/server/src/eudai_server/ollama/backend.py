@@ -18,6 +18,7 @@ from eudai_server.core.events import (
     Started,
 )
 from eudai_server.core.generation import Generation, LoadOptions
+from eudai_server.core.model_name import ModelName
 from eudai_server.ollama.state.canary import answers
 from eudai_server.ollama.state.catalog import Facts
 from eudai_server.ollama.state.model_request import ModelRequest
@@ -96,7 +97,7 @@ class OllamaBackend:
             if generation.load.keep_alive_s == 0:
                 state.loader.forget(model)
 
-    async def settle(self, model: str, load: LoadOptions) -> None:
+    async def settle(self, model: ModelName, load: LoadOptions) -> None:
         """See `Backend.settle`.
 
         Asks for one token, which arrives when the model has nothing else to do.
@@ -161,7 +162,7 @@ def _silence_limit(limit_s: float) -> AbstractAsyncContextManager[asyncio.Timeou
 
 def _decoder(generation: Generation, facts: Facts) -> StreamDecoder:
     return StreamDecoder(
-        generation.model,
+        generation.model.listed,
         generation_id=generation.id,
         context_length=facts.context_length,
         max_output_tokens=generation.max_output_tokens,

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from eudai_server.core.models import Transfer
 
-Begin = Callable[[], AsyncGenerator[Transfer, None]]
+Start = Callable[[], AsyncGenerator[Transfer, None]]
 
 
 class _Shared:
@@ -21,33 +21,33 @@ class _Shared:
         self.latest: Transfer | None = None
         self.changed = asyncio.Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake all followers that wait for a change."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
 
-class Sharing:
+class SharedPulls:
     """The running transfers."""
 
     def __init__(self) -> None:
         """Start without transfers."""
-        self._under_way: dict[str, _Shared] = {}
+        self._running: dict[str, _Shared] = {}
 
     async def follow(
-        self, key: str, begin: Begin, *, detach: bool
+        self, key: str, start: Start, *, detach: bool
     ) -> AsyncGenerator[Transfer, None]:
         """Yield progress to the end. Raises the transfer's errors.
 
         The transfer is cancelled when its last follower leaves, unless one has detached it.
         """
-        shared = self._under_way.get(key)
+        shared = self._running.get(key)
         while shared is not None and shared.is_given_up:
             await asyncio.wait((shared.task,))
-            shared = self._under_way.get(key)
+            shared = self._running.get(key)
         if shared is None:
-            shared = self._under_way[key] = _Shared()
-            shared.task = asyncio.create_task(_run(shared, begin), name=f"transfer {key}")
+            shared = self._running[key] = _Shared()
+            shared.task = asyncio.create_task(_run(shared, start), name=f"transfer {key}")
             shared.task.add_done_callback(lambda task: self._end(key, shared, task))
         shared.followers += 1
         shared.detached = shared.detached or detach
@@ -72,20 +72,20 @@ class Sharing:
 
     async def close(self) -> None:
         """Cancel all transfers."""
-        tasks = [shared.task for shared in self._under_way.values()]
+        tasks = [shared.task for shared in self._running.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _end(self, key: str, shared: _Shared, task: asyncio.Task[None]) -> None:
-        del self._under_way[key]
+        del self._running[key]
         if not task.cancelled():
             task.exception()  # mark it as retrieved, even if nobody follows
-        shared.tell()
+        shared.notify()
 
 
-async def _run(shared: _Shared, begin: Begin) -> None:
-    async with aclosing(begin()) as transfers:
+async def _run(shared: _Shared, start: Start) -> None:
+    async with aclosing(start()) as transfers:
         async for transfer in transfers:
             shared.latest = transfer
-            shared.tell()
+            shared.notify()

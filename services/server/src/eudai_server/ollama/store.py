@@ -9,7 +9,7 @@ from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Rea
 from eudai_server.core.generation import LoadOptions
 from eudai_server.core.model_name import ModelName, is_reachable
 from eudai_server.core.models import Capability, Creation, Description, Model, Transfer
-from eudai_server.ollama.shared_pull import Sharing
+from eudai_server.ollama.shared_pull import SharedPulls
 from eudai_server.ollama.state.model_request import ModelRequest
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import BODY_BYTES_MAX
@@ -60,7 +60,7 @@ class OllamaStore:
         self._state = state
         self._unload_timeout_s = unload_timeout_s
         self._event_timeout_s = event_timeout_s
-        self._pulls = Sharing()
+        self._pulls = SharedPulls()
         # By digest, because a name may be given to another model.
         self._capabilities: dict[str, frozenset[Capability]] = {}
 
@@ -96,26 +96,26 @@ class OllamaStore:
     async def delete(self, model: ModelName) -> None:
         """See `Store.delete`."""
         await self._fetch(delete_request_from(model))
-        self._state.loader.forget(model.listed)
+        self._state.loader.forget(model)
         await self._refresh()
 
     async def load(self, model: ModelName, load: LoadOptions) -> None:
         """See `Store.load`."""
         capabilities = (await self.describe(model, verbose=False)).model.capabilities
         embeds = Capability.EMBEDDING in capabilities and Capability.COMPLETION not in capabilities
-        with ModelRequest(self._state, model.listed, load, embeds=embeds) as request:
+        with ModelRequest(self._state, model, load, embeds=embeds) as request:
             await request.load()
 
     async def unload(self, model: ModelName) -> None:
         """See `Store.unload`."""
-        name, hangs = model.listed, self._state.hangs
+        hangs = self._state.hangs
         limit_s = self._unload_timeout_s
         message = f"the model is still loaded after {limit_s:g} s because it is in use"
         try:
-            async with time_limit(limit_s, message), hangs.without_canary(name):
+            async with time_limit(limit_s, message), hangs.without_canary(model):
                 await self._row(model)
-                await self._fetch(unload_request_from(name), vital=True)
-                self._state.loader.forget(name)
+                await self._fetch(unload_request_from(model), vital=True)
+                self._state.loader.forget(model)
                 while (await self._row(model)).loaded:  # noqa: ASYNC110 - in another process
                     await asyncio.sleep(UNLOAD_POLL_S)
                 await self._refresh()
@@ -149,7 +149,7 @@ class OllamaStore:
         async with aclosing(self._transfer(create_request_from(creation))) as transfers:
             async for transfer in transfers:
                 yield transfer
-        self._state.loader.forget(creation.model.listed)
+        self._state.loader.forget(creation.model)
         await self._refresh()
 
     async def has_blob(self, digest: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from eudai_server.core.embedding import Batch
 from eudai_server.core.generation import Generation, LoadOptions, RawPrompt
+from eudai_server.core.model_name import ModelName
 from eudai_server.ollama.state.endpoint import Endpoint
 from eudai_server.ollama.wire.requests import embed_request_from, request_from
 
@@ -12,7 +13,7 @@ TEXT = "."
 
 
 async def answers(
-    endpoint: Endpoint, model: str, load: LoadOptions, limit_s: float, *, embeds: bool = False
+    endpoint: Endpoint, model: ModelName, load: LoadOptions, limit_s: float, *, embeds: bool = False
 ) -> bool:
     """Whether an answer comes within the limit. Raises ServiceError if Ollama reports a failure.
 

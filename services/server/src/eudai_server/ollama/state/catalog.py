@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
-from eudai_server.core.model_name import is_cloud, is_reachable, key_of, listed_name
+from eudai_server.core.model_name import ModelName, is_reachable
 from eudai_server.ollama.wire.models import ListedModel
 
 
@@ -62,7 +62,7 @@ class Catalog:
             if not listed.remote and is_reachable(name)
         )
 
-    def require(self, model: str) -> Facts:
+    def require_model(self, model: ModelName) -> Facts:
         """What is known about a model that is to receive a prompt.
 
         Raises ModelNotFoundError if the last update did not list it, and CloudDisabledError if
@@ -70,12 +70,12 @@ class Catalog:
         """
         self._check_local(model)
         if not self.has(model):
-            raise ModelNotFoundError(model)
+            raise ModelNotFoundError(model.listed)
         return self.facts(model)
 
-    def resident_digest(self, model: str) -> str | None:
+    def resident_digest(self, model: ModelName) -> str | None:
         """The digest of the model's copy in memory; None if that is absent or another model."""
-        key = key_of(model)
+        key = model.key
         present, resident = self._present.get(key), self._resident_of(key)
         if resident is None or (present and present.digest != resident.digest):
             return None
@@ -86,31 +86,31 @@ class Catalog:
         """The bytes on the GPU of every model in memory, by digest."""
         return {listed.digest: listed.size_vram for listed in self._resident}
 
-    def has(self, model: str) -> bool:
+    def has(self, model: ModelName) -> bool:
         """Whether Ollama has the model, according to the last update."""
-        return key_of(model) in self._present
+        return model.key in self._present
 
-    def runner_of(self, model: str) -> str:
+    def runner_of(self, model: ModelName) -> str:
         """A key that all models served by one runner share.
 
         Ollama has one runner per file of weights. The model's digest is used until that file is
         known.
         """
-        listed = self._present.get(key_of(model))
-        return self._runners.get(listed.digest, listed.digest) if listed else key_of(model)
+        listed = self._present.get(model.key)
+        return self._runners.get(listed.digest, listed.digest) if listed else model.key
 
-    def knows_runner(self, model: str) -> bool:
+    def knows_runner(self, model: ModelName) -> bool:
         """Whether `record_runner` was called for the current version of the model."""
-        listed = self._present.get(key_of(model))
+        listed = self._present.get(model.key)
         return listed is not None and listed.digest in self._runners
 
-    def record_runner(self, model: str, weights: str) -> None:
+    def record_runner(self, model: ModelName, weights: str) -> None:
         """Record a model's file of weights; empty if unknown."""
-        listed = self._present.get(key_of(model))
+        listed = self._present.get(model.key)
         if listed:
             self._runners[listed.digest] = weights or listed.digest
 
-    def is_resident(self, model: str) -> bool:
+    def is_resident(self, model: ModelName) -> bool:
         """Whether the runner that serves the model is in memory.
 
         If a model is replaced by another one with the same weights, Ollama still lists the old
@@ -136,13 +136,13 @@ class Catalog:
         """The names of the models with these digests."""
         return frozenset(name for name, listed in self._present.items() if listed.digest in digests)
 
-    def facts(self, model: str) -> Facts:
+    def facts(self, model: ModelName) -> Facts:
         """What is known about a model, whether or not it is in memory."""
-        key = key_of(model)
+        key = model.key
         present, resident = self._present.get(key), self._resident_of(key)
         known = present or resident
         if known is None:
-            return Facts(listed_name(model))
+            return Facts(model.listed)
         return Facts(
             name=known.name,
             digest=f"sha256:{known.digest}" if known.digest else "",
@@ -150,10 +150,10 @@ class Catalog:
             context_length=resident.context_length if resident else 0,
         )
 
-    def _check_local(self, model: str) -> None:
-        listed = self._present.get(key_of(model))
-        if is_cloud(model) or (listed and listed.remote):
-            raise CloudDisabledError(model)
+    def _check_local(self, model: ModelName) -> None:
+        listed = self._present.get(model.key)
+        if listed and listed.remote:
+            raise CloudDisabledError(model.listed)
 
     def _resident_of(self, key: str) -> ListedModel | None:
         """The copy in memory, or one of the same name whose model has been replaced since.
@@ -166,7 +166,7 @@ class Catalog:
         named = (listed for listed in self._resident if listed.name.lower() == key)
         return next(same, None) or next(named, None)
 
-    def check_digest(self, model: str, expected: str) -> None:
+    def check_digest(self, model: ModelName, expected: str) -> None:
         """Raise DIGEST_MISMATCH if the model's digest is known and is not `expected`.
 
         An empty `expected` matches any digest. Raises CloudDisabledError for a remote model, which
@@ -178,6 +178,6 @@ class Catalog:
             metadata = {"expected": expected, "actual": actual}
             raise ServiceError(
                 Reason.DIGEST_MISMATCH,
-                f"model {model!r} does not have the expected digest",
+                f"model {model.listed!r} does not have the expected digest",
                 metadata=metadata,
             )

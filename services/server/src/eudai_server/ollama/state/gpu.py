@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from eudai_server.core.events import Finished
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.readiness import Readiness
 from eudai_server.ollama.state.catalog import Catalog
 
@@ -53,7 +54,7 @@ class Gpu:
         catalog.listen(self.update)
 
     @contextmanager
-    def watching(self, model: str) -> Iterator[Callable[[Finished], None]]:
+    def watching(self, model: ModelName) -> Iterator[Callable[[Finished], None]]:
         """Watch one generation; the result records its rate.
 
         A rate is meaningful only if no other generation ran at the same time; others are ignored.
@@ -71,7 +72,7 @@ class Gpu:
         finally:
             self._running -= 1
 
-    def _measure(self, model: str, finished: Finished) -> None:
+    def _measure(self, model: ModelName, finished: Finished) -> None:
         digest, spent_ns = self._catalog.resident_digest(model), finished.timings.generate_ns
         tokens = finished.usage.output_tokens or 0
         if digest and spent_ns and tokens >= TOKENS_MIN:

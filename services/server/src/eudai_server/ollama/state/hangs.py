@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from eudai_server.core.background import run_again
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.generation import LoadOptions
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.readiness import Readiness
 from eudai_server.ollama.state.canary import answers
 from eudai_server.ollama.state.catalog import Catalog
@@ -34,7 +35,7 @@ class _Stalls:
     def __init__(self) -> None:
         self.count = 0
         # The last request that stalled; the canary repeats its model and options.
-        self.model = ""
+        self.model: ModelName
         self.load = LoadOptions()
         self.embeds = False
         self.canary: asyncio.Task[None] | None = None
@@ -60,25 +61,25 @@ class Hangs:
         """The number of hanging runners."""
         return sum(stalls.hangs for stalls in self._stalls.values())
 
-    def require_answering(self, model: str) -> None:
+    def require_answering(self, model: ModelName) -> None:
         """Raise BACKEND_STALLED if the model hangs. Nothing is sent to it."""
         stalls = self._stalls.get(self._catalog.runner_of(model))
         if stalls and stalls.hangs:
             raise ServiceError(
                 Reason.BACKEND_STALLED,
-                f"model {model!r} hangs: Ollama sends no output for it; an operator can unload it "
-                "with UnloadModel",
+                f"model {model.listed!r} hangs: Ollama sends no output for it; an operator can "
+                "unload it with UnloadModel",
                 retry_after_s=INTERVAL_S,
             )
 
-    def record_stall(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
+    def record_stall(self, model: ModelName, load: LoadOptions, *, embeds: bool = False) -> None:
         """Record that a request got no output within its limit; `embeds` as in `canary.answers`."""
         stalls = self._stalls.setdefault(self._catalog.runner_of(model), _Stalls())
         stalls.count += 1
         stalls.model, stalls.load, stalls.embeds = model, load, embeds
         self.update()
 
-    def record_answer(self, model: str) -> None:
+    def record_answer(self, model: ModelName) -> None:
         """Record that a request for the model was completed."""
         if self._stalls:
             self._forget(self._catalog.runner_of(model))
@@ -97,7 +98,7 @@ class Hangs:
         self._report()
 
     @asynccontextmanager
-    async def without_canary(self, model: str) -> AsyncIterator[None]:
+    async def without_canary(self, model: ModelName) -> AsyncIterator[None]:
         """Send the model no canary during the block, because one would keep it in memory."""
         stalls = self._stalls.get(self._catalog.runner_of(model))
         if stalls and stalls.canary:

@@ -8,6 +8,7 @@ import asyncio
 
 from eudai_server.core.errors import ServiceError
 from eudai_server.core.generation import LoadOptions
+from eudai_server.core.model_name import ModelName
 from eudai_server.ollama.state.catalog import Catalog
 from eudai_server.ollama.state.endpoint import Endpoint
 from eudai_server.ollama.state.probe import Probe
@@ -33,7 +34,7 @@ class Loader:
         # By runner: the options and the digest of the model that it was last loaded with.
         self._loaded: dict[str, tuple[Options, str]] = {}
 
-    def is_loaded(self, model: str, load: LoadOptions) -> bool:
+    def is_loaded(self, model: ModelName, load: LoadOptions) -> bool:
         """Whether the model is in memory with these options.
 
         That is according to the last probe and to the loads of this server.
@@ -42,7 +43,7 @@ class Loader:
         asked = (load.options, self._catalog.facts(model).digest)
         return loaded == asked and self._catalog.is_resident(model)
 
-    async def load(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
+    async def load(self, model: ModelName, load: LoadOptions, *, embeds: bool = False) -> None:
         """Wait for the load, and start it if nobody has. Raises ServiceError if it fails.
 
         `embeds`: the model is for embedding, which Ollama loads by another route.
@@ -56,7 +57,7 @@ class Loader:
             task.add_done_callback(lambda done: self._end(key, done))
         await asyncio.shield(task)
 
-    def forget(self, model: str) -> None:
+    def forget(self, model: ModelName) -> None:
         """Record that the model may have been unloaded."""
         self._loaded.pop(self._catalog.runner_of(model), None)
 
@@ -67,7 +68,7 @@ class Loader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load(self, model: str, load: LoadOptions, *, embeds: bool) -> None:
+    async def _load(self, model: ModelName, load: LoadOptions, *, embeds: bool) -> None:
         request = load_request_from(model, load, embeds=embeds)
         message = f"Ollama did not load the model within {self._timeout_s:g} s"
         async with time_limit(self._timeout_s, message):

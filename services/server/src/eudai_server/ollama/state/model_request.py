@@ -5,6 +5,7 @@ from typing import Self
 
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.generation import LoadOptions
+from eudai_server.core.model_name import ModelName
 from eudai_server.ollama.state.ollama_state import OllamaState
 
 
@@ -17,7 +18,7 @@ class ModelRequest:
     def __init__(
         self,
         state: OllamaState,
-        model: str,
+        model: ModelName,
         load: LoadOptions,
         *,
         expected_digest: str = "",
@@ -38,7 +39,7 @@ class ModelRequest:
         """
         self._state.endpoint.require_up()
         self._state.hangs.require_answering(self._model)
-        self._check_digest()
+        self._state.catalog.check_digest(self._model, self._expected_digest)
         return self
 
     @property
@@ -53,7 +54,7 @@ class ModelRequest:
         digest.
         """
         await self._state.loader.load(self._model, self._load, embeds=self._embeds)
-        self._check_digest()
+        self._state.catalog.check_digest(self._model, self._expected_digest)
 
     def complete(self) -> None:
         """Record that the model answered the request."""
@@ -68,6 +69,3 @@ class ModelRequest:
         """Record a stall."""
         if isinstance(error, ServiceError) and error.reason is Reason.BACKEND_STALLED:
             self._state.hangs.record_stall(self._model, self._load, embeds=self._embeds)
-
-    def _check_digest(self) -> None:
-        self._state.catalog.check_digest(self._model, self._expected_digest)

@@ -63,7 +63,7 @@ class Probe:
                 tags = group.create_task(self._fetch_list("/api/tags"))
                 ps = group.create_task(self._fetch_ps())
                 if not self._endpoint.is_up:  # another Ollama may have replaced it
-                    group.create_task(self._describe())
+                    group.create_task(self._update_version_and_cloud())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         self._catalog.update(tags.result(), ps.result())
@@ -88,7 +88,7 @@ class Probe:
         except TimeoutError:
             return None
 
-    async def _describe(self) -> None:
+    async def _update_version_and_cloud(self) -> None:
         self._catalog.version = version_from(await self._fetch("/api/version"))
         await check_cloud(self._endpoint, self._catalog)
 

@@ -5,6 +5,7 @@ or two models created from the same file, compete for one runner.
 """
 
 from eudai_server.core.errors import ServiceError, UnreachableError
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.models import Identity
 from eudai_server.ollama.state.catalog import Facts
 from eudai_server.ollama.state.ollama_state import OllamaState
@@ -23,7 +24,7 @@ class Runners:
         """Sends nothing yet."""
         self._state = state
 
-    async def identify(self, model: str) -> Identity:
+    async def identify(self, model: ModelName) -> Identity:
         """The model that a reference names.
 
         Raises ModelNotFoundError if Ollama does not have it, UnreachableError if that cannot be
@@ -36,14 +37,14 @@ class Runners:
             self._state.catalog.record_runner(model, await self._weights_of(facts))
         return Identity(self._state.catalog.runner_of(model), facts.name, facts.digest)
 
-    async def _find(self, model: str) -> Facts:
+    async def _find(self, model: ModelName) -> Facts:
         if not self._state.catalog.has(model):
             # It may have been pulled or created a moment ago.
             try:
                 await self._state.probe.refresh()
             except ServiceError:
                 raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from None
-        return self._state.catalog.require(model)
+        return self._state.catalog.require_model(model)
 
     async def _weights_of(self, facts: Facts) -> str:
         """The name of the file of weights; empty if Ollama does not report it."""

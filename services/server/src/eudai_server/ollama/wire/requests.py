@@ -69,7 +69,7 @@ class Request:
 def request_from(generation: Generation, *, can_think: bool, truncate: bool = False) -> Request:
     """The request of a generation."""
     body: dict[str, Any] = {
-        "model": generation.model + _LOCAL,
+        "model": generation.model.listed + _LOCAL,
         "stream": True,
         "truncate": truncate,
         **_load_fields(generation.load),
@@ -87,13 +87,13 @@ def request_from(generation: Generation, *, can_think: bool, truncate: bool = Fa
     if generation.logprob_alternatives is not None:
         body |= {"logprobs": True, "top_logprobs": generation.logprob_alternatives}
     route, fields = _input_fields(generation)
-    return _post(route, body | fields, generation.model)
+    return _post(route, body | fields, generation.model.listed)
 
 
 def embed_request_from(batch: Batch, inputs: Sequence[str]) -> Request:
     """The request that embeds some of a batch's inputs."""
     body = {
-        "model": batch.model + _LOCAL,
+        "model": batch.model.listed + _LOCAL,
         "input": inputs,
         "truncate": batch.truncate,
         "options": _load_options(batch.load),
@@ -102,10 +102,10 @@ def embed_request_from(batch: Batch, inputs: Sequence[str]) -> Request:
         body["dimensions"] = batch.dimensions
     if batch.load.keep_alive_s is not None:
         body["keep_alive"] = batch.load.keep_alive_s
-    return _post("/api/embed", body, batch.model)
+    return _post("/api/embed", body, batch.model.listed)
 
 
-def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> Request:
+def load_request_from(model: ModelName, load: LoadOptions, *, embeds: bool) -> Request:
     """The request that only loads a model.
 
     That is a generation without a prompt, or an embedding without inputs. Ollama reads the former
@@ -117,17 +117,17 @@ def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> Request
     if embeds:
         return embed_request_from(Batch(model=model, inputs=(), load=load), ())
     body = {
-        "model": model + _LOCAL,
+        "model": model.listed + _LOCAL,
         "stream": True,
         "options": _load_options(load),
         **_load_fields(load),
     }
-    return _post("/api/generate", body, model)
+    return _post("/api/generate", body, model.listed)
 
 
-def unload_request_from(model: str) -> Request:
+def unload_request_from(model: ModelName) -> Request:
     """The request that unloads a model when nothing uses it any more."""
-    return _post("/api/generate", {"model": model + _LOCAL, "keep_alive": 0}, model)
+    return _post("/api/generate", {"model": model.listed + _LOCAL, "keep_alive": 0}, model.listed)
 
 
 def show_request_from(model: str, *, verbose: bool = False) -> Request:

@@ -48,7 +48,7 @@ def generation_from(
     return Generation(
         id=id,
         caller=caller,
-        model=model_name_from(request.model).listed,
+        model=model_name_from(request.model),
         input=_input(request),
         system=request.system,
         tools=_tools(request, schemas),
