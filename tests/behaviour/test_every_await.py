@@ -26,21 +26,20 @@ POINTS_MAX = 60
 async def cold(
     ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Server, list[Failpoint]]]:
-    """A server whose next handler meets the failpoint that lies in the list."""
+    """A server, and a list: its next RPC runs with the failpoint in the list."""
     armed: list[Failpoint] = []
-    original = Calls._answer  # noqa: SLF001 - the wrapper's inside, so that the fault is within it
+    original = Calls.handler
 
-    async def answer(call: Any, rpc: Rpc) -> Any:
-        if not armed or "Health" in call.method:
-            return await original(call, rpc)
-        point = armed.pop()
+    def handler(calls: Calls, rpc: Rpc) -> Any:
+        async def faulty(request: Any, call: Any) -> Any:
+            handling = rpc.handle(request, call)
+            if not armed or "Health" in call.method:
+                return await handling
+            return await armed.pop()(handling)  # type: ignore[arg-type]
 
-        async def faulty(request: Any, inner: Any) -> Any:
-            return await point(rpc.handle(request, inner))  # type: ignore[arg-type]
+        return original(calls, replace(rpc, handle=faulty))
 
-        return await original(call, replace(rpc, handle=faulty))
-
-    monkeypatch.setattr(Calls, "_answer", staticmethod(answer))
+    monkeypatch.setattr(Calls, "handler", handler)
     ollama.scripts["/api/embed"] = reply(
         200, {"model": MODEL, "embeddings": [[1.0, 0.0]], "prompt_eval_count": 1}
     )

@@ -7,7 +7,8 @@ its test fails is listed at the end, and the run fails. `make ignored` runs it.
 
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ import pytest
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.rpc.transport import call as calls
 from eudai_server.rpc.wire import status
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 TESTS = Path(__file__).parents[1]
@@ -119,20 +119,45 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def ignore(part: str, patch: pytest.MonkeyPatch) -> None:
     """Let the server lose a part of every request, answer and status."""
-    read = calls.Call._read  # noqa: SLF001 - every request passes here
-    write = calls.Call.write
+    _ignore_in_requests(part, patch)
+    _ignore_in_responses(part, patch)
+    _ignore_in_statuses(part, patch)
 
-    async def read_without(call: calls.Call) -> bytes | None:
-        data = await read(call)
+
+def _ignore_in_requests(part: str, patch: pytest.MonkeyPatch) -> None:
+    read, read_all = calls.Call.read, calls.Call.read_all
+
+    def lose(call: calls.Call, request: Message) -> Message:
         if call.method == PACKAGE + part.replace(".", "/"):
             raise ServiceError(Reason.INTERNAL, f"{part} is ignored")
-        return data and without(part, data, _message_class(call.method, "input_type"))
+        if call.method.startswith(PACKAGE):
+            _remove(part, request)
+        return request
+
+    async def read_without(call: calls.Call, kind: type[Message]) -> Message:
+        return lose(call, await read(call, kind))
+
+    async def read_all_without(call: calls.Call, kind: type[Message]) -> AsyncIterator[Message]:
+        async with aclosing(read_all(call, kind)) as requests:
+            async for request in requests:
+                yield lose(call, request)
+
+    patch.setattr(calls.Call, "read", read_without)
+    patch.setattr(calls.Call, "read_all", read_all_without)
+
+
+def _ignore_in_responses(part: str, patch: pytest.MonkeyPatch) -> None:
+    write = calls.Call.write
 
     async def write_without(call: calls.Call, message: Message) -> None:
         if call.method.startswith(PACKAGE):
             _remove(part, message)
         await write(call, message)
 
+    patch.setattr(calls.Call, "write", write_without)
+
+
+def _ignore_in_statuses(part: str, patch: pytest.MonkeyPatch) -> None:
     def status_without(error: ServiceError, failure: Message | None = None) -> Any:
         if failure:
             _remove(part, failure)
@@ -141,29 +166,7 @@ def ignore(part: str, patch: pytest.MonkeyPatch) -> None:
             whole.details[0].Pack(error_details_pb2.ErrorInfo(domain="eudai"))
         return whole
 
-    patch.setattr(calls.Call, "_read", read_without)
-    patch.setattr(calls.Call, "write", write_without)
     patch.setattr(calls, "status_from", status_without)
-
-
-def without(part: str, data: bytes, kind: type[Message] | None) -> bytes:
-    """The bytes of a message without the part; those that are no message of ours stay as they are."""
-    if kind is None:
-        return data
-    try:
-        message = kind.FromString(data)
-    except DecodeError:
-        return data
-    _remove(part, message)
-    return message.SerializeToString()
-
-
-def _message_class(method: str, side: str) -> type[Message] | None:
-    if not method.startswith(PACKAGE):
-        return None
-    service, _, name = method.partition("/")
-    descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    return message_factory.GetMessageClass(getattr(descriptor, side))
 
 
 def _remove(part: str, message: Message) -> None:
