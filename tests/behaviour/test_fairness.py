@@ -69,7 +69,7 @@ async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> Non
     assert prompts(ollama) == ["a1", "a2", "b1", "a3"]
 
 
-async def test_a_flood_gives_way_to_whoever_has_less(
+async def test_a_flooding_caller_gives_way_to_one_with_fewer_places(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     release = ollama.hold()
@@ -118,7 +118,7 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
     assert "3" not in prompts(ollama)
 
 
-async def test_where_nobody_waits_no_deadline_is_too_short(
+async def test_no_deadline_is_too_short_if_the_queue_is_empty(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, 0.5, X, chunk(done()), END]
@@ -132,7 +132,7 @@ async def test_where_nobody_waits_no_deadline_is_too_short(
     assert prompts(ollama)[-1] == "2"
 
 
-async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(
+async def test_abandoned_prompt_evaluations_cannot_accumulate(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     evaluates, idle = 30.0, asyncio.Event()
@@ -166,7 +166,7 @@ def enter(places: ExitStack, queue: FairQueue, caller: str) -> Ticket | None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
-def test_the_place_that_is_told_is_the_place_that_is_had(steps: list[tuple[str, bool]]) -> None:
+def test_the_reported_place_is_the_actual_place(steps: list[tuple[str, bool]]) -> None:
     queue = FairQueue(max_running=1, max_queued=20)
     with ExitStack() as running, ExitStack() as places:
         running.enter_context(queue.slot(places.enter_context(queue.place("first"))))
@@ -188,7 +188,7 @@ def test_the_place_that_is_told_is_the_place_that_is_had(steps: list[tuple[str, 
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=40))
-def test_nobody_is_locked_out_of_a_full_queue(callers: list[str]) -> None:
+def test_a_full_queue_locks_no_caller_out(callers: list[str]) -> None:
     queue = FairQueue(max_running=1, max_queued=8)
     with ExitStack() as places:
         with queue.slot(places.enter_context(queue.place("first"))):
@@ -215,7 +215,7 @@ def test_a_mean_follows_its_samples() -> None:
     assert mean.value == pytest.approx(2.0)
 
 
-async def test_a_defect_while_abandoned_generations_settle_blocks_nobody(
+async def test_a_defect_while_settling_does_not_block_the_queue(
     narrow: Server,
     ollama: ScriptedOllama,
     monkeypatch: pytest.MonkeyPatch,

@@ -167,7 +167,9 @@ def _words(text: str) -> list[str]:
     "S4", "a hostile value of any field: accepted, or refused by its name, in 10 ms of CPU"
 )
 @pytest.mark.parametrize("name", METHODS)
-async def test_a_hostile_value_is_cheap(name: str, handles: dict[str, Any], figures: Row) -> None:
+async def test_a_hostile_value_costs_little(
+    name: str, handles: dict[str, Any], figures: Row
+) -> None:
     descriptor = METHODS[name].input_type
     kind = GetMessageClass(descriptor)
     base = kind(**BASES.get(name, {"model": "m"})).SerializeToString()

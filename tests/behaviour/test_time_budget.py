@@ -12,7 +12,7 @@ from serving import Server
 BUDGET = Duration(nanos=400_000_000)
 
 
-async def test_a_budget_ends_an_answer_whose_bytes_are_always_there(
+async def test_a_budget_ends_an_answer_that_never_waits(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     piece = chunk(line(response="x" * 20_000, done=False))

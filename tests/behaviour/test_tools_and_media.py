@@ -70,9 +70,7 @@ async def test_tools_reach_ollama_as_they_were_written(
     assert sent[1]["function"]["parameters"] == {"type": "object", "properties": {}}
 
 
-async def test_an_id_is_made_up_where_ollama_gives_none(
-    server: Server, ollama: ScriptedOllama
-) -> None:
+async def test_a_tool_call_without_an_id_gets_one(server: Server, ollama: ScriptedOllama) -> None:
     nameless = call_line().replace(b'"id":"call_abc",', b"")
     ollama.scripts["/api/chat"] = stream(nameless, nameless, done())
     first, second = [await collect(server, conversation=ask(), tools=TOOLS) for _ in range(2)]
@@ -82,7 +80,7 @@ async def test_an_id_is_made_up_where_ollama_gives_none(
     assert all(ids)
 
 
-async def test_results_go_back_under_the_name_of_their_call(
+async def test_a_tool_result_has_the_name_of_its_call(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/chat"] = stream(done())
@@ -114,7 +112,7 @@ async def test_results_go_back_under_the_name_of_their_call(
     ("name", "arguments"),
     [("subtract", ARGUMENTS), ("add", '{"zebra":"no integer"}'), ("add", "{}")],
 )
-async def test_a_call_that_fits_no_tool_brings_a_warning(
+async def test_a_call_that_matches_no_tool_brings_a_warning(
     server: Server, ollama: ScriptedOllama, name: str, arguments: str
 ) -> None:
     ollama.scripts["/api/chat"] = stream(
@@ -127,7 +125,7 @@ async def test_a_call_that_fits_no_tool_brings_a_warning(
     assert warning.tool_call_id == "call_abc"
 
 
-async def test_schema_keywords_that_ollama_drops_bring_a_warning(
+async def test_dropped_schema_keywords_bring_a_warning(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/chat"] = stream(done())
@@ -152,7 +150,7 @@ async def test_the_unary_call_has_the_tool_calls_in_its_message(
 
 
 @pytest.mark.parametrize("name", ["functions.add", "x" * 256, "add numbers", "ajouter_é"])
-async def test_an_answer_can_be_appended_whatever_the_model_calls_the_tool(
+async def test_an_answer_can_be_appended_whatever_the_tools_name(
     server: Server, ollama: ScriptedOllama, name: str
 ) -> None:
     called = call_line().replace(b'"name":"add"', f'"name":"{name}"'.encode())
@@ -182,7 +180,7 @@ async def test_the_name_in_a_past_tool_call_is_bounded(server: Server, name: str
     assert refused.fields == ["conversation.messages[0].tool_calls[0].name"]
 
 
-async def test_media_go_as_bytes_in_and_base64_out(server: Server, ollama: ScriptedOllama) -> None:
+async def test_media_are_sent_to_ollama_as_base64(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/chat"] = stream(done())
     wav = b"RIFF\0\0\0\0WAVEfmt "
     parts = [
@@ -206,7 +204,7 @@ async def test_media_go_as_bytes_in_and_base64_out(server: Server, ollama: Scrip
         ("", PNG, "mime_type"),
     ],
 )
-async def test_an_image_that_is_none_is_refused(
+async def test_a_file_that_is_not_an_image_is_refused(
     server: Server, mime_type: str, data: bytes, field: str
 ) -> None:
     part = content_pb2.Part(media=content_pb2.Media(mime_type=mime_type, data=data))
@@ -248,7 +246,7 @@ BAD_TURNS = {
 
 
 @pytest.mark.parametrize("case", BAD_TURNS)
-async def test_turns_about_tools_are_judged(server: Server, case: str) -> None:
+async def test_invalid_tool_turns_name_their_fields(server: Server, case: str) -> None:
     conversation, fields = BAD_TURNS[case]
     refused = await refusal(server, conversation=conversation)
 
@@ -266,9 +264,7 @@ async def test_turns_about_tools_are_judged(server: Server, case: str) -> None:
         ('{"type":"object","$ref":"http://127.0.0.1:9/"}', "is not a valid JSON Schema"),
     ],
 )
-async def test_a_schema_that_is_none_names_its_tool(
-    server: Server, schema: str, reason: str
-) -> None:
+async def test_an_invalid_schema_names_its_tool(server: Server, schema: str, reason: str) -> None:
     refused = await refusal(
         server, conversation=ask(), tools=[content_pb2.Tool(name="f", parameters_schema=schema)]
     )
@@ -277,14 +273,14 @@ async def test_a_schema_that_is_none_names_its_tool(
     assert reason in refused.message
 
 
-async def test_two_tools_of_one_name_are_refused(server: Server) -> None:
+async def test_duplicate_tool_names_are_refused(server: Server) -> None:
     assert (
         await refusal(server, conversation=ask(), tools=[content_pb2.Tool(name="f")] * 2)
     ).fields == ["tools[1].name"]
 
 
 @pytest.mark.parametrize("answer", ['{"a":', '{"a":"no integer"}', "no JSON"])
-async def test_an_answer_that_is_not_of_its_format_brings_a_warning(
+async def test_an_answer_that_breaks_its_format_brings_a_warning(
     server: Server, ollama: ScriptedOllama, answer: str
 ) -> None:
     ollama.scripts["/api/generate"] = words(answer, reason="length")
@@ -296,7 +292,7 @@ async def test_an_answer_that_is_not_of_its_format_brings_a_warning(
     assert events[-2].warning.code == pb.GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED
 
 
-async def test_an_answer_that_is_of_its_format_brings_none(
+async def test_an_answer_that_matches_its_format_brings_no_warning(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = words('{"a"', ":1}")
@@ -307,7 +303,7 @@ async def test_an_answer_that_is_of_its_format_brings_none(
         assert "warning" not in kinds(await collect(server, prompt="x", format=shape))
 
 
-async def test_a_protobuf_format_reaches_ollama_as_a_schema(
+async def test_a_protobuf_format_is_sent_as_a_schema(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     shape = pb.ProtobufFormat(
@@ -322,7 +318,7 @@ async def test_a_protobuf_format_reaches_ollama_as_a_schema(
     assert refused.fields == ["format.protobuf"]
 
 
-async def test_a_heartbeat_fills_the_silence(server: Server, ollama: ScriptedOllama) -> None:
+async def test_heartbeats_are_sent_during_silence(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [
         0.5,
         HEADERS_STREAM,
@@ -341,7 +337,7 @@ async def test_a_heartbeat_fills_the_silence(server: Server, ollama: ScriptedOll
     assert kinds(events)[-1] == "finished"
 
 
-async def test_a_heartbeat_outlives_nobody(server: Server, ollama: ScriptedOllama) -> None:
+async def test_heartbeats_end_with_their_call(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [60.0]
     request = pb.GenerateRequest(
         model="gemma3:270m",

@@ -50,7 +50,7 @@ def named() -> set[str]:
     return {name for row in ROWS for name in re.findall(r"`([A-Z][a-z]\w+(?:\.\w+)?)`", row[1])}
 
 
-def test_what_the_page_names_exists() -> None:
+def test_every_name_on_the_page_exists() -> None:
     assert named() - set(contract()) == set()
 
 
@@ -70,7 +70,7 @@ def test_every_method_and_every_field_of_a_request_is_on_the_page() -> None:
     assert asked - ours - named() == set()
 
 
-def test_what_is_not_here_says_why() -> None:
+def test_every_missing_feature_has_a_reason() -> None:
     reasons = [
         row[1].removeprefix("not supported").strip(";: ") for row in ROWS if row[1].startswith("no")
     ]

@@ -58,7 +58,7 @@ requests = st.builds(
 
 
 @given(requests)
-def test_the_count_is_that_of_the_parsed_message(request: pb.GenerateRequest) -> None:
+def test_the_count_equals_that_of_the_parsed_message(request: pb.GenerateRequest) -> None:
     data = request.SerializeToString()
     count = count_parsed(request)
 
@@ -70,7 +70,7 @@ def test_the_count_is_that_of_the_parsed_message(request: pb.GenerateRequest) ->
 @given(st.binary(max_size=300), st.integers(0, 20))
 @example(b"\x80" * 300, 3)
 @example(b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" + b"\x0a" * 100, 3)
-def test_any_bytes_are_counted_or_left_to_the_parser(data: bytes, fields_max: int) -> None:
+def test_malformed_bytes_are_left_to_the_parser(data: bytes, fields_max: int) -> None:
     has_more = has_more_fields(REQUEST, data, fields_max)
     try:
         request = pb.GenerateRequest.FromString(data)
@@ -80,14 +80,14 @@ def test_any_bytes_are_counted_or_left_to_the_parser(data: bytes, fields_max: in
     assert has_more or count_parsed(request) <= fields_max or len(data) <= 2 * fields_max
 
 
-def test_a_group_hides_nothing_that_follows_it() -> None:
+def test_fields_after_a_group_are_counted() -> None:
     data = GROUP + conversation(EMPTY_MESSAGE * 100_000)
 
     assert len(pb.GenerateRequest.FromString(data).conversation.messages) == 100_000
     assert has_more_fields(REQUEST, data, 20_000)
 
 
-def test_the_walk_ends_at_the_limit() -> None:
+def test_counting_stops_at_the_limit() -> None:
     data = conversation(EMPTY_MESSAGE * 4_000_000)
     begin_s = time.process_time()
     assert has_more_fields(REQUEST, data, FIELDS_MAX)
@@ -117,6 +117,8 @@ def test_a_nested_file_descriptor_is_counted() -> None:
         ),
     ],
 )
-def test_what_is_too_much_is_said(kind: Any, data: bytes, reason: str) -> None:
+def test_a_request_over_a_limit_is_refused_with_the_limit(
+    kind: Any, data: bytes, reason: str
+) -> None:
     with pytest.raises(InvalidRequestError, match=reason):
         parse(kind, data)

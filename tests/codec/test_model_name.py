@@ -46,7 +46,7 @@ def test_a_reference_is_read_as_ollama_reads_it(reference: str) -> None:
 @pytest.mark.parametrize(
     "reference", [each for each, reading in READINGS.items() if ":" in reading]
 )
-def test_what_never_raises_agrees_with_what_judges(reference: str) -> None:
+def test_the_key_and_the_listed_name_agree_with_the_parsed_name(reference: str) -> None:
     if reference not in STRICTER:
         name = model_name_from(reference)
 
@@ -54,7 +54,7 @@ def test_what_never_raises_agrees_with_what_judges(reference: str) -> None:
 
 
 @pytest.mark.parametrize("reference", READINGS)
-def test_every_refusal_but_that_of_the_cloud_is_a_violation(reference: str) -> None:
+def test_every_refused_reference_but_a_cloud_name_is_a_violation(reference: str) -> None:
     refused = READINGS[reference] in ("invalid", "too long") or reference in STRICTER
 
     assert bool(violation_of(reference)) is refused
@@ -99,11 +99,11 @@ def test_case_does_not_matter(name: ModelName) -> None:
 
 
 @given(st.text(max_size=20))
-def test_what_never_raises_never_raises(text: str) -> None:
+def test_any_text_has_a_key_and_a_listed_name(text: str) -> None:
     assert key_of(text) == listed_name(text).lower()
 
 
 @pytest.mark.parametrize("listed", ["foo:local", "foo:cloud", "foo:1b-cloud"])
-def test_a_tag_that_is_a_source_cannot_be_reached(listed: str) -> None:
+def test_a_model_whose_tag_is_a_source_is_not_reachable(listed: str) -> None:
     assert not is_reachable(listed)
     assert is_cloud(listed) or key_of(listed) == "foo:latest"

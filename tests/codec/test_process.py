@@ -57,21 +57,19 @@ def libc(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
 @pytest.mark.parametrize(
     "environ", [{"MALLOC_ARENA_MAX": "4"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"}]
 )
-def test_an_operators_arenas_are_left_alone(environ: dict[str, str], libc: Any) -> None:
+def test_the_operators_number_of_arenas_is_kept(environ: dict[str, str], libc: Any) -> None:
     process.limit_arenas(environ)
 
     assert libc == []
 
 
-def test_otherwise_there_is_one_arena(libc: Any) -> None:
+def test_by_default_there_is_one_arena(libc: Any) -> None:
     process.limit_arenas({"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"})
 
     assert libc == [("mallopt", (process.M_ARENA_MAX, 1))]
 
 
-async def test_memory_is_trimmed_again_and_again(
-    libc: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_memory_is_trimmed_periodically(libc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "TRIM_INTERVAL_S", 0.001)
     task = asyncio.create_task(process.trim_memory())
     async with asyncio.timeout(5):
@@ -118,7 +116,7 @@ def test_the_limit_of_open_files_is_raised(monkeypatch: pytest.MonkeyPatch) -> N
     assert limits == [(65_536, 65_536)]
 
 
-def test_a_limit_of_open_files_that_cannot_be_raised_is_no_error(
+def test_a_limit_of_open_files_that_cannot_be_raised_is_not_an_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any) -> None:

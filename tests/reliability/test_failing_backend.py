@@ -39,7 +39,7 @@ async def own(real_url: str) -> AsyncIterator[OwnOllama]:
     "R5",
     "the real Ollama is killed mid-stream: UNAVAILABLE at once, never OK without its last line",
 )
-async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> None:
+async def test_a_killed_ollama_is_reported_at_once(own: OwnOllama, figures: Row) -> None:
     rng, took_ms, whole = random.Random(5), [], 0
     async with observing(own.url) as server, channel_to(server.address) as channel:
         for _ in range(figures.some(100, 3)):
@@ -70,7 +70,7 @@ async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> 
     "the real Ollama, or what generates in it, freezes (SIGSTOP): BACKEND_STALLED, NOT_SERVING, back after SIGCONT",
 )
 @pytest.mark.parametrize("part", ["server", "runner"])
-async def test_a_frozen_ollama_is_told_in_time(own: OwnOllama, figures: Row, part: str) -> None:
+async def test_a_frozen_ollama_is_reported_in_time(own: OwnOllama, figures: Row, part: str) -> None:
     limit_s = 1.0
     async with (
         observing(
@@ -116,7 +116,9 @@ async def test_a_frozen_ollama_is_told_in_time(own: OwnOllama, figures: Row, par
 @pytest.mark.row(
     "R7", "Ollama's port closes and opens: refused at once, readiness follows, liveness does not"
 )
-async def test_a_port_that_comes_and_goes(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_readiness_follows_a_port_that_closes_and_opens(
+    ollama: ScriptedOllama, figures: Row
+) -> None:
     refused_ms, downs, ups, alive = [], [], [], True
     async with observing(ollama.url) as server, channel_to(server.address) as channel:
         for _ in range(figures.some(50, 3)):
@@ -178,7 +180,9 @@ HOSTILE: dict[str, tuple[Script, str]] = {
 
 @pytest.mark.timeout(120)
 @pytest.mark.row("R8", "hostile bytes, to the server: right text byte for byte, or a typed status")
-async def test_hostile_streams_end_with_the_truth(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_hostile_streams_end_with_the_right_status(
+    ollama: ScriptedOllama, figures: Row
+) -> None:
     async with observing(ollama.url) as server, channel_to(server.address) as channel:
         await until_health(channel, serving=True)
         for name, (script, reason) in HOSTILE.items():
@@ -205,7 +209,7 @@ _NOISE = st.one_of(
     "R8b",
     "hostile bytes, to the decoder, cut anywhere: right text, or a typed failure, and always an end",
 )
-def test_hostile_bytes_end_with_the_truth(figures: Row) -> None:
+def test_hostile_bytes_end_with_the_right_failure(figures: Row) -> None:
     examples = figures.some(2000, 200)
     ends = {"whole": 0, "failed": 0}
 

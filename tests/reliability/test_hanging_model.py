@@ -59,7 +59,7 @@ async def load_both(channel: Any, own: OwnOllama) -> psutil.Process:
     "R22",
     "of two models in the real Ollama one freezes: the other is served as before, an unload cures",
 )
-async def test_a_frozen_model_delays_no_other(own: OwnOllama, figures: Row) -> None:
+async def test_a_frozen_model_delays_no_other_model(own: OwnOllama, figures: Row) -> None:
     rounds = figures.some(300, 40)
     async with (
         observing(

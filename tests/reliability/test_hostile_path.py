@@ -19,14 +19,14 @@ TIMEOUT_S = 20.0
 
 
 @pytest.mark.row("R23", "a path that is not UTF-8: the next call succeeds within a second")
-async def test_a_hostile_path_delays_nobody(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_a_hostile_path_delays_no_call(ollama: ScriptedOllama, figures: Row) -> None:
     errors = await _note_delays(figures, ollama, grpc.__version__, {})
     figures.count("errors logged", errors, "==", 0)
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.row("R23b", "the same on a grpcio whose accept loop it ends: the server listens again")
-async def test_a_hostile_path_delays_nobody_on_a_newer_grpcio(
+async def test_a_hostile_path_delays_no_call_on_a_newer_grpcio(
     ollama: ScriptedOllama, figures: Row
 ) -> None:
     if not (NEWER_GRPCIO / "installed.stamp").exists():

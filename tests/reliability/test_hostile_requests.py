@@ -209,7 +209,7 @@ ROWS: dict[str, tuple[Callable[[], Attack], str, str]] = {
         for number, (_, what, _) in ROWS.items()
     ],
 )
-async def test_hostile_requests_hurt_nobody_else(
+async def test_hostile_requests_delay_no_other_caller(
     attack: str, ollama: ScriptedOllama, figures: Row
 ) -> None:
     make, _, expected = ROWS[attack]

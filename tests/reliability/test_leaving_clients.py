@@ -54,7 +54,7 @@ async def _cancel_many(
 @pytest.mark.row(
     "R1", "10,000 clients cancel at random moments: streams closed at once, nothing left"
 )
-async def test_cancels_leave_nothing(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_cancellations_leave_nothing_behind(ollama: ScriptedOllama, figures: Row) -> None:
     rng = random.Random(1)
     ollama.scripts["/api/generate"] = ENDLESS
     async with observing(ollama.url, EUDAI_MAX_RUNNING="64", EUDAI_MAX_QUEUED="64") as server:
@@ -102,7 +102,7 @@ async def _settled(server: Observed) -> dict[str, Any]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.row("R2", "a minute of cancels under contention: afterwards 100 of 100 calls succeed")
-async def test_a_storm_of_cancels_breaks_nothing(figures: Row) -> None:
+async def test_a_minute_of_cancellations_breaks_nothing(figures: Row) -> None:
     rng, cancelled = random.Random(2), 0
     async with (
         faulty_ollama(tokens=5, token_ms=5) as (url, _),
@@ -211,7 +211,7 @@ async def _frozen_client(address: str, calls: int) -> "subprocess.Popen[bytes]":
 @pytest.mark.row(
     "R4", "a client freezes (SIGSTOP): its call ends within keepalive and timeout, 2 s and 1 s here"
 )
-async def test_a_frozen_client_is_given_up(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_the_calls_of_a_frozen_client_are_ended(ollama: ScriptedOllama, figures: Row) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, 600.0]
     async with (
         observing(ollama.url, keepalive_s=2, keepalive_timeout_s=1) as server,

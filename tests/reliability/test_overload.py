@@ -78,7 +78,7 @@ class Look:
     "R9",
     "ten times what can be served, for a minute: nothing lost, refusals at once, health answers",
 )
-async def test_ten_times_too_much(figures: Row) -> None:
+async def test_ten_times_the_load_is_refused_at_once(figures: Row) -> None:
     async with (
         faulty_ollama(tokens=TOKENS, token_ms=TOKEN_MS) as (url, _),
         observing(url, EUDAI_MAX_RUNNING=str(RUNNING), EUDAI_MAX_QUEUED="16") as server,
@@ -148,7 +148,7 @@ def _judge_refusals(figures: Row, outcomes: list[Outcome]) -> None:
     "R10",
     "an outage with 100 retrying clients: hardly a call more than asked for, and all is well soon after",
 )
-async def test_retries_make_no_outage_worse(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_retries_do_not_worsen_an_outage(ollama: ScriptedOllama, figures: Row) -> None:
     span_s = figures.some(10, 2)
     async with (
         observing(ollama.url, EUDAI_MAX_RUNNING="64", EUDAI_MAX_QUEUED="256") as server,

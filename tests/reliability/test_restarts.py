@@ -78,7 +78,7 @@ async def _drain_once(url: str, downs_ms: list[float], exits_s: list[float]) -> 
     "R12",
     "SIGTERM at full load: NOT_SERVING at once, what can end ends, the rest gets a status, exit 0",
 )
-async def test_drains_lose_nothing(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_drains_lose_no_call(ollama: ScriptedOllama, figures: Row) -> None:
     ollama.scripts["/api/generate"] = _by_prompt
     downs_ms: list[float] = []
     exits_s: list[float] = []
@@ -100,7 +100,9 @@ async def test_drains_lose_nothing(ollama: ScriptedOllama, figures: Row) -> None
 
 
 @pytest.mark.row("R12b", "SIGTERM with nothing but an open health watch: it ends too")
-async def test_an_open_watch_does_not_hold_a_drain(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_an_open_health_watch_does_not_delay_a_drain(
+    ollama: ScriptedOllama, figures: Row
+) -> None:
     async with (
         replica(ollama.url, EUDAI_DRAIN_GRACE="10") as server,
         channel_to(server.address) as channel,
@@ -225,7 +227,7 @@ def test_bad_configurations_end_at_once(figures: Row) -> None:
     "R20",
     "a first byte that takes two minutes: nothing cuts the call on the way, Envoy and keepalive included",
 )
-async def test_a_long_silence_is_no_end(
+async def test_a_long_silence_does_not_end_a_call(
     ollama: ScriptedOllama, figures: Row, tmp_path: Path
 ) -> None:
     silence_s = figures.some(120, 3)

@@ -222,7 +222,7 @@ async def _soak(mix: Mix, span_s: float) -> Soak:
         ),
     ],
 )
-async def test_a_soak_wears_nothing_out(
+async def test_a_soak_keeps_memory_and_descriptors_flat(
     mix: Mix, figures: Row, pytestconfig: pytest.Config
 ) -> None:
     span_s = 60 * (pytestconfig.getoption("--minutes") or figures.some(30, 6) / 60)

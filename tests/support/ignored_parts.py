@@ -6,7 +6,6 @@ its test fails is listed at the end, and the run fails. `make ignored` runs it.
 """
 
 import tomllib
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -34,16 +33,14 @@ _FAILED: pytest.StashKey[dict[str, bool]] = pytest.StashKey()
 
 
 def parts_by_test() -> dict[str, list[str]]:
-    """What each test is named for."""
-    parts: dict[str, list[str]] = defaultdict(list)
-    for kind, owners in tomllib.loads(TABLE.read_text()).items():
-        for owner, names in owners.items():
-            for name, test in names.items():
-                part = name if kind == "values" else f"{owner}.{name}"
-                part += f" {kind}" if kind in ("unset", "zero") else ""
-                if part not in OFF_THE_WIRE:
-                    parts[test].append(part)
-    return parts
+    """The parts of each test."""
+    table = tomllib.loads(TABLE.read_text())
+    del table["reserved"]
+    return {
+        f"{path}::{test}": [part for part in parts if part not in OFF_THE_WIRE]
+        for path, tests in table.items()
+        for test, parts in tests.items()
+    }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

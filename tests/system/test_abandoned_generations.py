@@ -29,7 +29,7 @@ async def left_running_s(process: psutil.Process) -> float:
 
 
 @pytest.mark.timeout(180)
-async def test_what_cancels_leave_running_is_bounded(real_url: str) -> None:
+async def test_the_work_that_cancellations_leave_is_bounded(real_url: str) -> None:
     prompts = long_prompts()
     async with serving(config_for(real_url, max_running=1, max_queued=8)) as server:
         await server.until("", "SERVING")

@@ -59,7 +59,7 @@ async def cloud(real_url: str, tmp_path: Path) -> AsyncIterator[Cloud]:
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-async def test_ollama_itself_refuses_what_we_send_for_a_remote_model(
+async def test_ollama_itself_refuses_our_requests_for_a_remote_model(
     cloud: Cloud, kind: str
 ) -> None:
     generation = Generation(id="", model="mine:latest", input=INPUTS[kind])

@@ -19,7 +19,7 @@ REQUEST = pb.GenerateRequest(
 )
 
 
-async def test_nine_of_ten_leave_and_the_load_goes_on(real_url: str) -> None:
+async def test_the_load_continues_if_nine_of_ten_callers_leave(real_url: str) -> None:
     async with serving(config_for(real_url, admin=True)) as server:
         await server.until("", "SERVING")
         await model_service_pb2_grpc.ModelServiceStub(server.channel).UnloadModel(

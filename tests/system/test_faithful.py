@@ -214,7 +214,7 @@ async def test_a_replaced_model_keeps_its_old_digest_in_memory(mine: Mine) -> No
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_the_double_and_the_real_one_agree(
+async def test_the_double_agrees_with_the_real_ollama(
     either: tuple[Server, ScriptedOllama | None], scenario: str
 ) -> None:
     server, scripted = either

@@ -34,7 +34,7 @@ async def admin(real_url: str) -> AsyncIterator[tuple[Server, Any]]:
         yield server, rpc.ModelServiceStub(server.channel)
 
 
-async def test_the_models_are_told_as_they_are(admin: tuple[Server, Any]) -> None:
+async def test_real_models_are_described(admin: tuple[Server, Any]) -> None:
     _, stub = admin
     models = {model.name: model for model in (await stub.ListModels(pb.ListModelsRequest())).models}
     gemma = await stub.GetModel(pb.GetModelRequest(model="gemma3:270m", verbose=True))
@@ -153,7 +153,7 @@ async def _peak(pid: int) -> int:
         return peak
 
 
-async def test_an_upload_is_checked_by_the_real_one_too(
+async def test_the_real_ollama_checks_an_upload_too(
     admin: tuple[Server, Any], tmp_path: Path
 ) -> None:
     _, stub = admin

@@ -157,7 +157,7 @@ async def outcomes(
 
 
 @pytest.mark.timeout(300)
-async def test_what_a_model_writes_arrives_or_its_caller_is_told(
+async def test_the_output_arrives_or_the_caller_is_warned(
     outcomes: tuple[Outcomes, Outcomes], version: str
 ) -> None:
     shown = table(outcomes[0])
@@ -169,7 +169,7 @@ async def test_what_a_model_writes_arrives_or_its_caller_is_told(
 
 
 @pytest.mark.timeout(300)
-async def test_the_double_answers_as_the_real_one(
+async def test_the_double_answers_as_the_real_ollama_does(
     outcomes: tuple[Outcomes, Outcomes], version: str
 ) -> None:
     if version != VERSION:

@@ -131,7 +131,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("reason", CASES)
-async def test_a_reason_is_what_grpcurl_prints(
+async def test_grpcurl_prints_the_reason(
     reason: str, real_url: str, ollama: ScriptedOllama
 ) -> None:
     case = CASES[reason]
@@ -177,7 +177,7 @@ async def test_a_reason_is_what_grpcurl_prints(
     assert f'"reason": "{reason}"' in called.stderr or raw in called.stderr
 
 
-def test_the_table_names_the_rest() -> None:
+def test_every_reason_has_a_case_or_is_listed_as_unreached() -> None:
     rest = {"UNSPECIFIED", "UNAUTHENTICATED", "SCOPE_MISSING", "QUOTA_EXCEEDED", "INTERNAL"}
 
     names = error_pb2.ErrorReason.keys()

@@ -118,7 +118,7 @@ async def test_a_model_is_pushed_and_pulled_back_the_same(admin: Any) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-async def test_what_a_registry_does_not_have_is_not_found(admin: Any) -> None:
+async def test_a_model_that_the_registry_lacks_is_not_found(admin: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await pull(admin, "localhost:5006/eudai/nothing")
 

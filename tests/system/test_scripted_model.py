@@ -112,7 +112,7 @@ INPUTS = [{"conversation": play("think")}, {"prompt": "<|play:think|>"}]
 
 @pytest.mark.parametrize("asked", INPUTS, ids=["chat", "generate"])
 @pytest.mark.parametrize("effort", ["UNSPECIFIED", "DEFAULT", "LOW", "MEDIUM", "HIGH", "MAX"])
-async def test_a_thought_comes_before_the_answer(
+async def test_reasoning_arrives_before_the_answer(
     server: Server, asked: dict[str, Any], effort: str
 ) -> None:
     options = pb.ReasoningOptions(effort=pb.ReasoningEffort.Value(f"REASONING_EFFORT_{effort}"))
@@ -125,7 +125,7 @@ async def test_a_thought_comes_before_the_answer(
 
 
 @pytest.mark.parametrize("asked", INPUTS, ids=["chat", "generate"])
-async def test_a_hidden_thought_is_counted_but_not_sent(
+async def test_hidden_reasoning_is_counted_but_not_sent(
     server: Server, asked: dict[str, Any]
 ) -> None:
     options = pb.ReasoningOptions(hide=True)
@@ -135,14 +135,14 @@ async def test_a_hidden_thought_is_counted_but_not_sent(
     assert events[-1].finished.usage.output_tokens > 6
 
 
-async def test_a_model_that_may_not_think_says_what_it_says(server: Server) -> None:
+async def test_without_reasoning_the_text_arrives_unchanged(server: Server) -> None:
     options = pb.ReasoningOptions(effort=pb.REASONING_EFFORT_NONE)
     events = await collect(server, model=MODEL, reasoning=options, conversation=play("think"))
 
     assert (reasoning_of(events), text_of(events)) == ("", SCRIPTS["think"].text)
 
 
-async def test_a_tool_call_its_result_and_the_answer(server: Server) -> None:
+async def test_a_tool_result_leads_to_an_answer(server: Server) -> None:
     asked = play("call")
     request = pb.GenerateRequest(model=MODEL, conversation=asked, tools=TOOLS)
     answer = await server.generation.GenerateOnce(
@@ -194,7 +194,7 @@ async def test_log_probabilities_beside_tools_depend_on_the_parser(server: Serve
     assert refused.details["ErrorInfo"].metadata["capability"] == "logprobs"
 
 
-async def test_half_a_character_is_held_back(server: Server) -> None:
+async def test_an_incomplete_character_is_held_back(server: Server) -> None:
     whole = await collect(server, model=MODEL, conversation=play("emoji"))
     stop = options_pb2.StopOptions(max_output_tokens=1)
     cut = await collect(server, model=MODEL, conversation=play("emoji"), stop=stop)
@@ -205,7 +205,7 @@ async def test_half_a_character_is_held_back(server: Server) -> None:
     assert cut[-1].finished.reason == pb.FINISH_REASON_LENGTH
 
 
-async def test_an_answer_in_json(server: Server) -> None:
+async def test_a_json_answer_arrives_unchanged(server: Server) -> None:
     shape = pb.OutputFormat(any_json=pb.AnyJsonFormat())
     events = await collect(server, model=MODEL, conversation=play("json"), format=shape)
 
@@ -213,7 +213,7 @@ async def test_an_answer_in_json(server: Server) -> None:
     assert "warning" not in kinds(events)
 
 
-async def test_a_repetition_that_ollama_ends_says_what_to_do(server: Server) -> None:
+async def test_the_error_for_a_repetition_says_what_to_do(server: Server) -> None:
     refused = await refusal(server, model=MODEL, conversation=play("laugh"))
 
     assert refused.reason == "REPETITION_STOPPED"
@@ -257,7 +257,7 @@ async def test_an_image_that_cannot_be_read_is_refused(server: Server) -> None:
     assert "image" in refused.message
 
 
-async def test_an_image_for_a_model_that_takes_none_is_refused(server: Server) -> None:
+async def test_an_image_for_a_model_without_vision_is_refused(server: Server) -> None:
     refused = await refusal(server, model=MODEL, conversation=play("hello", png()))
 
     assert refused.reason == "CAPABILITY_UNSUPPORTED"
