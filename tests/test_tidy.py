@@ -13,6 +13,7 @@ FILE_LINES_MAX = 300
 # A file of tests is a list, read a function at a time.
 TEST_FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 56
+LINE_CHARS_MAX = 100
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 IGNORED = {
     ".git",
@@ -116,11 +117,25 @@ def test_each_decision_names_what_keeps_it() -> None:
     assert decisions
     for decision in decisions:
         text = decision.read_text()
-        kept = re.search(r"^Kept by: (.+)$", text, re.MULTILINE)
+        kept = re.search(r"^Kept by: (.+(?:\n.+)*)", text, re.MULTILINE)
         assert kept, decision.name
         for reference in re.findall(r"`([\w/.-]+/[\w.-]+)`", kept[1]):
             assert (ROOT / reference).exists(), f"{decision.name} names {reference}"
         assert len(text.splitlines()) <= 60, decision.name
+
+
+def test_documents_can_be_read_in_a_terminal() -> None:
+    documents = [
+        path for path in ROOT.rglob("*.md") if not IGNORED & set(path.relative_to(ROOT).parts)
+    ]
+
+    assert documents
+    assert [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in documents
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > LINE_CHARS_MAX and "://" not in line
+    ] == []
 
 
 def test_every_variable_is_documented() -> None:

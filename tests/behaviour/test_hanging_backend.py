@@ -12,7 +12,11 @@ import pytest
 from eudai.v1 import generation_service_pb2 as pb
 from eudai.v1.embedding_service_pb2 import EmbedRequest
 from eudai.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
-from eudai.v1.model_service_pb2 import ListModelsRequest, UnloadModelRequest
+from eudai.v1.model_service_pb2 import (
+    ListModelsRequest,
+    LoadModelRequest,
+    UnloadModelRequest,
+)
 from eudai.v1.model_service_pb2_grpc import ModelServiceStub
 from eudai_server.ollama import backend
 from refusal import Refusal, refusal
@@ -137,6 +141,15 @@ async def test_unloading_a_hanging_model_cures_it(hung: Server, ollama: Scripted
     assert [exchange.closed.is_set() for exchange in ollama.sent_to("/api/generate")[asked:]].count(
         False
     ) == 0
+
+
+async def test_loading_a_model_that_hangs_is_refused(hung: Server, ollama: ScriptedOllama) -> None:
+    loads = len(ollama.loads())
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await ModelServiceStub(hung.channel).LoadModel(LoadModelRequest(model="gemma3:270m"))
+
+    assert Refusal(raised.value).reason == "BACKEND_STALLED"
+    assert len(ollama.loads()) == loads
 
 
 async def test_a_model_that_stalls_while_embedding_hangs(ollama: ScriptedOllama) -> None:

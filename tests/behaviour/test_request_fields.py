@@ -165,6 +165,28 @@ async def test_a_tool_reaches_ollama_unchanged(server: Server, ollama: ScriptedO
 
 
 @pytest.mark.parametrize(
+    ("choice", "count"),
+    [
+        (pb.TOOL_CHOICE_UNSPECIFIED, 1),
+        (pb.TOOL_CHOICE_AUTO, 1),
+        (pb.TOOL_CHOICE_NONE, 0),
+    ],
+)
+async def test_a_tool_choice_decides_whether_the_model_gets_the_tools(
+    server: Server, ollama: ScriptedOllama, choice: "pb.ToolChoice.ValueType", count: int
+) -> None:
+    ollama.scripts["/api/chat"] = stream(done())
+    await collect(
+        server,
+        conversation=pb.Conversation(messages=[USER]),
+        tools=[content_pb2.Tool(name="add")],
+        tool_choice=choice,
+    )
+
+    assert len(ollama.sent_to("/api/chat")[0].body.get("tools", ())) == count
+
+
+@pytest.mark.parametrize(
     ("effort", "think"),
     [
         (pb.REASONING_EFFORT_UNSPECIFIED, True),

@@ -333,7 +333,7 @@ async def test_a_model_is_copied_deleted_and_unloaded(admin: Any, ollama: Script
 
 def test_the_first_place_in_the_queue_is_reported() -> None:
     event = Progress(Phase.QUEUED, requests_ahead=0)
-    response = response_from(event, "")
+    response = response_from(event)
 
     assert response.progress.HasField("requests_ahead")
 

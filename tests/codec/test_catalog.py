@@ -1,18 +1,17 @@
 """A model that is unknown, or that Ollama would run in its cloud, never passes for one that may get a prompt."""
 
-import json
-
+import msgspec
 import pytest
 from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError
 from eudai_server.ollama.state.catalog import Catalog
-
-PS = b'{"models":[]}'
+from eudai_server.ollama.wire.models import ListedModel
+from eudai_server.ollama.wire.server import cloud_enabled_from
 
 
 def catalog_of(*models: dict[str, object]) -> Catalog:
-    """A catalog that was refreshed with these rows."""
+    """A catalog that was updated with these rows."""
     catalog = Catalog()
-    catalog.refresh(json.dumps({"models": models}).encode(), PS)
+    catalog.update(msgspec.convert(models, list[ListedModel]), ())
     return catalog
 
 
@@ -67,7 +66,4 @@ def test_a_listed_model_without_a_valid_name_is_never_found() -> None:
     ],
 )
 def test_the_cloud_is_enabled_disabled_or_unknown(body: bytes, enabled: bool | None) -> None:  # noqa: FBT001 - a parameter of pytest's
-    catalog = Catalog()
-    catalog.take_status(body)
-
-    assert catalog.cloud_enabled is enabled
+    assert cloud_enabled_from(body) is enabled

@@ -31,7 +31,7 @@ OURS = {
     "expected_digest", "events", "labels", "time_budget", "logprobs", "sampling", "stop", "format", "reasoning", "load", "tools", "infill",
     "conversation", "hide", "messages", "parts", "tool_calls", "media", "file_descriptor_set", "message_type", "allow_missing", "detach",
     "page_size", "page_token", "loaded_only", "capabilities", "progress", "heartbeat_interval", "flush_interval", "request", "digest",
-    "data",
+    "data", "tool_choice",
 }  # fmt: skip
 
 

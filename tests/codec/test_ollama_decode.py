@@ -50,7 +50,7 @@ def decode(pieces: list[bytes]) -> Whole:
             else:
                 joined.append((event.channel, event.text, list(event.logprobs)))
     finished = next((event for event in events if isinstance(event, Finished)), None)
-    assert decoder.finished == (finished is not None)
+    assert decoder.finished is finished
     return joined, finished, decoder.failure.reason if decoder.failure else None
 
 

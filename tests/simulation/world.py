@@ -5,12 +5,14 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Self
 
-from eudai_server.core.errors import Reason, ServiceError, UnreachableError
+from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.ollama.transport.client import BODY_BYTES_MAX, RefusedError
 from eudai_server.ollama.wire.errors import error_from_response
+from eudai_server.ollama.wire.requests import Request
 from scripted_ollama import done, line, numbered
 from simulation.clock import Violation
 
@@ -48,7 +50,6 @@ class World:
         self.resident: set[str] = set()
         self.open: set[Answer] = set()
         self.generating: Counter[str] = Counter()
-        self.on_refused: Callable[[], None] = lambda: None
         self.loads = 0
 
     # What the server calls, in place of ollama.client.Client.
@@ -56,8 +57,7 @@ class World:
         """An answer, or a failure."""
         await asyncio.sleep(self.rng.uniform(0.0005, 0.01))
         if not self.up:
-            self.on_refused()
-            raise UnreachableError(1.0)
+            raise RefusedError
         if route in FACTS:
             await self.hang("whole")
             return self._answer([(0.001, self._facts(route, model)), (0.0, b"")])
@@ -237,40 +237,19 @@ class WorldClient:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    @property
-    def on_refused(self) -> Callable[[], None]:
-        """As the client's."""
-        return self._world.on_refused
-
-    @on_refused.setter
-    def on_refused(self, hook: Callable[[], None]) -> None:
-        self._world.on_refused = hook
-
-    async def open(
-        self,
-        _method: str,
-        route: str,
-        body: bytes | None = None,
-        *,
-        model: str = "",
-        vital: bool = False,
-    ) -> Answer:
+    async def open(self, request: Request, *, vital: bool = False) -> Answer:
         """As the client's."""
         del vital
-        return await self._world.open_answer(route, json.loads(body) if body else {}, model)
+        body = json.loads(request.body) if isinstance(request.body, bytes) else {}
+        return await self._world.open_answer(request.route, body, request.model)
 
     async def fetch(
-        self,
-        method: str,
-        route: str,
-        body: bytes | None = None,
-        *,
-        model: str = "",
-        vital: bool = False,
+        self, request: Request, *, vital: bool = False, bytes_max: int = BODY_BYTES_MAX
     ) -> bytes:
         """As the client's."""
+        del bytes_max
         whole = b""
-        async with await self.open(method, route, body, model=model, vital=vital) as answer:
+        async with await self.open(request, vital=vital) as answer:
             while data := await answer.read():
                 whole += data
         return whole

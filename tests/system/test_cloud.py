@@ -63,11 +63,13 @@ async def test_ollama_itself_refuses_our_requests_for_a_remote_model(
     cloud: Cloud, kind: str
 ) -> None:
     generation = Generation(id="", model="mine:latest", input=INPUTS[kind])
-    route, body = request_from(generation, can_think=False)
+    request = request_from(generation, can_think=False)
+    body = request.body
+    assert isinstance(body, bytes)
     async with httpx.AsyncClient(base_url=cloud.url, trust_env=False, timeout=30) as client:
-        ours = await client.post(route, content=body)
+        ours = await client.post(request.route, content=body)
         after_ours = len(cloud.connections)
-        await client.post(route, content=body.replace(b"mine:latest:local", b"mine:latest"))
+        await client.post(request.route, content=body.replace(b"mine:latest:local", b"mine:latest"))
 
     assert ours.status_code == 404
     assert after_ours == 0

@@ -62,9 +62,9 @@ def test_an_accepted_reference_is_the_same_model_in_ollama(real_url: str, refere
 )
 def test_the_name_that_is_sent_is_valid_on_every_route(post: httpx.Client, listed: str) -> None:
     generation = Generation(id="", model=model_name_from(listed).listed, input=Prompt("x"))
-    route, body = request_from(generation, can_think=False)
+    request = request_from(generation, can_think=False)
     answers = [
-        post.post(route, content=body),
+        post.post(request.route, content=request.body),
         post.post("/api/embed", json={"model": f"{listed}:local", "input": "x"}),
         post.post("/api/copy", json={"source": listed, "destination": "eudai-e"}),
         post.post("/api/copy", json={"source": "eudai-e", "destination": listed}),

@@ -1,1 +1,1 @@
-"""Requests, events, failures and limits. Knows neither gRPC nor Ollama."""
+"""Requests, events, failures and limits. Knows neither edge."""

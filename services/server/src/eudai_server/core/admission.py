@@ -1,12 +1,13 @@
 """Admits generations and embeddings: one bounded, fair queue per model in front of the backend.
 
-Ollama has a queue too, but that queue is unbounded, and its order and length are not visible. This
-queue admits only as many requests as Ollama runs at once, so Ollama's own queue stays empty.
+The backend has a queue too, but that queue is unbounded, and its order and length are not visible.
+This queue admits only as many requests as the backend runs at once, so the backend's own queue
+stays empty.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
 from types import TracebackType
@@ -16,6 +17,7 @@ from eudai_server.core.background import run_once
 from eudai_server.core.embedding import Batch, Embedder, Vectors
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.events import (
+    Batches,
     Delta,
     Event,
     Finished,
@@ -33,7 +35,6 @@ from eudai_server.core.turn import queue_full, wait_for_turn
 # Queues of idle models are kept for their measurements, up to this number.
 QUEUES_MAX = 256
 
-Batches = AsyncGenerator[Sequence[Event], None]
 Identify = Callable[[str], Awaitable[Identity]]
 
 

@@ -1,6 +1,6 @@
 """Checks an answer against its output format and its tool schemas, and adds warnings to its events.
 
-Ollama does not report these problems.
+The backend does not report these problems.
 """
 
 from collections.abc import Sequence

@@ -5,15 +5,13 @@ Knows neither gRPC nor HTTP; `rpc/wire/status` maps these failures to status cod
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum, auto
+from enum import auto
+
+from eudai_server.core.named_enum import NamedEnum
 
 
-class Reason(StrEnum):
+class Reason(NamedEnum):
     """Machine-readable causes: the names of `eudai.v1.ErrorReason` without their prefix."""
-
-    @staticmethod
-    def _generate_next_value_(name: str, *_: object) -> str:
-        return name
 
     INVALID_REQUEST = auto()
     CONTEXT_LENGTH_EXCEEDED = auto()

@@ -3,17 +3,12 @@
 Their names are the proto's; the module knows neither gRPC nor HTTP.
 """
 
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum, auto
+from enum import auto
 
-
-class Name(StrEnum):
-    """An enumeration whose values are its names, so that each edge can map them to its own enum."""
-
-    @staticmethod
-    def _generate_next_value_(name: str, *_: object) -> str:
-        return name
+from eudai_server.core.named_enum import NamedEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +20,9 @@ class Started:
     context_length: int
     # When the request was sent to the backend; None if it was not.
     start_time: datetime | None
+    # The ids of the generation and of the caller's request; set when the event is sent.
+    generation_id: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class TokenLogprob:
     top: tuple[Logprob, ...] = ()
 
 
-class Channel(Name):
+class Channel(NamedEnum):
     """The kind of output a delta belongs to."""
 
     TEXT = auto()
@@ -64,7 +62,7 @@ class Delta:
 class ToolCall:
     """A tool call of the model.
 
-    Its arguments are JSON text as Ollama sent it: order and integers survive.
+    Its arguments are JSON text as the backend sent it: order and integers survive.
     """
 
     id: str
@@ -72,7 +70,7 @@ class ToolCall:
     arguments_json: str
 
 
-class Phase(Name):
+class Phase(NamedEnum):
     """The phase of a request."""
 
     UNSPECIFIED = auto()
@@ -92,7 +90,7 @@ class Progress:
     elapsed_ns: int = 0
 
 
-class GenerationWarningCode(Name):
+class GenerationWarningCode(NamedEnum):
     """Kinds of warning."""
 
     INPUT_TRUNCATED = auto()
@@ -114,7 +112,7 @@ class GenerationWarning:
     tool_call_id: str = ""
 
 
-class FinishReason(Name):
+class FinishReason(NamedEnum):
     """Why generation stopped."""
 
     UNSPECIFIED = auto()
@@ -127,7 +125,7 @@ class FinishReason(Name):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of the whole generation. None if Ollama did not report them."""
+    """Token counts of the whole generation. None if the backend did not report them."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -157,3 +155,6 @@ class Finished:
 
 
 Event = Started | Delta | ToolCall | Progress | GenerationWarning | Finished
+
+# The events of one generation. A batch holds the events that arrived together.
+Batches = AsyncGenerator[Sequence[Event], None]

@@ -4,13 +4,14 @@ Names are the proto's. The module knows neither gRPC nor HTTP. The events of a g
 `events`.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import auto
 from typing import Protocol
 
-from eudai_server.core.events import Event, Name, ToolCall
+from eudai_server.core.events import Batches, ToolCall
 from eudai_server.core.json_schema import Schema
+from eudai_server.core.named_enum import NamedEnum
 
 # ---- requests
 
@@ -37,7 +38,7 @@ class Infill:
     suffix: str
 
 
-class Role(Name):
+class Role(NamedEnum):
     """Who produced a message."""
 
     SYSTEM = auto()
@@ -50,7 +51,7 @@ class Role(Name):
 class Message:
     """One turn.
 
-    Its texts, and its reasonings, are joined in order: Ollama takes one string of each.
+    Its texts, and its reasonings, are joined in order.
     """
 
     role: Role
@@ -96,7 +97,7 @@ class JsonSchema:
     schema: Schema
 
 
-class ReasoningEffort(Name):
+class ReasoningEffort(NamedEnum):
     """How much a model reasons before it answers.
 
     UNSPECIFIED: if the model can, but not under an output format.
@@ -155,7 +156,7 @@ class Generation:
 class Backend(Protocol):
     """Runs generations. The only port between the two edges for them."""
 
-    def generate(self, generation: Generation) -> AsyncGenerator[Sequence[Event], None]:
+    def generate(self, generation: Generation) -> Batches:
         """Yield events in batches; a batch holds the events that arrived together.
 
         Order: any Progress and Warning, one Started, any Delta, ToolCall, Progress and Warning, one

@@ -6,12 +6,12 @@ from datetime import datetime
 from enum import auto
 from typing import Protocol
 
-from eudai_server.core.events import Name
 from eudai_server.core.generation import LoadOptions, Message
 from eudai_server.core.model_name import ModelName
+from eudai_server.core.named_enum import NamedEnum
 
 
-class Capability(Name):
+class Capability(NamedEnum):
     """What a model can do. UNSPECIFIED means that it may have other capabilities."""
 
     UNSPECIFIED = auto()
@@ -30,7 +30,7 @@ class Identity:
     """The model that a reference names. References with equal keys compete for one process."""
 
     key: str
-    # As in Ollama's lists.
+    # As in the backend's lists.
     name: str
     digest: str
 
@@ -47,7 +47,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model. A field is empty or zero if Ollama does not report it."""
+    """A model. A field is empty or zero if the backend does not report it."""
 
     name: str
     digest: str = ""
@@ -59,7 +59,7 @@ class Model:
     quantization: str = ""
     max_context_length: int = 0
     loaded: Loaded | None = None
-    # Whether it runs in Ollama's cloud; the server never sends requests to it.
+    # Whether it runs on another machine; the server never sends requests to it.
     remote: bool = False
 
 
@@ -80,7 +80,7 @@ class Description:
     parser: str = ""
 
 
-class TransferPhase(Name):
+class TransferPhase(NamedEnum):
     """A phase of a pull or a push."""
 
     UNSPECIFIED = auto()

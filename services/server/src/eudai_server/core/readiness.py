@@ -22,7 +22,7 @@ class Readiness:
         self._listeners: list[Callable[[], None]] = []
 
     def update(self, *, backend_up: bool, models: frozenset[str]) -> None:
-        """Record a probe's result. `models` are names as Ollama lists them, in lower case."""
+        """Record a probe's result. `models` are names as the backend lists them, in lower case."""
         if (backend_up, models) != (self.backend_up, self.models):
             self.backend_up, self.models = backend_up, models
             self._notify()

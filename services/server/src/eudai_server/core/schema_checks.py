@@ -28,8 +28,8 @@ STARTS_MAX = 2
 RETRY_AFTER_S = 1.0
 TOO_EXPENSIVE = "is too expensive to check; use fewer patterns, references and keywords"
 
-# One item per schema, and one for the value.
-Answer = list[Any]
+# Of one job: one item per schema, and one for the value.
+Results = list[Any]
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class SchemaChecks:
         """`queued_max` checks may wait. Starts no process yet."""
         self.queue = FairQueue(max_running=1, max_queued=queued_max)
         self._worker: _Worker | None = None
-        self._job: asyncio.Task[Answer | None] | None = None
+        self._job: asyncio.Task[Results | None] | None = None
 
     def start(self) -> None:
         """Start the process now; forking later would block the event loop for milliseconds."""
@@ -86,7 +86,7 @@ class SchemaChecks:
             await asyncio.wait((self._job,))
         self._end_worker()
 
-    async def _ask(self, caller: str, schemas: list[str], value: str | None) -> Answer | None:
+    async def _ask(self, caller: str, schemas: list[str], value: str | None) -> Results | None:
         """The worker's answer; None if there is no worker. Raises ServiceError QUEUE_FULL."""
         job = json.dumps([schemas, value]).encode() + b"\n"
         try:
@@ -104,7 +104,7 @@ class SchemaChecks:
             raise _busy() from None
         return await asyncio.shield(self._job)
 
-    async def _run(self, job: bytes, slot: ExitStack) -> Answer | None:
+    async def _run(self, job: bytes, slot: ExitStack) -> Results | None:
         with slot:
             for _ in range(STARTS_MAX):
                 answer = await self._run_once(job)
@@ -112,7 +112,7 @@ class SchemaChecks:
                     return answer
         return None
 
-    async def _run_once(self, job: bytes) -> Answer | None:
+    async def _run_once(self, job: bytes) -> Results | None:
         try:
             self._worker = self._worker or _Worker.start()
             return await self._worker.run(job)
@@ -153,7 +153,7 @@ class _Worker:
             held.pop_all()
         return cls(process, ours)
 
-    async def run(self, job: bytes) -> Answer:
+    async def run(self, job: bytes) -> Results:
         """Run a job.
 
         Raises OSError if the process died or took too long, ValueError for a bad answer.
@@ -166,11 +166,11 @@ class _Worker:
     @staticmethod
     async def _run(
         job: bytes, timeout_s: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> Answer:
+    ) -> Results:
         async with asyncio.timeout(timeout_s):
             writer.write(job)
             await writer.drain()
-            answer: Answer = []
+            answer: Results = []
             while (line := await reader.readline()) != b"\n":
                 if not line:
                     raise ConnectionError("it exited")

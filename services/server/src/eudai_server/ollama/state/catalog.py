@@ -1,48 +1,11 @@
 """Keeps what /api/tags and /api/ps report: the models, and which are in memory. No I/O."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-
-import msgspec
 
 from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
 from eudai_server.core.model_name import is_cloud, is_reachable, key_of, listed_name
-
-
-class _WireModel(msgspec.Struct):
-    name: str = ""
-    digest: str = ""
-    context_length: int = 0
-    capabilities: list[str] | None = None
-    size_vram: int = 0
-    remote_host: str = ""
-    remote_model: str = ""
-
-    @property
-    def remote(self) -> bool:
-        """Whether Ollama would run it in its cloud."""
-        return bool(self.remote_host or self.remote_model)
-
-
-class _WireList(msgspec.Struct):
-    models: list[_WireModel] | None = None
-
-
-class _WireVersion(msgspec.Struct):
-    version: str = ""
-
-
-class _WireCloud(msgspec.Struct):
-    disabled: bool | None = None
-
-
-class _WireStatus(msgspec.Struct):
-    cloud: _WireCloud = msgspec.field(default_factory=_WireCloud)
-
-
-_decoder = msgspec.json.Decoder(_WireList)
-_version_decoder = msgspec.json.Decoder(_WireVersion)
-_status_decoder = msgspec.json.Decoder(_WireStatus)
+from eudai_server.ollama.wire.models import ListedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,61 +22,50 @@ class Catalog:
     """The last reports, by name in lower case, because Ollama's names ignore case."""
 
     def __init__(self) -> None:
-        """Start empty, until the first refresh."""
+        """Start empty, until the first update."""
         self.version = ""
         # Whether this Ollama may send prompts to its cloud; None if unknown.
         self.cloud_enabled: bool | None = None
-        self._present: dict[str, _WireModel] = {}
-        self._resident: list[_WireModel] = []
+        self._present: dict[str, ListedModel] = {}
+        self._resident: Sequence[ListedModel] = ()
         # The file of weights, which identifies a runner, by the model's digest.
         self._runners: dict[str, str] = {}
+        self._listeners: list[Callable[[], None]] = []
 
-    def refresh(self, tags: bytes, ps: bytes | None) -> None:
-        """Replace the reports; without `ps`, the models in memory are assumed unchanged.
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every update. It must not block or raise."""
+        self._listeners.append(listener)
 
-        Raises ServiceError if a body is not Ollama's.
+    def update(
+        self, present: Sequence[ListedModel], resident: Sequence[ListedModel] | None
+    ) -> None:
+        """Replace the reports of /api/tags and /api/ps.
+
+        Without `resident`, the models in memory are assumed unchanged.
         """
-        try:
-            present = _decoder.decode(tags).models
-            resident = _decoder.decode(ps).models if ps is not None else None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ServiceError(
-                Reason.BACKEND_FAILURE, "the server at OLLAMA_BASE_URL is not Ollama"
-            ) from error
-        self._present = {model.name.lower(): model for model in present or ()}
-        if ps is not None:
-            self._resident = resident or []
-        kept = {wire.digest for wire in (*self._present.values(), *self._resident)}
+        self._present = {listed.name.lower(): listed for listed in present}
+        if resident is not None:
+            self._resident = resident
+        kept = {listed.digest for listed in (*present, *self._resident)}
         self._runners = {
             digest: runner for digest, runner in self._runners.items() if digest in kept
         }
-
-    def take_version(self, body: bytes) -> None:
-        """Read the body of /api/version; a malformed one leaves the version unknown."""
-        try:
-            self.version = _version_decoder.decode(body).version
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self.version = ""
-
-    def take_status(self, body: bytes) -> None:
-        """Read the body of /api/status; if it lacks the cloud's state, that is unknown."""
-        try:
-            disabled = _status_decoder.decode(body).cloud.disabled
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            disabled = None
-        self.cloud_enabled = None if disabled is None else not disabled
+        for listener in self._listeners:
+            listener()
 
     @property
     def names(self) -> frozenset[str]:
         """All models that run on this Ollama and that a reference can name."""
         return frozenset(
-            name for name, wire in self._present.items() if not wire.remote and is_reachable(name)
+            name
+            for name, listed in self._present.items()
+            if not listed.remote and is_reachable(name)
         )
 
     def require(self, model: str) -> Facts:
         """What is known about a model that is to receive a prompt.
 
-        Raises ModelNotFoundError if the last refresh did not list it, and CloudDisabledError if
+        Raises ModelNotFoundError if the last update did not list it, and CloudDisabledError if
         Ollama would run it in its cloud.
         """
         self._check_local(model)
@@ -132,10 +84,10 @@ class Catalog:
     @property
     def bytes_on_gpu(self) -> dict[str, int]:
         """The bytes on the GPU of every model in memory, by digest."""
-        return {wire.digest: wire.size_vram for wire in self._resident}
+        return {listed.digest: listed.size_vram for listed in self._resident}
 
     def has(self, model: str) -> bool:
-        """Whether Ollama has the model, according to the last refresh."""
+        """Whether Ollama has the model, according to the last update."""
         return key_of(model) in self._present
 
     def runner_of(self, model: str) -> str:
@@ -144,19 +96,19 @@ class Catalog:
         Ollama has one runner per file of weights. The model's digest is used until that file is
         known.
         """
-        wire = self._present.get(key_of(model))
-        return self._runners.get(wire.digest, wire.digest) if wire else key_of(model)
+        listed = self._present.get(key_of(model))
+        return self._runners.get(listed.digest, listed.digest) if listed else key_of(model)
 
     def knows_runner(self, model: str) -> bool:
-        """Whether `learn_runner` was called for the current version of the model."""
-        wire = self._present.get(key_of(model))
-        return wire is not None and wire.digest in self._runners
+        """Whether `record_runner` was called for the current version of the model."""
+        listed = self._present.get(key_of(model))
+        return listed is not None and listed.digest in self._runners
 
-    def learn_runner(self, model: str, weights: str) -> None:
+    def record_runner(self, model: str, weights: str) -> None:
         """Record a model's file of weights; empty if unknown."""
-        wire = self._present.get(key_of(model))
-        if wire:
-            self._runners[wire.digest] = weights or wire.digest
+        listed = self._present.get(key_of(model))
+        if listed:
+            self._runners[listed.digest] = weights or listed.digest
 
     def is_resident(self, model: str) -> bool:
         """Whether the runner that serves the model is in memory.
@@ -169,20 +121,20 @@ class Catalog:
     @property
     def resident_runners(self) -> frozenset[str]:
         """The runners in memory."""
-        digests = (wire.digest for wire in self._resident)
+        digests = (listed.digest for listed in self._resident)
         return frozenset(self._runners.get(digest, digest) for digest in digests)
 
     def names_on(self, runners: Collection[str]) -> frozenset[str]:
         """The names of the models that these runners serve."""
         return frozenset(
             name
-            for name, wire in self._present.items()
-            if self._runners.get(wire.digest, wire.digest) in runners
+            for name, listed in self._present.items()
+            if self._runners.get(listed.digest, listed.digest) in runners
         )
 
     def names_of(self, digests: Collection[str]) -> frozenset[str]:
         """The names of the models with these digests."""
-        return frozenset(name for name, wire in self._present.items() if wire.digest in digests)
+        return frozenset(name for name, listed in self._present.items() if listed.digest in digests)
 
     def facts(self, model: str) -> Facts:
         """What is known about a model, whether or not it is in memory."""
@@ -199,19 +151,19 @@ class Catalog:
         )
 
     def _check_local(self, model: str) -> None:
-        wire = self._present.get(key_of(model))
-        if is_cloud(model) or (wire and wire.remote):
+        listed = self._present.get(key_of(model))
+        if is_cloud(model) or (listed and listed.remote):
             raise CloudDisabledError(model)
 
-    def _resident_of(self, key: str) -> _WireModel | None:
+    def _resident_of(self, key: str) -> ListedModel | None:
         """The copy in memory, or one of the same name whose model has been replaced since.
 
         Ollama lists each with the name and the digest that it was loaded with. The new model may
         have the same weights.
         """
         present = self._present.get(key)
-        same = (wire for wire in self._resident if present and wire.digest == present.digest)
-        named = (wire for wire in self._resident if wire.name.lower() == key)
+        same = (listed for listed in self._resident if present and listed.digest == present.digest)
+        named = (listed for listed in self._resident if listed.name.lower() == key)
         return next(same, None) or next(named, None)
 
     def check_digest(self, model: str, expected: str) -> None:

@@ -6,11 +6,12 @@ So the server sends the request that loads, and callers only wait for it.
 
 import asyncio
 
-from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.core.errors import ServiceError
 from eudai_server.core.generation import LoadOptions
 from eudai_server.ollama.state.catalog import Catalog
+from eudai_server.ollama.state.endpoint import Endpoint
 from eudai_server.ollama.state.probe import Probe
-from eudai_server.ollama.transport.client import Client
+from eudai_server.ollama.transport.time_limit import time_limit
 from eudai_server.ollama.wire.requests import load_request_from
 
 Options = tuple[tuple[str, float], ...]
@@ -20,9 +21,11 @@ Key = tuple[str, Options, bool]
 class Loader:
     """Runs one load for all callers who want the same model and options."""
 
-    def __init__(self, client: Client, catalog: Catalog, probe: Probe, timeout_s: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, catalog: Catalog, probe: Probe, timeout_s: float
+    ) -> None:
         """`timeout_s` limits one load."""
-        self._client = client
+        self._endpoint = endpoint
         self._catalog = catalog
         self._probe = probe
         self._timeout_s = timeout_s
@@ -65,18 +68,13 @@ class Loader:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _load(self, model: str, load: LoadOptions, *, embeds: bool) -> None:
-        route, body = load_request_from(model, load, embeds=embeds)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._client.fetch("POST", route, body, model=model)
-        except TimeoutError:
-            raise ServiceError(
-                Reason.BACKEND_STALLED,
-                f"Ollama did not load the model within {self._timeout_s:g} s",
-            ) from None
+        request = load_request_from(model, load, embeds=embeds)
+        message = f"Ollama did not load the model within {self._timeout_s:g} s"
+        async with time_limit(self._timeout_s, message):
+            await self._endpoint.fetch(request)
         try:
             await self._probe.refresh()
-        except (ServiceError, TimeoutError):
+        except ServiceError:
             return  # loaded; the next caller checks again, which costs a millisecond
         if self._catalog.is_resident(model):
             digest = self._catalog.facts(model).digest

@@ -4,27 +4,16 @@ A runner is the process that generates. Ollama has one per file of weights, so t
 or two models created from the same file, compete for one runner.
 """
 
-import asyncio
-import re
-
-import msgspec
-
 from eudai_server.core.errors import ServiceError, UnreachableError
 from eudai_server.core.models import Identity
 from eudai_server.ollama.state.catalog import Facts
 from eudai_server.ollama.state.ollama_state import OllamaState
-from eudai_server.ollama.state.probe import INTERVAL_S
+from eudai_server.ollama.transport.client import UNREACHABLE_RETRY_AFTER_S
+from eudai_server.ollama.transport.time_limit import time_limit
+from eudai_server.ollama.wire.models import weights_from
+from eudai_server.ollama.wire.requests import show_request_from
 
 SHOW_TIMEOUT_S = 5.0
-
-_WEIGHTS = re.compile(r"^FROM \S*(sha256-[0-9a-f]{64})$", re.MULTILINE)
-
-
-class _WireShow(msgspec.Struct):
-    modelfile: str = ""
-
-
-_decoder = msgspec.json.Decoder(_WireShow)
 
 
 class Runners:
@@ -40,11 +29,11 @@ class Runners:
         Raises ModelNotFoundError if Ollama does not have it, UnreachableError if that cannot be
         determined, and BACKEND_STALLED if the model hangs.
         """
-        self._state.probe.require_up()
+        self._state.endpoint.require_up()
         facts = await self._find(model)
-        self._state.hangs.require_going(model)
+        self._state.hangs.require_answering(model)
         if not self._state.catalog.knows_runner(model):
-            self._state.catalog.learn_runner(model, await self._weights_of(facts))
+            self._state.catalog.record_runner(model, await self._weights_of(facts))
         return Identity(self._state.catalog.runner_of(model), facts.name, facts.digest)
 
     async def _find(self, model: str) -> Facts:
@@ -52,17 +41,15 @@ class Runners:
             # It may have been pulled or created a moment ago.
             try:
                 await self._state.probe.refresh()
-            except (ServiceError, TimeoutError):
-                raise UnreachableError(INTERVAL_S) from None
+            except ServiceError:
+                raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from None
         return self._state.catalog.require(model)
 
     async def _weights_of(self, facts: Facts) -> str:
         """The name of the file of weights; empty if Ollama does not report it."""
-        body = msgspec.json.encode({"model": facts.name})
         try:
-            async with asyncio.timeout(SHOW_TIMEOUT_S):
-                show = await self._state.client.fetch("POST", "/api/show", body, model=facts.name)
-            match = _WEIGHTS.search(_decoder.decode(show).modelfile)
-        except (ServiceError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+            async with time_limit(SHOW_TIMEOUT_S, "Ollama did not describe the model"):
+                show = await self._state.endpoint.fetch(show_request_from(facts.name))
+            return weights_from(show)
+        except ServiceError:
             return ""
-        return match[1] if match else ""

@@ -81,7 +81,7 @@ Output = Delta | ToolCall | GenerationWarning | Finished
 
 
 class StreamDecoder:
-    """Decodes one answer. The answer is complete only if `finished` is true."""
+    """Decodes one answer. The answer is complete only if `finished` is set."""
 
     def __init__(
         self,
@@ -98,7 +98,8 @@ class StreamDecoder:
 
         `context_length` is 0 if it is not known.
         """
-        self.finished = False
+        # The last event, once Ollama has sent its last line.
+        self.finished: Finished | None = None
         self.failure: ServiceError | None = None
         self._model = model
         self._generation_id = generation_id
@@ -159,7 +160,7 @@ class StreamDecoder:
                     finished = self._finished_from(line)
                     lost = self._streamed.loss_warning(finished, self._stop_sequences)
                     events += [lost, finished] if lost else [finished]
-                    self.finished = True
+                    self.finished = finished
                     break
         except ServiceError as error:
             self.failure = error
@@ -229,7 +230,11 @@ class StreamDecoder:
         return Finished(
             reason=self._reason_from(line),
             usage=Usage(line.prompt_eval_count, line.eval_count),
-            timings=Timings(0, line.load_duration, line.prompt_eval_duration, line.eval_duration),
+            timings=Timings(
+                load_ns=line.load_duration,
+                prompt_ns=line.prompt_eval_duration,
+                generate_ns=line.eval_duration,
+            ),
             backend_reason=line.done_reason,
             logprobs=tuple(self._waiting),
         )

@@ -1,5 +1,6 @@
-"""Decodes the bodies of /api/tags, /api/ps and /api/show to models. No I/O."""
+"""Decodes the bodies of /api/tags, /api/ps and /api/show (Ollama 0.32.15). No I/O."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,6 +16,9 @@ from eudai_server.core.models import Capability, Description, Loaded, Model
 METADATA_BYTES_MAX = 3 << 20
 
 
+_WEIGHTS = re.compile(r"^FROM \S*(sha256-[0-9a-f]{64})$", re.MULTILINE)
+
+
 class _Details(msgspec.Struct):
     family: str = ""
     parameter_size: str = ""
@@ -22,23 +26,31 @@ class _Details(msgspec.Struct):
     context_length: int = 0
 
 
-class _WireModel(msgspec.Struct):
-    """A row of either list."""
+class ListedModel(msgspec.Struct):
+    """A model in the list of /api/tags, or of /api/ps, which fills in other fields."""
 
     name: str = ""
     digest: str = ""
+    size: int = 0
+    details: _Details = msgspec.field(default_factory=_Details)
+    # Only in /api/tags.
+    modified_at: str = ""
+    capabilities: list[str] | None = None
     remote_host: str = ""
     remote_model: str = ""
-    size: int = 0
-    modified_at: str = ""
-    details: _Details = msgspec.field(default_factory=_Details)
+    # Only in /api/ps.
     context_length: int = 0
     size_vram: int = 0
     expires_at: str = ""
 
+    @property
+    def remote(self) -> bool:
+        """Whether Ollama would run it in its cloud."""
+        return bool(self.remote_host or self.remote_model)
+
 
 class _WireList(msgspec.Struct):
-    models: list[_WireModel] | None = None
+    models: list[ListedModel] | None = None
 
 
 class _WireMessage(msgspec.Struct):
@@ -59,28 +71,51 @@ class _WireShow(msgspec.Struct):
     capabilities: list[str] | None = None
 
 
-def models_from(tags: bytes, ps: bytes) -> list[Model]:
-    """All models, sorted by name, with their state in memory.
+_list_decoder = msgspec.json.Decoder(_WireList)
+_show_decoder = msgspec.json.Decoder(_WireShow)
+
+
+def listed_models(body: bytes) -> list[ListedModel]:
+    """The models of /api/tags or /api/ps. Raises BACKEND_FAILURE if the body is malformed."""
+    try:
+        return _list_decoder.decode(body).models or []
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ServiceError(
+            Reason.BACKEND_FAILURE, "Ollama returned a malformed list of models"
+        ) from error
+
+
+def models_from(present: Sequence[ListedModel], resident: Sequence[ListedModel]) -> list[Model]:
+    """The models of /api/tags, sorted by name, with their state in memory from /api/ps.
 
     Capabilities are left to /api/show, because the list only guesses them.
     """
     # By digest, because of two names of one model Ollama lists only the one that was loaded first.
-    resident = {wire.digest: wire for wire in _decode(ps, _WireList).models or ()}
-    present = _decode(tags, _WireList).models or ()
+    by_digest = {listed.digest: listed for listed in resident}
     return sorted(
-        (_model(wire, resident.get(wire.digest)) for wire in present), key=lambda model: model.name
+        (_model(listed, by_digest.get(listed.digest)) for listed in present),
+        key=lambda model: model.name,
     )
 
 
-def description_from(show: bytes, model: Model, verbose_show: bytes = b"") -> Description:
+def weights_from(show: bytes) -> str:
+    """The name of a model's file of weights; empty if Ollama does not report it.
+
+    Raises BACKEND_FAILURE if the body is malformed.
+    """
+    match = _WEIGHTS.search(_decode_show(show).modelfile)
+    return match[1] if match else ""
+
+
+def model_description(show: bytes, model: Model, verbose_show: bytes = b"") -> Description:
     """The description of one model; `model` is its row of the list.
 
     Metadata comes from `verbose_show`, if it is given and not too long; otherwise Ollama leaves the
-    lists in it empty.
+    lists in it empty. Raises BACKEND_FAILURE if a body is malformed.
     """
-    wire = _decode(show, _WireShow)
+    wire = _decode_show(show)
     info = msgspec.json.decode(wire.model_info)
-    metadata = bytes(_decode(verbose_show, _WireShow).model_info) if verbose_show else b""
+    metadata = bytes(_decode_show(verbose_show).model_info) if verbose_show else b""
     if len(metadata) > METADATA_BYTES_MAX:
         metadata = bytes(wire.model_info)
     return Description(
@@ -102,26 +137,26 @@ def description_from(show: bytes, model: Model, verbose_show: bytes = b"") -> De
     )
 
 
-def _decode(body: bytes, kind: Any) -> Any:
+def _decode_show(body: bytes) -> _WireShow:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return _show_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ServiceError(
             Reason.BACKEND_FAILURE, "Ollama returned a malformed description of a model"
         ) from error
 
 
-def _model(wire: _WireModel, resident: _WireModel | None) -> Model:
+def _model(listed: ListedModel, resident: ListedModel | None) -> Model:
     return Model(
-        name=wire.name,
-        digest=f"sha256:{wire.digest}" if wire.digest else "",
-        size_bytes=wire.size,
-        update_time=_time(wire.modified_at),
-        family=wire.details.family,
-        parameter_size=wire.details.parameter_size,
-        quantization=wire.details.quantization_level,
-        max_context_length=wire.details.context_length,
-        remote=bool(wire.remote_host or wire.remote_model),
+        name=listed.name,
+        digest=f"sha256:{listed.digest}" if listed.digest else "",
+        size_bytes=listed.size,
+        update_time=_time(listed.modified_at),
+        family=listed.details.family,
+        parameter_size=listed.details.parameter_size,
+        quantization=listed.details.quantization_level,
+        max_context_length=listed.details.context_length,
+        remote=listed.remote,
         loaded=Loaded(
             resident.context_length, resident.size, resident.size_vram, _time(resident.expires_at)
         )

@@ -1,8 +1,8 @@
-"""Encodes requests as Ollama's routes and JSON bodies (Ollama 0.32.15, `api/types.go`). No I/O."""
+"""Encodes requests to Ollama as HTTP requests (Ollama 0.32.15, `api/types.go`). No I/O."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from eudai_server.core.generation import (
     Role,
     Tool,
 )
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.models import Creation
 
 _EFFORTS: Mapping[ReasoningEffort, bool | str] = {
@@ -54,10 +55,19 @@ _encoder = msgspec.json.Encoder()
 _LOCAL = ":local"
 
 
-def request_from(
-    generation: Generation, *, can_think: bool, truncate: bool = False
-) -> tuple[str, bytes]:
-    """The route and body of a generation."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request to Ollama."""
+
+    method: str
+    route: str
+    body: bytes | AsyncIterable[bytes] | None = None
+    # The model's name as Ollama lists it, for error messages.
+    model: str = ""
+
+
+def request_from(generation: Generation, *, can_think: bool, truncate: bool = False) -> Request:
+    """The request of a generation."""
     body: dict[str, Any] = {
         "model": generation.model + _LOCAL,
         "stream": True,
@@ -77,11 +87,11 @@ def request_from(
     if generation.logprob_alternatives is not None:
         body |= {"logprobs": True, "top_logprobs": generation.logprob_alternatives}
     route, fields = _input_fields(generation)
-    return route, _encoder.encode(body | fields)
+    return _post(route, body | fields, generation.model)
 
 
-def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]:
-    """The route and body that embed some of a batch's inputs."""
+def embed_request_from(batch: Batch, inputs: Sequence[str]) -> Request:
+    """The request that embeds some of a batch's inputs."""
     body = {
         "model": batch.model + _LOCAL,
         "input": inputs,
@@ -92,11 +102,11 @@ def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]
         body["dimensions"] = batch.dimensions
     if batch.load.keep_alive_s is not None:
         body["keep_alive"] = batch.load.keep_alive_s
-    return "/api/embed", _encoder.encode(body)
+    return _post("/api/embed", body, batch.model)
 
 
-def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[str, bytes]:
-    """The route and body that only load a model.
+def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> Request:
+    """The request that only loads a model.
 
     That is a generation without a prompt, or an embedding without inputs. Ollama reads the former
     with `keep_alive` 0 as an unload, and unloads after the latter, so `keep_alive` 0 is left to the
@@ -106,23 +116,49 @@ def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[s
         load = replace(load, keep_alive_s=None)
     if embeds:
         return embed_request_from(Batch(model=model, inputs=(), load=load), ())
-    return "/api/generate", _encoder.encode(
-        {
-            "model": model + _LOCAL,
-            "stream": True,
-            "options": _load_options(load),
-            **_load_fields(load),
-        }
-    )
+    body = {
+        "model": model + _LOCAL,
+        "stream": True,
+        "options": _load_options(load),
+        **_load_fields(load),
+    }
+    return _post("/api/generate", body, model)
 
 
-def unload_request_from(model: str) -> tuple[str, bytes]:
-    """The route and body that unload a model when nothing uses it any more."""
-    return "/api/generate", _encoder.encode({"model": model + _LOCAL, "keep_alive": 0})
+def unload_request_from(model: str) -> Request:
+    """The request that unloads a model when nothing uses it any more."""
+    return _post("/api/generate", {"model": model + _LOCAL, "keep_alive": 0}, model)
 
 
-def create_request_from(creation: Creation) -> tuple[str, bytes]:
-    """The route and body that create a model.
+def show_request_from(model: str, *, verbose: bool = False) -> Request:
+    """The request that describes a model; if `verbose`, with all metadata of its file."""
+    return _post("/api/show", {"model": model, "verbose": verbose}, model)
+
+
+def copy_request_from(source: ModelName, destination: ModelName) -> Request:
+    """The request that copies a model to another name."""
+    body = {"source": source.listed, "destination": destination.listed}
+    return _post("/api/copy", body, source.listed)
+
+
+def delete_request_from(model: ModelName) -> Request:
+    """The request that deletes a model."""
+    body = _encoder.encode({"model": model.listed})
+    return Request("DELETE", "/api/delete", body, model.listed)
+
+
+def pull_request_from(model: ModelName, *, insecure: bool) -> Request:
+    """The request that pulls a model; if `insecure`, without TLS."""
+    return _post("/api/pull", {"model": model.listed, "insecure": insecure}, model.listed)
+
+
+def push_request_from(model: ModelName, *, insecure: bool) -> Request:
+    """The request that pushes a model; if `insecure`, without TLS."""
+    return _post("/api/push", {"model": model.listed, "insecure": insecure}, model.listed)
+
+
+def create_request_from(creation: Creation) -> Request:
+    """The request that creates a model.
 
     Unset fields are left out, because Ollama would store an empty text.
     """
@@ -140,7 +176,12 @@ def create_request_from(creation: Creation) -> tuple[str, bytes]:
         "parser": creation.parser,
     }
     body = {name: value for name, value in fields.items() if value}
-    return "/api/create", _encoder.encode({"model": creation.model.listed, **body})
+    model = creation.model.listed
+    return _post("/api/create", {"model": model, **body}, model)
+
+
+def _post(route: str, body: dict[str, Any], model: str) -> Request:
+    return Request("POST", route, _encoder.encode(body), model)
 
 
 def _load_options(load: LoadOptions) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from eudai_server.rpc.wire.generation_response import GenerationBuilder
 from eudai_server.rpc.wire.parsing import SMALL_REQUEST_BYTES_MAX
 from eudai_server.rpc.wire.values import NANOS
 
-GENERATION_ID = "eudai-generation-id"
-MODEL = "eudai-model"
+GENERATION_ID_METADATA = "eudai-generation-id"
+MODEL_METADATA = "eudai-model"
 
 
 class GenerationService:
@@ -59,7 +59,7 @@ class GenerationService:
         except InvalidRequestError as error:
             raise _within_request(error) from None
         status = GenerationStatus(call)
-        builder = GenerationBuilder(call.id)
+        builder = GenerationBuilder()
         checks = AnswerChecks(generation, self._schema_checks)
         async with aclosing(self._backend.generate(generation)) as batches:
             async for batch in batches:
@@ -89,7 +89,7 @@ class GenerationService:
             "labels": dict(request.labels),
         }
         await self._compile_schemas(request, generation)
-        call.metadata_to_send = ((GENERATION_ID, call.id),)
+        call.metadata_to_send += ((GENERATION_ID_METADATA, call.id),)
         return generation
 
     async def _compile_schemas(self, request: pb.GenerateRequest, generation: Generation) -> None:
@@ -103,13 +103,13 @@ class GenerationService:
 
 def _check_model(request: pb.GenerateRequest, call: Call) -> None:
     """Require that the model in the metadata, by which a proxy may route, equals the request's."""
-    routed = call.metadata(MODEL)
+    routed = call.metadata(MODEL_METADATA)
     if routed is not None and routed != request.model:
         raise InvalidRequestError(
             [
                 Violation(
                     "model",
-                    f"must equal the metadata {MODEL}; leave out the metadata or correct it",
+                    f"must equal the metadata {MODEL_METADATA}; leave out the metadata or correct it",
                 )
             ]
         )

@@ -10,11 +10,12 @@ from eudai_server.core.events import (
     Finished,
     Phase,
     Progress,
+    Started,
     Timings,
     ToolCall,
 )
 from eudai_server.rpc.transport.call import Call
-from eudai_server.rpc.wire.generation_response import PHASES
+from eudai_server.rpc.wire.generation_response import GENERATION_PHASES
 
 # While a generation is in one of these phases, another server may run it instead.
 _BEFORE_THE_MODEL = (Phase.QUEUED, Phase.LOADING_MODEL)
@@ -35,7 +36,7 @@ class GenerationStatus:
         call.failure_detail = self.failure
 
     def observe(self, event: Event) -> Event:
-        """Record an event; returns it with its times."""
+        """Record an event; returns it with its ids and times."""
         if isinstance(event, Delta | ToolCall):
             if self._phase is not Phase.GENERATING:
                 self._enter(Phase.GENERATING)
@@ -46,6 +47,8 @@ class GenerationStatus:
         elif isinstance(event, Finished):
             event = replace(event, timings=self._timings(event.timings))
             self._report(event)
+        elif isinstance(event, Started):
+            return replace(event, generation_id=self._call.id, request_id=self._call.request_id)
         return event
 
     def progress(self) -> Progress:
@@ -57,7 +60,9 @@ class GenerationStatus:
         if not self.output_sent:
             return None
         return error_pb2.GenerationFailure(
-            generation_id=self._call.id, phase=PHASES.encode(self._phase), output_sent=True
+            generation_id=self._call.id,
+            phase=GENERATION_PHASES.encode(self._phase),
+            output_sent=True,
         )
 
     def _enter(self, phase: Phase) -> None:
@@ -66,13 +71,13 @@ class GenerationStatus:
         self._call.may_have_run = phase not in _BEFORE_THE_MODEL
 
     def _timings(self, reported: Timings) -> Timings:
-        """Add what the server has measured to what Ollama has reported."""
+        """Add what the server has measured to what the backend has reported."""
         now_ns = self._call.elapsed_ns
         begins_ns = {**self._begins_ns}
         begins_ns.pop(Phase.QUEUED, None)
         load_ns = reported.load_ns
         if Phase.LOADING_MODEL in begins_ns:
-            # Ollama reports only the load within its answer, which comes after this one.
+            # The backend reports only the load within its answer, which comes after this one.
             loaded_ns = begins_ns.get(Phase.EVALUATING_PROMPT, now_ns)
             load_ns = loaded_ns - begins_ns[Phase.LOADING_MODEL] + (load_ns or 0)
         return replace(

@@ -1,6 +1,6 @@
 """Serves grpc.health.v1 from the readiness.
 
-A name is SERVING only while calls to it can be served; `liveness` alone ignores Ollama.
+A name is SERVING only while calls to it can be served; `liveness` alone ignores the backend.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class HealthService:
     """Implements Check and Watch."""
 
     def __init__(self, readiness: Readiness, services: Collection[str]) -> None:
-        """`services` are the full names of the services that need Ollama."""
+        """`services` are the full names of the services that need the backend."""
         self._readiness = readiness
         self._services = frozenset(services)
         self._watchers: set[asyncio.Event] = set()

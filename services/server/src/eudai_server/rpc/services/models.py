@@ -69,8 +69,8 @@ class ModelService:
         creation = creation_from(request)
         require_registry(creation.model, self._registries)
         if creation.base_model:
-            # Ollama pulls a base model that does not exist, and this one could be deleted before
-            # Ollama reads it.
+            # The backend pulls a base model that does not exist, and this one could be deleted
+            # before the backend reads it.
             require_registry(creation.base_model, self._registries)
 
         def response(transfer: Transfer) -> pb.CreateModelResponse:

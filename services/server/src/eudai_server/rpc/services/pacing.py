@@ -4,10 +4,10 @@ Neither delays any other event, and neither stops reading from the backend.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 
-from eudai_server.core.events import Delta, Event
+from eudai_server.core.events import Batches, Delta, Event
 
 # The limit of a gathered delta; a larger one is sent before its interval has passed.
 GATHERED_CHARS_MAX = 64 << 10
@@ -80,9 +80,7 @@ class Pacer:
         self._sent_s = self._clock()
 
 
-async def interrupted(
-    batches: AsyncGenerator[Sequence[Event], None], timeout_s: Callable[[], float | None]
-) -> AsyncGenerator[Sequence[Event], None]:
+async def interrupted(batches: Batches, timeout_s: Callable[[], float | None]) -> Batches:
     """Yield the batches, and an empty one whenever none arrived within the timeout."""
     async with aclosing(batches):
         waiting: asyncio.Task[Sequence[Event]] | None = None

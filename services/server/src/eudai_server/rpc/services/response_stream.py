@@ -1,17 +1,15 @@
 """Sends the events of one generation to its client, at the pace that the client asked for."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Iterable
 
 from eudai.v1 import generation_service_pb2 as pb
 
-from eudai_server.core.events import Delta, Event, Finished, Progress, ToolCall
+from eudai_server.core.events import Batches, Delta, Event, Finished, Progress, ToolCall
 from eudai_server.rpc.services.generation_status import GenerationStatus
 from eudai_server.rpc.services.pacing import Pacer, interrupted
 from eudai_server.rpc.transport.call import Call
 from eudai_server.rpc.wire.generation_response import response_from
 from eudai_server.rpc.wire.values import seconds_of
-
-Batches = AsyncGenerator[Sequence[Event], None]
 
 
 class ResponseStream:
@@ -67,7 +65,7 @@ class ResponseStream:
     async def _write(self, event: Event) -> None:
         if isinstance(event, Progress) and not self._wants_progress:
             return
-        await self._call.write(response_from(event, self._call.id))
+        await self._call.write(response_from(event))
         if isinstance(event, Delta | ToolCall):
             self._status.output_sent = True
         if self._pacer:

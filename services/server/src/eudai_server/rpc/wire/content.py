@@ -14,7 +14,7 @@ ROLES = EnumCodec(content_pb2.Role, Role)
 def messages_from(messages: Sequence[content_pb2.Message]) -> tuple[Message, ...]:
     """Convert valid messages; a tool result gets the name of its call."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
-    return tuple(_message(message, names) for message in messages)
+    return tuple(_core_message_from(message, names) for message in messages)
 
 
 def tool_call_from(call: ToolCall) -> content_pb2.ToolCall:
@@ -29,7 +29,7 @@ def message_from(message: Message) -> content_pb2.Message:
     )
 
 
-def _message(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Message:
+def _core_message_from(message: content_pb2.Message, tool_names: Mapping[str, str]) -> Message:
     texts, reasonings, media = [], [], []
     for part in message.parts:
         match part.WhichOneof("kind"):

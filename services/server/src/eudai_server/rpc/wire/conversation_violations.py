@@ -18,7 +18,7 @@ TOOLS_MAX = 128
 # Longer than a tool's name may be: a model may call a tool that does not exist, and the caller can
 # still append its message.
 CALL_NAME_CHARS_MAX = 256
-ROLES = (
+KNOWN_ROLES = (
     content_pb2.ROLE_SYSTEM,
     content_pb2.ROLE_USER,
     content_pb2.ROLE_ASSISTANT,
@@ -54,7 +54,7 @@ def conversation_violations(
     calls: set[str] = set()
     for index, message in enumerate(messages):
         at = f"{field}[{index}]"
-        if message.role not in ROLES:
+        if message.role not in KNOWN_ROLES:
             yield Violation(
                 f"{at}.role", "is required: ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL"
             )

@@ -27,15 +27,15 @@ def has_more_fields(descriptor: Any, data: bytes, fields_max: int) -> bool:
     if len(data) <= 2 * fields_max:
         return False
     try:
-        return _count(descriptor, data, fields_max) > fields_max
+        return _count_fields(descriptor, data, fields_max) > fields_max
     except (IndexError, _MalformedError):
         return False
 
 
-def _count(descriptor: Any, data: bytes, fields_max: int) -> int:
+def _count_fields(descriptor: Any, data: bytes, fields_max: int) -> int:
     """The number of fields, or `fields_max` + 1 if there are more."""
     count, position, end, groups = 0, 0, len(data), 0
-    nested = _nested(descriptor)
+    nested = _nested_types(descriptor)
     # The end of each enclosing message, and its nested message types by tag.
     enclosing: list[tuple[int, dict[int, Descriptor]]] = []
     while count <= fields_max:
@@ -55,7 +55,7 @@ def _count(descriptor: Any, data: bytes, fields_max: int) -> int:
             # The contract has no groups, so the fields in one are unknown.
             if length and tag in nested and not groups:
                 enclosing.append((end, nested))
-                end, nested = position + length, _nested(nested[tag])
+                end, nested = position + length, _nested_types(nested[tag])
             else:
                 position += length
         else:
@@ -90,7 +90,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 @cache
-def _nested(descriptor: Any) -> dict[int, Descriptor]:
+def _nested_types(descriptor: Any) -> dict[int, Descriptor]:
     """The message types of its fields, by tag."""
     return {
         field.number << 3 | _LENGTH: field.message_type

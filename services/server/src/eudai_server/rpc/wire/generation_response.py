@@ -23,12 +23,12 @@ from eudai_server.core.events import (
 from eudai_server.rpc.wire.content import tool_call_from
 from eudai_server.rpc.wire.values import EnumCodec, duration_from
 
-PHASES = EnumCodec(pb.GenerationPhase, Phase)
+GENERATION_PHASES = EnumCodec(pb.GenerationPhase, Phase)
 _WARNING_CODES = EnumCodec(pb.GenerationWarningCode, GenerationWarningCode)
 _FINISH_REASONS = EnumCodec(pb.FinishReason, FinishReason)
 
 
-def response_from(event: Event, generation_id: str) -> pb.GenerateResponse:
+def response_from(event: Event) -> pb.GenerateResponse:
     """Convert one event."""
     match event:
         case Delta():
@@ -36,7 +36,7 @@ def response_from(event: Event, generation_id: str) -> pb.GenerateResponse:
         case ToolCall():
             return pb.GenerateResponse(tool_call=tool_call_from(event))
         case Started():
-            return pb.GenerateResponse(started=_started_from(event, generation_id))
+            return pb.GenerateResponse(started=_started_from(event))
         case Progress():
             return pb.GenerateResponse(progress=_progress_from(event))
         case GenerationWarning():
@@ -48,9 +48,8 @@ def response_from(event: Event, generation_id: str) -> pb.GenerateResponse:
 class GenerationBuilder:
     """Builds the response of GenerateOnce from the events of a generation."""
 
-    def __init__(self, generation_id: str) -> None:
+    def __init__(self) -> None:
         """Start without events."""
-        self._generation_id = generation_id
         self._message = pb.Generation(message=content_pb2.Message(role=content_pb2.ROLE_ASSISTANT))
         self._texts: list[str] = []
         self._reasonings: list[str] = []
@@ -68,7 +67,7 @@ class GenerationBuilder:
             case ToolCall():
                 message.message.tool_calls.append(tool_call_from(event))
             case Started():
-                message.started.CopyFrom(_started_from(event, self._generation_id))
+                message.started.CopyFrom(_started_from(event))
             case GenerationWarning():
                 message.warnings.append(_warning_from(event))
             case Finished():
@@ -99,9 +98,10 @@ def _logprob_from(logprob: Logprob) -> pb.Logprob:
     return pb.Logprob(token=logprob.token, token_bytes=logprob.token_bytes, logprob=logprob.logprob)
 
 
-def _started_from(started: Started, generation_id: str) -> pb.Started:
+def _started_from(started: Started) -> pb.Started:
     message = pb.Started(
-        generation_id=generation_id,
+        generation_id=started.generation_id,
+        request_id=started.request_id,
         model=started.model,
         digest=started.digest,
         context_length=started.context_length,
@@ -113,7 +113,7 @@ def _started_from(started: Started, generation_id: str) -> pb.Started:
 
 def _progress_from(progress: Progress) -> pb.GenerationProgress:
     return pb.GenerationProgress(
-        phase=PHASES.encode(progress.phase),
+        phase=GENERATION_PHASES.encode(progress.phase),
         requests_ahead=progress.requests_ahead,
         elapsed=duration_from(progress.elapsed_ns),
     )

@@ -7,7 +7,7 @@ from eudai_server.rpc.wire.content import message_from
 from eudai_server.rpc.wire.values import EnumCodec
 
 CAPABILITIES = EnumCodec(pb.Capability, Capability)
-PHASES = EnumCodec(pb.TransferPhase, TransferPhase)
+TRANSFER_PHASES = EnumCodec(pb.TransferPhase, TransferPhase)
 
 
 def model_from(model: Model) -> pb.Model:
@@ -58,7 +58,7 @@ def get_model_response_from(description: Description) -> pb.GetModelResponse:
 def progress_from(transfer: Transfer) -> pb.TransferProgress:
     """Convert the progress of a pull or a push."""
     return pb.TransferProgress(
-        phase=PHASES.encode(transfer.phase),
+        phase=TRANSFER_PHASES.encode(transfer.phase),
         completed_bytes=transfer.completed_bytes,
         total_bytes=transfer.total_bytes,
         status=transfer.status,

@@ -15,7 +15,7 @@ STOP_SEQUENCE_CHARS_MAX = 1024
 # years.
 KEEP_ALIVE_MAX_S = 10 * 366 * 24 * 3600.0
 
-# Field: minimum, maximum. The names are Ollama's option names too.
+# Field: minimum, maximum.
 _SAMPLING_RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0, 5),
     "top_k": (0, math.inf),

@@ -21,10 +21,10 @@ from eudai_server.rpc.wire.protobuf_json import SCALARS, SHARED, WELL_KNOWN, Jso
 DESCRIPTOR_BYTES_MAX = 1 << 20
 # The limit for a serialized FileDescriptorSet; a field of a message takes about six.
 DESCRIPTOR_FIELDS_MAX = 20_000
-MESSAGES_MAX = 200
+MESSAGE_TYPES_MAX = 200
 # The limit for all messages that an answer may contain; a field counts once for each combination of
 # oneof members.
-FIELDS_MAX = 1000
+ANSWER_FIELDS_MAX = 1000
 ENUM_VALUES_MAX = 2000
 ONEOF_CHOICES_MAX = 64
 
@@ -46,18 +46,18 @@ class _MessageTypes:
             if descriptor.full_name in self._indexes:
                 continue
             fields += len(descriptor.fields) * _count_choices(descriptor)
-            if fields > FIELDS_MAX:
+            if fields > ANSWER_FIELDS_MAX:
                 raise ValueError(
-                    f"{root.full_name} must not have more than {FIELDS_MAX} fields, counted once"
+                    f"{root.full_name} must not have more than {ANSWER_FIELDS_MAX} fields, counted once"
                     " for each way in which the oneofs of their message combine"
                 )
-            if len(self.all) >= MESSAGES_MAX:
+            if len(self.all) >= MESSAGE_TYPES_MAX:
                 raise ValueError(
-                    f"{root.full_name} must not use more than {MESSAGES_MAX} message types"
+                    f"{root.full_name} must not use more than {MESSAGE_TYPES_MAX} message types"
                 )
             self._indexes[descriptor.full_name] = len(self.all)
             self.all.append(descriptor)
-            held.append(_nested(descriptor))
+            held.append(_message_types_of(descriptor))
             waiting += held[-1]
         self._reachable = self._close(held)
 
@@ -85,7 +85,7 @@ def schema_text_from(format: pb.ProtobufFormat) -> str:  # noqa: A002 - the prot
     schemas = {descriptor.full_name: _message_schema(descriptor, types) for descriptor in types.all}
     enums = _enum_schemas(types)
     root = schemas[message.full_name]
-    definitions = {**(schemas if _nested(message) else {}), **enums}
+    definitions = {**(schemas if _message_types_of(message) else {}), **enums}
     text = json.dumps({**root, "$defs": definitions})
     shared = {name: schema for name, schema in SHARED.items() if f'#/$defs/{name}"' in text}
     definitions |= shared
@@ -125,7 +125,7 @@ def _find(format: pb.ProtobufFormat) -> Descriptor:  # noqa: A002 - the proto's 
         ) from None
 
 
-def _nested(descriptor: Descriptor) -> list[Descriptor]:
+def _message_types_of(descriptor: Descriptor) -> list[Descriptor]:
     """The message types of its fields, except well-known types."""
     values = (_value_of(field).message_type for field in descriptor.fields)
     return [message for message in values if message and message.full_name not in WELL_KNOWN]

@@ -24,12 +24,12 @@ DOMAIN = "eudai"
 # metadata exceeds 8 KiB. The limits are in bytes of UTF-8, and their worst case fits.
 FIELD_BYTES_MAX = 64
 TEXT_BYTES_MAX = 120
-MESSAGE_BYTES_MAX = 512
+STATUS_MESSAGE_BYTES_MAX = 512
 NAME_BYTES_MAX = 512
 BAD_REQUEST_BYTES_MAX = 2560
 # The size of one violation, or of the entry that says that there are more.
 ENTRY_BYTES_MAX = FIELD_BYTES_MAX + TEXT_BYTES_MAX + 16
-METADATA_MAX = 4
+METADATA_MAX = 5
 ELLIPSIS = "…"
 
 CODES: Mapping[Reason, grpc.StatusCode] = {
@@ -58,7 +58,7 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.CLOUD_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.REGISTRY_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.BLOB_NOT_FOUND: grpc.StatusCode.FAILED_PRECONDITION,
-    # Neither the service nor Ollama is at fault, and the same call may succeed; only the caller can
+    # Neither the service nor its backend is at fault, and the same call may succeed; only the caller can
     # decide whether to retry.
     Reason.TOOL_CALL_MALFORMED: grpc.StatusCode.ABORTED,
     Reason.REPETITION_STOPPED: grpc.StatusCode.ABORTED,
@@ -68,7 +68,7 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
 def status_from(error: ServiceError, failure: Message | None = None) -> status_pb2.Status:
     """The whole status. `failure` is the eudai.v1.GenerationFailure, if output was sent."""
     status = status_pb2.Status(
-        code=CODES[error.reason].value[0], message=_cut(error.message, MESSAGE_BYTES_MAX)
+        code=CODES[error.reason].value[0], message=_cut(error.message, STATUS_MESSAGE_BYTES_MAX)
     )
     details: list[Message] = [_info(error), *_help(error)]
     if error.retry_after_s is not None:

@@ -4,11 +4,11 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from eudai_server.core.events import Name
+from eudai_server.core.named_enum import NamedEnum
 
 NANOS = 1_000_000_000
 
-N = TypeVar("N", bound=Name)
+N = TypeVar("N", bound=NamedEnum)
 
 
 class EnumCodec(Generic[N]):
