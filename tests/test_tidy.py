@@ -1,4 +1,4 @@
-"""Style as a test: what a reader may rely on in every file."""
+"""Checks of style, documents and locks that hold for every file."""
 
 import ast
 import re

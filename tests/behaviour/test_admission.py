@@ -1,4 +1,4 @@
-"""No more run at once than the backend runs; the rest wait in turn, see their place, and are refused past a bound."""
+"""The queue of a model: how many requests run, which waits next, and when the queue is full."""
 
 import asyncio
 from collections.abc import AsyncIterator

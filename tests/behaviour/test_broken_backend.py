@@ -1,4 +1,4 @@
-"""A broken answer is never reported as a whole one, and never repeated in silence."""
+"""Answers of Ollama that are cut off, malformed or endless: each fails the call with a status."""
 
 import asyncio
 
@@ -188,5 +188,5 @@ async def test_a_defect_gives_the_caller_only_an_incident_number(
 
 
 def _json(text: str) -> bytes:
-    """As Go writes it: U+0085 stays as it is, the others are escaped."""
+    """JSON as Go writes it: U+0085 stays as it is, and the others are escaped."""
     return text.encode() if text == "\u0085" else f"\\u{ord(text):04x}".encode()

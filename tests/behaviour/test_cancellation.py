@@ -1,4 +1,4 @@
-"""Whoever leaves stops the model: the stream to Ollama closes, at once and every time. Only a load that others may want goes on."""
+"""Calls that end early: the stream to Ollama is closed, but a load that others may want goes on."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ CLOSED_TIMEOUT_S = 2.0
 
 
 async def closed(exchange: Exchange) -> None:
-    """Wait until a connection ended."""
+    """Wait until a connection has ended."""
     async with asyncio.timeout(CLOSED_TIMEOUT_S):
         await exchange.closed.wait()
 

@@ -1,4 +1,4 @@
-"""No prompt leaves for Ollama's cloud, whatever a model is called and whatever Ollama is configured to do."""
+"""Models that Ollama would run in its cloud: none of them gets a prompt."""
 
 import logging
 from collections.abc import AsyncIterator, Callable

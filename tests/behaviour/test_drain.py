@@ -1,4 +1,4 @@
-"""A server that is told to stop says so, finishes what runs, and leaves; what it must cut gets a status."""
+"""The drain: health reports it, running calls finish or end with a status, the process exits."""
 
 import asyncio
 import time

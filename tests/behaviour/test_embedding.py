@@ -1,4 +1,4 @@
-"""Any batch comes back whole and in order, part by part; one bad input is named."""
+"""Embedding a batch of texts: the order of the vectors, and failures that name the input."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ TOO_LONG = "the input length exceeds the context length"
 
 
 def vectors(exchange: Exchange) -> Script:
-    """A vector a text that tells which text it is of; one that begins with "long" fails the request."""
+    """One vector for each text, which identifies the text; a text that begins with "long" fails."""
     inputs = exchange.body.get("input") or []
     if any(text.startswith("long") for text in inputs):
         return error(400, TOO_LONG)
@@ -33,7 +33,7 @@ def embedder(ollama: ScriptedOllama) -> ScriptedOllama:
 
 
 async def embed(server: Server, **fields: object) -> list[pb.EmbedResponse]:
-    """Every response of one call."""
+    """Make one call, and return every response."""
     fields.setdefault("model", MODEL)
     call = rpc.EmbeddingServiceStub(server.channel).Embed(pb.EmbedRequest(**fields), timeout=60)  # type: ignore[arg-type]
     return [response async for response in call]

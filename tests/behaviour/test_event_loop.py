@@ -1,4 +1,4 @@
-"""An operation of gRPC that failed has a result, since gRPC would not free what it holds otherwise."""
+"""Failed operations of gRPC must have a result, because otherwise gRPC does not free them."""
 
 import asyncio
 

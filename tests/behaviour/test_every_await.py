@@ -1,4 +1,7 @@
-"""Whatever goes wrong at whatever moment: the caller gets a status that tells nothing of the inside, and nothing is left behind."""
+"""A fault is thrown at each await of a call in turn.
+
+The call must end with a status that contains no internal text, and nothing may be left behind.
+"""
 
 import asyncio
 import time
@@ -50,21 +53,21 @@ async def cold(
 
 
 async def generate(server: Server) -> str:
-    """With everything that adds waits: progress, heartbeats, flushes."""
+    """A generation with everything that adds waits: progress, heartbeats and flushes."""
     request = pb.GenerateRequest(model=MODEL, prompt="hi", events=pb.EventOptions(progress=True))
     request.events.flush_interval.FromMilliseconds(1)
     return text_of([event async for event in server.generation.Generate(request, timeout=5)])
 
 
 async def generate_with_heartbeats(server: Server) -> str:
-    """The path with a task of its own."""
+    """A generation that runs in a task of its own."""
     request = pb.GenerateRequest(model=MODEL, prompt="hi")
     request.events.heartbeat_interval.FromSeconds(1)
     return text_of([event async for event in server.generation.Generate(request, timeout=5)])
 
 
 async def generate_once(server: Server) -> str:
-    """The unary one."""
+    """A unary generation."""
     answer = await server.generation.GenerateOnce(
         pb.GenerateOnceRequest(request=pb.GenerateRequest(model=MODEL, prompt="hi")), timeout=5
     )
@@ -72,7 +75,7 @@ async def generate_once(server: Server) -> str:
 
 
 async def embed(server: Server) -> str:
-    """The other service."""
+    """An embedding."""
     stub = embedding_service_pb2_grpc.EmbeddingServiceStub(server.channel)
     call = stub.Embed(embedding_service_pb2.EmbedRequest(model=MODEL, inputs=["hi"]), timeout=5)
     return "abc" if [part async for part in call] else ""

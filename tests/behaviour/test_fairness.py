@@ -1,4 +1,4 @@
-"""Callers take turns; nobody's flood locks another out; what cannot be served in time is refused at once."""
+"""Turns between callers, floods of one caller, and deadlines that cannot be met."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ async def narrow(ollama: ScriptedOllama) -> AsyncIterator[Server]:
 
 
 async def prompt_by(address: str, prompt: str) -> None:
-    """One generation, on a connection of its own."""
+    """Generate on a connection of its own."""
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel:
         stub: rpc.GenerationServiceAsyncStub = rpc.GenerationServiceStub(channel)
         async for _ in stub.Generate(pb.GenerateRequest(model="gemma3:270m", prompt=prompt)):
@@ -34,12 +34,12 @@ async def prompt_by(address: str, prompt: str) -> None:
 
 
 def prompts(ollama: ScriptedOllama) -> list[str]:
-    """What reached Ollama, in order."""
+    """The prompts that reached Ollama, in order."""
     return [exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")]
 
 
 async def abandon_two(server: Server, ollama: ScriptedOllama) -> None:
-    """Leave two generations, one after the other, while Ollama evaluates their prompts."""
+    """Cancel two generations, one after the other, while Ollama evaluates their prompts."""
     for count in (1, 2):
         call = server.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="long"))
         reading = asyncio.ensure_future(call.read())
@@ -158,7 +158,7 @@ async def test_abandoned_prompt_evaluations_cannot_accumulate(
 
 
 def enter(places: ExitStack, queue: FairQueue, caller: str) -> Ticket | None:
-    """A ticket that is held until `places` is closed; None where the queue is full."""
+    """Return a ticket that is held until `places` is closed, or None if the queue is full."""
     try:
         return places.enter_context(queue.place(caller))
     except QueueFullError:

@@ -1,4 +1,4 @@
-"""A flush interval gathers deltas, and delays nothing else."""
+"""A flush interval gathers deltas and delays nothing else."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ USER = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(t
 
 
 def begun(server: Server, heartbeat_interval: Duration | None = None) -> Any:
-    """A generation whose deltas are gathered."""
+    """Begin a generation whose deltas are gathered."""
     request = pb.GenerateRequest(
         model="gemma3:270m",
         conversation=pb.Conversation(messages=[USER]),
@@ -28,7 +28,7 @@ def begun(server: Server, heartbeat_interval: Duration | None = None) -> Any:
 
 
 async def read_into(events: list[pb.GenerateResponse], call: Any) -> None:
-    """Read every event, which must come before the interval has passed."""
+    """Read every event, all of which must arrive before the interval has passed."""
     async with asyncio.timeout(LIMIT_S):
         async for event in call:
             events.append(event)  # noqa: PERF401 - what came before a failure is kept
@@ -37,19 +37,19 @@ async def read_into(events: list[pb.GenerateResponse], call: Any) -> None:
 async def gathered(
     server: Server, heartbeat_interval: Duration | None = None
 ) -> list[pb.GenerateResponse]:
-    """Every event of a generation."""
+    """Return every event of a generation."""
     seen: list[pb.GenerateResponse] = []
     await read_into(seen, begun(server, heartbeat_interval))
     return seen
 
 
 def chat(content: str = "", **fields: object) -> bytes:
-    """A chunk of a conversation's answer."""
+    """One chunk of a conversation's answer."""
     return chunk(line(message={"role": "assistant", "content": content, **fields}, done=False))
 
 
 def spread(*pieces: bytes) -> Script:
-    """Pieces that arrive one after the other, and the end of the answer."""
+    """Pieces that arrive one after the other, and then the end of the answer."""
     apart = [step for piece in pieces for step in (piece, 0.05)]
     return [HEADERS_STREAM, *apart, chunk(done()), END]
 

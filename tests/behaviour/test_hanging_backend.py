@@ -1,6 +1,6 @@
-"""A model that hangs is refused and not SERVING until it answers again, and no other model suffers.
+"""Models that hang or have lost their GPU, and clients that do not read.
 
-So is one that lost the GPU it is expected on, except that its calls are still answered.
+A model that hangs is refused and NOT_SERVING until it answers again; other models are served.
 """
 
 import asyncio
@@ -84,13 +84,13 @@ async def test_a_canary_that_gets_no_answer_is_sent_again(ollama: ScriptedOllama
 
 
 def only_gemma_hangs(exchange: Exchange) -> Script:
-    """No answer for gemma3:270m; the usual one for every other model."""
+    """Return no answer for gemma3:270m, and the usual answer for every other model."""
     return [60.0] if exchange.model == "gemma3:270m" else words("Hello", " world")
 
 
 @pytest.fixture
 async def hung(ollama: ScriptedOllama) -> AsyncIterator[Server]:
-    """A server before an Ollama that has two models in memory, of which gemma3:270m hangs."""
+    """A server whose Ollama has two models in memory, of which gemma3:270m hangs."""
     async with serving(
         config_for(ollama.url, admin=True, event_timeout_s=0.5, first_event_timeout_s=0.5)
     ) as server:
@@ -203,7 +203,7 @@ async def test_a_model_that_answers_between_stalls_does_not_hang(ollama: Scripte
 
 
 def answer_at(tokens_per_s: float) -> Script:
-    """A whole answer that says it came at that rate."""
+    """A complete answer that reports this rate of tokens."""
     fields: dict[str, Any] = {
         "response": "",
         "done": True,
@@ -217,7 +217,7 @@ def answer_at(tokens_per_s: float) -> Script:
 
 @pytest.fixture
 def on_gpu(ollama: ScriptedOllama) -> ScriptedOllama:
-    """Its model lies on a GPU."""
+    """A server whose model is on a GPU."""
     ollama.models["gemma3:270m"]["size_vram"] = 1 << 30
     return ollama
 

@@ -1,4 +1,4 @@
-"""Health tells the truth about Ollama, about each model, and about a server on its way out."""
+"""Health statuses: readiness, liveness, each model, and watches."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""No request that is not a call, or does not end, keeps other callers from being answered."""
+"""Streams that are not valid calls or never end must not keep other callers from being answered."""
 
 import asyncio
 import signal
@@ -26,7 +26,7 @@ HALF_OPEN = 6
 
 
 async def until_ended(ended: dict[int, dict[str, str]], count: int) -> list[dict[str, str]]:
-    """The trailers of that many streams."""
+    """Wait until this many streams have ended, and return their trailers."""
     async with asyncio.timeout(10):
         while len(ended) < count:
             await asyncio.sleep(0.01)
@@ -231,7 +231,7 @@ async def soon() -> bytes:
 
 @pytest.fixture
 async def full(monkeypatch: pytest.MonkeyPatch) -> tuple[MessageReader, list["asyncio.Task[Any]"]]:
-    """A reader all of whose places are taken, by "a" and "b" in turn."""
+    """A reader whose places are all taken, by "a" and "b" in turn."""
     monkeypatch.setattr(message_reader, "YOUNG_S", 0.001)
     monkeypatch.setattr(message_reader, "LATE_S", 0.001)
     reader = MessageReader()

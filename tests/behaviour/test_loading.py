@@ -1,4 +1,4 @@
-"""A load belongs to no caller, and what is known of it is never more than what is true."""
+"""Loads of models: who shares one, when a model counts as loaded, and how a load fails."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Models are listed and described as they are, and administration is the operator's."""
+"""Lists and descriptions of models, and which calls need the operator's permission."""
 
 from typing import Any
 

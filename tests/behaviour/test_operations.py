@@ -1,4 +1,4 @@
-"""An operation that gRPC has begun is never cancelled, since gRPC would not free what it holds."""
+"""Operations that gRPC has begun are never cancelled, because gRPC would not free their memory."""
 
 import asyncio
 from unittest.mock import AsyncMock
@@ -13,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 
 
 class Operation:
-    """What gRPC does until its event is set."""
+    """An operation of gRPC that lasts until its event is set."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
@@ -21,7 +21,7 @@ class Operation:
         self.end = "none"
 
     async def run(self) -> bytes:
-        """As `ServicerContext.read` and `write`."""
+        """Run the operation, as `ServicerContext.read` and `write` do."""
         self.begun.set()
         try:
             await self.event.wait()
@@ -32,7 +32,7 @@ class Operation:
         return b"x"
 
     async def settle(self) -> str:
-        """Let gRPC end it; how it ended."""
+        """Let the operation end, and return how it ended."""
         self.event.set()
         for _ in range(5):
             await asyncio.sleep(0)

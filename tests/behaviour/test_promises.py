@@ -1,4 +1,4 @@
-"""What single comments of the contract promise."""
+"""Promises that single comments of the contract make."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Every bad input gets a status that names what to change; nothing of the inside is in it."""
+"""Invalid requests and failures of Ollama: code, reason, and details that name what to change."""
 
 import asyncio
 import gc
@@ -168,7 +168,7 @@ async def test_a_refusal_does_not_keep_the_request(server: Server) -> None:
 
 
 def invalid_request_errors() -> list[InvalidRequestError]:
-    """Those that exist in this process."""
+    """The InvalidRequestError instances that exist in this process."""
     return [error for error in gc.get_objects() if isinstance(error, InvalidRequestError)]
 
 

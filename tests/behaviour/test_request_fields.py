@@ -45,7 +45,7 @@ LOAD: dict[str, tuple[str, Any]] = {
 
 
 async def options_sent(server: Server, ollama: ScriptedOllama, **fields: Any) -> dict[str, Any]:
-    """The options that Ollama gets."""
+    """Generate, and return the options that Ollama gets."""
     await collect(server, prompt="x", **fields)
     options: dict[str, Any] = ollama.sent_to("/api/generate")[0].body["options"]
     return options

@@ -1,4 +1,4 @@
-"""Each field of an answer says what Ollama said, or what the server measured."""
+"""Each field of a response holds what Ollama reported or what the server measured."""
 
 import asyncio
 from typing import Any

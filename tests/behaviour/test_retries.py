@@ -1,4 +1,4 @@
-"""Clients with the published service config repeat what never ran, and nothing else."""
+"""Clients with the published service config retry only what never ran."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""No schema costs the server more than a fraction of a second of another process."""
+"""The process that compiles and checks expensive JSON Schemas, with limits and a queue."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ REFERENCE = json.dumps({"$ref": "#/$defs/a", "$defs": {"a": {"type": "integer"}}
 
 @pytest.fixture
 async def checks() -> AsyncIterator[SchemaChecks]:
-    """Checks with a process of their own."""
+    """SchemaChecks with a worker process of their own."""
     running = SchemaChecks()
     yield running
     await running.close()
@@ -77,7 +77,7 @@ async def test_the_first_schema_that_does_not_compile_is_named(checks: SchemaChe
 
 
 def any_of(links: int) -> Schema:
-    """A schema that takes exponential time to check against, and none to compile."""
+    """A schema that is cheap to compile, but takes exponential time to check a value against."""
     return Schema(any_of_chain(links))
 
 

@@ -1,4 +1,4 @@
-"""A caller can ask what it talks to."""
+"""GetServerInfo reports versions, limits and running requests."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from serving import Server, collect
 
 
 async def info(server: Server) -> pb.GetServerInfoResponse:
-    """What the server says of itself."""
+    """Call GetServerInfo."""
     answer: pb.GetServerInfoResponse = await rpc.ServerServiceStub(server.channel).GetServerInfo(
         pb.GetServerInfoRequest(), timeout=5
     )

@@ -1,4 +1,4 @@
-"""Followers of one key share one transfer, and one that comes while it is given up gets its own."""
+"""Callers who pull one model share a transfer, unless it is being cancelled."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""What callers share is bounded: a queue for each model that exists, and connections to Ollama."""
+"""Resources that callers share: a queue for each model, and connections to Ollama."""
 
 import asyncio
 import resource

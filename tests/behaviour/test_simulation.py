@@ -1,4 +1,7 @@
-"""The whole server on a virtual clock, before an Ollama and callers that a seed decides. `make simulate` runs a thousand of them."""
+"""Runs the simulation: the whole server on a virtual clock, as a seed determines.
+
+`make simulate` runs a thousand seeds.
+"""
 
 import os
 import subprocess

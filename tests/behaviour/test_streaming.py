@@ -1,4 +1,4 @@
-"""Events arrive in the promised order, as soon as there is something, each said once."""
+"""The events of a generation: their order, their content, and when they are sent."""
 
 import asyncio
 

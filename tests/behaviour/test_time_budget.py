@@ -1,4 +1,4 @@
-"""A time budget ends a generation gracefully, whatever the generation is doing."""
+"""A time budget ends a generation without an error, even if bytes never stop arriving."""
 
 import asyncio
 import time

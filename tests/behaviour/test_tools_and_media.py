@@ -1,7 +1,7 @@
-"""Tools and media go through whole, and what Ollama would keep to itself is said.
+"""Tools, media, formats and heartbeats of a conversation.
 
-The lines are Ollama 0.32.15's: tool calls as its `api.ToolCall` writes them, in the middle of a stream (a model with a built-in
-parser) or on its last line (a model with a template of its own).
+The lines are those of Ollama 0.32.15, as its `api.ToolCall` writes tool calls: in the middle of a
+stream (a model with a built-in parser) or on its last line (a model with a template of its own).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 20
 
 
 def ask(*parts: content_pb2.Part) -> pb.Conversation:
-    """One turn of a user."""
+    """A conversation of one user message."""
     return pb.Conversation(
         messages=[
             content_pb2.Message(

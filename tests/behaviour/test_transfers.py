@@ -1,4 +1,4 @@
-"""Pulls, pushes and creations are whole, or fail with their reason."""
+"""Pulls, pushes and creations of models: progress, silence, failures and registries."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -198,7 +198,7 @@ async def test_a_pull_whose_registry_is_silent_is_stalled(ollama: ScriptedOllama
 
 @asynccontextmanager
 async def impatient(ollama: ScriptedOllama) -> AsyncIterator[Any]:
-    """A stub of a server that waits for little."""
+    """A stub of a server with a short limit for silence."""
     async with serving(config_for(ollama.url, admin=True, first_event_timeout_s=1.0)) as server:
         await server.until("", "SERVING")
         yield rpc.ModelServiceStub(server.channel)

@@ -1,4 +1,4 @@
-"""An upload is whole and has its digest, or fails with the reason; neither side can make it wait for ever."""
+"""Uploads of files: their digest, and the limits for a silent client or a silent Ollama."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
 
 
 def pieces(digest: str, *datas: bytes) -> Any:
-    """An upload."""
+    """The messages of an upload."""
 
     async def send() -> AsyncIterator[pb.UploadBlobRequest]:
         yield pb.UploadBlobRequest(digest=digest)
@@ -56,7 +56,7 @@ async def test_a_file_that_ollama_has_is_not_sent_again(admin: Any, ollama: Scri
 
 
 def absent(exchange: Exchange) -> Script:
-    """Ollama has no such file, and takes it."""
+    """Answer as an Ollama that does not have the file and accepts it."""
     return reply(201 if exchange.headers.get("transfer-encoding") else 404, "")
 
 
@@ -108,7 +108,7 @@ async def test_an_upload_fails_if_ollama_does_not_read() -> None:
     done, closed = asyncio.Event(), asyncio.Event()
 
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer questions, and read nothing of a file."""
+        """Answer other requests, but do not read the file."""
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"POST"):
             cast("asyncio.Transport", writer.transport).pause_reading()
@@ -133,7 +133,7 @@ async def test_an_upload_fails_if_ollama_does_not_read() -> None:
 
 
 async def upload_to(url: str, *datas: bytes) -> Refusal:
-    """An upload that must fail while its server waits for Ollama."""
+    """Upload to this address; the upload must fail while the server waits for Ollama."""
     config = config_for(url, admin=True, first_event_timeout_s=0.5)
     async with serving(config) as server, asyncio.timeout(20):
         await server.until("", "SERVING")

@@ -1,4 +1,4 @@
-"""A model that is unknown, or that Ollama would run in its cloud, never passes for one that may get a prompt."""
+"""The catalog of models: which references it finds, and which models are remote."""
 
 import msgspec
 import pytest

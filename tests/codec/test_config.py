@@ -1,4 +1,4 @@
-"""The environment is read once, and what does not hold is named with its reason."""
+"""The configuration: environment variables, their defaults, and errors that name the variable."""
 
 import pytest
 from eudai_server.config import HARMLESS, UNSUPPORTED, VARIABLES, Config, ConfigError

@@ -1,4 +1,4 @@
-"""docs/ollama-coverage.md names only parts of the protos that exist.
+"""docs/ollama-coverage.md names only parts of the contract that exist.
 
 It names every method and every field that a caller can ask of Ollama.
 """
@@ -46,7 +46,7 @@ def contract() -> Iterator[str]:
 
 
 def named() -> set[str]:
-    """What the page says is here."""
+    """The names on the page."""
     return {name for row in ROWS for name in re.findall(r"`([A-Z][a-z]\w+(?:\.\w+)?)`", row[1])}
 
 

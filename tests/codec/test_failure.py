@@ -1,4 +1,4 @@
-"""Every way in which Ollama says that it failed has a row, and its words stay inside."""
+"""Each failure of Ollama has a reason, and its text is never sent to a caller."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The fields of a message are counted as its parser would count them, and never past the limit."""
+"""Counting the fields of a message before it is parsed: the same as the parser, up to a limit."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ EMPTY_MESSAGE = b"\x0a\x00"
 
 
 def conversation(content: bytes) -> bytes:
-    """A request whose conversation has these bytes."""
+    """A request whose conversation consists of these bytes."""
     length, rest = b"", len(content)
     while rest > 0x7F:
         length, rest = length + bytes([rest & 0x7F | 0x80]), rest >> 7
@@ -27,7 +27,7 @@ def conversation(content: bytes) -> bytes:
 
 
 def count_parsed(message: Any) -> int:
-    """The fields of a parsed message that has no unknown and no packed ones."""
+    """Count the fields of a parsed message that has no unknown and no packed fields."""
     count = 0
     for field, value in message.ListFields():
         if field.message_type and field.message_type.GetOptions().map_entry:

@@ -1,4 +1,4 @@
-"""What Ollama loses or changes without a word is told: repetitions, calls that it could not parse, rounded numbers."""
+"""Losses that Ollama does not report: repetitions, lost tool calls, rounded numbers."""
 
 import time
 
@@ -21,7 +21,7 @@ def thought_line(text: str) -> bytes:
 
 
 def warnings_of(*lines: bytes, **options: object) -> list[GenerationWarningCode]:
-    """What an answer with tools brings."""
+    """The warnings for an answer with tools."""
     decoder = StreamDecoder("m", has_tools=True, **options)  # type: ignore[arg-type]
     events = decoder.feed(b"".join(lines))
     assert isinstance(events[-1], Finished)

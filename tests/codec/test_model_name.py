@@ -1,4 +1,7 @@
-"""A reference means what the real Ollama reads in it; tests/system/test_model_names.py keeps the vectors true."""
+"""Model references are read as Ollama reads them.
+
+tests/system/test_model_names.py compares the recorded readings with a real Ollama.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bytes of Ollama's stream become the same events, however they are cut."""
+"""Decoding the stream of a generation: the same events, however its bytes are cut."""
 
 import json
 
@@ -34,7 +34,7 @@ Whole = tuple[list[tuple[Channel, str, list[object]]], object, Reason | None]
 
 
 def decode(pieces: list[bytes]) -> Whole:
-    """Everything that comes of these pieces, neighbouring deltas of a channel joined."""
+    """Decode these pieces; adjacent deltas of one channel are joined."""
     decoder = StreamDecoder("m")
     events: list[Output] = []
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""Settings of the process: the operator's own win, and a platform without them serves too."""
+"""Settings of the process: memory arenas, trimming, and the limit of open files."""
 
 import asyncio
 import ctypes
@@ -32,17 +32,17 @@ libc.fflush(None)
 
 
 class RecordingLibrary:
-    """A C library that notes how its functions are called."""
+    """A C library that records the calls of its functions."""
 
     def __init__(self) -> None:
         self.called: list[tuple[str, tuple[Any, ...]]] = []
 
     def mallopt(self, *arguments: Any) -> None:
-        """Note the call."""
+        """Record the call."""
         self.called.append(("mallopt", arguments))
 
     def malloc_trim(self, *arguments: Any) -> None:
-        """Note the call."""
+        """Record the call."""
         self.called.append(("malloc_trim", arguments))
 
 
@@ -81,7 +81,7 @@ async def test_memory_is_trimmed_periodically(libc: Any, monkeypatch: pytest.Mon
 
 
 def no_library(_: None) -> object:
-    """What opening the C library does on some platforms."""
+    """Fail, as opening the C library does on some platforms."""
     raise OSError("this platform cannot open its own process")
 
 

@@ -1,4 +1,4 @@
-"""What satisfies the schema of a message parses into that message."""
+"""JSON Schemas of protobuf messages: every value that matches parses into the message."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ ORDER = pb.ProtobufFormat(
 
 
 def satisfies(answer: dict[str, Any]) -> bool:
-    """Whether an answer satisfies the schema of ORDER."""
+    """Whether an answer matches the schema of ORDER."""
     return fits(compile_schema(loads(schema_text_from(ORDER))), json.dumps(answer))
 
 
@@ -124,7 +124,7 @@ def test_too_many_combinations_of_oneofs_are_refused() -> None:
 
 
 def mesh(types: int, fields: int, oneofs: int = 0, enum_values: int = 0) -> pb.ProtobufFormat:
-    """Message types whose fields hold one another; oneofs of one member; an enum beside them."""
+    """Message types whose fields contain each other, oneofs of one member, and an enum."""
     file = descriptor_pb2.FileDescriptorProto(name="x.proto", syntax="proto3")
     for index in range(types):
         message = file.message_type.add(name=f"M{index}")

@@ -1,4 +1,4 @@
-"""Every reason, warning and phase of the contract is sent somewhere, or its comment says that none is yet."""
+"""Every reason, warning and phase of the contract is sent somewhere or marked as reserved."""
 
 import re
 from pathlib import Path

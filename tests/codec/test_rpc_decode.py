@@ -1,4 +1,4 @@
-"""A request is judged: never anything but a Generation or a ServiceError comes of it."""
+"""Decoding requests: the result is a Generation or a ServiceError, and nothing else."""
 
 from eudai.v1 import generation_service_pb2 as pb, options_pb2
 from eudai_server.core.errors import ServiceError

@@ -1,4 +1,4 @@
-"""A script becomes tokens that spell it, none of which another script has."""
+"""Scripts of the scripted model become tokens that spell them, and no two scripts share a token."""
 
 import re
 

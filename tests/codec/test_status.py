@@ -1,4 +1,4 @@
-"""One table turns causes into codes, and the proto, the code and the table name the same causes."""
+"""The table of reasons and codes: the contract, the code and the table agree."""
 
 from pathlib import Path
 

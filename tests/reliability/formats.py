@@ -1,4 +1,4 @@
-"""A number of rounds goes in; how many real answers under a format parsed, of how many, comes out. Run by `make formats`."""
+"""Counts how many answers of a real model under a format can be parsed. Run by `make formats`."""
 
 import argparse
 import json
@@ -45,7 +45,7 @@ def protobuf(name: str) -> pb.OutputFormat:
 
 
 def main() -> int:
-    """Exit code 0 if every whole answer parsed."""
+    """Run the rounds. The exit code is 0 if every complete answer parsed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--address", default="127.0.0.1:50051")

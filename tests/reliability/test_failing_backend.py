@@ -1,4 +1,4 @@
-"""R5 to R8: Ollama dies, hangs, goes and comes back, or sends anything at all; every call ends with the truth, in time."""
+"""R5 to R8: Ollama dies, freezes, restarts or sends any bytes, and every call ends in time."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ LONG: dict[str, Any] = {"stop": {"max_output_tokens": 1500}, "sampling": {"tempe
 
 @pytest.fixture
 async def own(real_url: str) -> AsyncIterator[OwnOllama]:
-    """A real Ollama that may be killed."""
+    """A real Ollama that the test may kill."""
     ollama = OwnOllama(real_url)
     await ollama.start()
     yield ollama

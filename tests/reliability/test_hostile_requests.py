@@ -1,4 +1,4 @@
-"""R21: requests that are made to cost much, sent again and again. Who calls beside them waits little longer."""
+"""R21: requests that are made to be expensive, sent repeatedly, hardly delay other callers."""
 
 import asyncio
 import gc
@@ -40,12 +40,12 @@ CALL = (
 
 
 def chained_references() -> pb.GenerateRequest:
-    """2 KB; to check an answer against it takes 2**26 steps."""
+    """2 KB; checking an answer against it takes 2**26 steps."""
     return _with_format(json_schema=any_of_chain(26))
 
 
 def chained_references_of_tools() -> pb.GenerateRequest:
-    """The same as the schema of many tools."""
+    """The same, as the schema of many tools."""
     schema = json.loads(any_of_chain(40))
     properties = {"a": {"$ref": schema["$ref"]}}
     return _with_tools(
@@ -54,17 +54,17 @@ def chained_references_of_tools() -> pb.GenerateRequest:
 
 
 def costly_patterns() -> pb.GenerateRequest:
-    """10 KB; to compile it took 577 MiB."""
+    """10 KB; compiling it took 577 MiB."""
     return _with_format(json_schema=patterns(200, 60))
 
 
 def costly_patterns_of_tools() -> pb.GenerateRequest:
-    """As many and as long patterns as are allowed, in each of many tools."""
+    """The allowed number and length of patterns, in each of many tools."""
     return _with_tools(patterns(12, 15, type="object"))
 
 
 def empty_messages() -> pb.GenerateRequest:
-    """0.8 MB."""
+    """0.8 MB of empty messages."""
     return pb.GenerateRequest(
         model=MODEL, conversation=pb.Conversation(messages=[content_pb2.Message()] * 400_000)
     )
@@ -117,7 +117,7 @@ Attack = Callable[[str, float], Awaitable[Counter[str]]]
 
 
 def sending(request: pb.GenerateRequest) -> Attack:
-    """Send a request again and again, two at once."""
+    """Send a request repeatedly, two at once."""
     data = request.SerializeToString()
 
     async def attack(address: str, end_s: float) -> Counter[str]:
@@ -159,7 +159,7 @@ async def send_paths(address: str, end_s: float) -> Counter[str]:
 
 
 async def hold_messages(address: str, end_s: float) -> Counter[str]:
-    """Begin six messages that stop one byte before the longest one, again and again."""
+    """Repeatedly begin six messages that stop one byte before the limit."""
     program = Path(http2_client.__file__)
     seconds = f"{end_s - time.monotonic():.1f}"
     process = spawn(

@@ -1,4 +1,4 @@
-"""R1 to R4, R15: clients leave at any moment, hurry, freeze, or do not read; nothing of them stays behind."""
+"""R1 to R4, R15: clients cancel, hurry, freeze or do not read, and nothing of them is left."""
 
 import asyncio
 import random
@@ -37,7 +37,7 @@ DEADLINE_S = 0.5
 async def _cancel_many(
     server: Observed, count: int, concurrently: int, rng: random.Random, after_s: float
 ) -> dict[str, float]:
-    """By prompt, when each was left."""
+    """Cancel many calls, and return when each was cancelled, by prompt."""
     left: dict[str, float] = {}
     numbers = iter(range(count))
 
@@ -81,7 +81,7 @@ async def test_cancellations_leave_nothing_behind(ollama: ScriptedOllama, figure
 
 
 def _late_ms(ollama: ScriptedOllama, left: dict[str, float]) -> list[float]:
-    """How long after each call its stream was closed."""
+    """How many milliseconds after each cancellation its stream was closed."""
     sent = [
         exchange for exchange in ollama.sent_to("/api/generate") if exchange.body["prompt"] in left
     ]
@@ -89,7 +89,7 @@ def _late_ms(ollama: ScriptedOllama, left: dict[str, float]) -> list[float]:
 
 
 async def _settled(server: Observed) -> dict[str, Any]:
-    """What is inside, a second after the last call, between two probes."""
+    """The server's state a second after the last call, between two probes."""
     await server.until_idle()
     await asyncio.sleep(1)
     least: dict[str, Any] = await server.inside()
@@ -169,7 +169,7 @@ def _unless_canary(script: Script) -> Any:
 
 
 async def _hurry(channel: Any, count: int, concurrently: int) -> dict[str, float]:
-    """Calls whose deadline passes; by prompt, when."""
+    """Make calls whose deadline passes, and return when it passed, by prompt."""
     ended: dict[str, float] = {}
     numbers = iter(range(count))
 
@@ -198,7 +198,7 @@ asyncio.run(main())
 
 
 async def _frozen_client(address: str, calls: int) -> "subprocess.Popen[bytes]":
-    """A client that has begun its calls, and then stopped."""
+    """Start a client process that begins its calls and then freezes."""
     process = spawn(
         sys.executable, "-c", _FROZEN_CLIENT, address, MODEL, str(calls), stdout=subprocess.PIPE
     )

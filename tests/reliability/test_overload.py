@@ -1,4 +1,4 @@
-"""R9, R10, R19: more than can be done, from everybody at once, from one, or while nothing can be done at all."""
+"""R9, R10, R19: ten times the load, retries during an outage, and a flood of one caller."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ TOKENS, TOKEN_MS = 10, 10
 async def _open_loop(
     rate: float, span_s: float, start: Callable[[], Awaitable[Outcome]]
 ) -> list[Outcome]:
-    """Begin calls at a rate, whatever becomes of them."""
+    """Begin calls at a fixed rate, whether or not earlier calls have ended."""
     tasks: list[asyncio.Future[Outcome]] = []
     begin_s = time.monotonic()
     while (now_s := time.monotonic() - begin_s) < span_s:
@@ -40,7 +40,7 @@ async def _open_loop(
 async def _closed_loop(
     workers: int, span_s: float, start: Callable[[], Awaitable[Outcome]], rest_s: float = 0.0
 ) -> list[Outcome]:
-    """So many at once, each again as soon as it ended."""
+    """Keep this many calls running: each begins again as soon as it has ended."""
     outcomes: list[Outcome] = []
     end_s = time.monotonic() + span_s
 
@@ -55,7 +55,7 @@ async def _closed_loop(
 
 
 class Look:
-    """Looks at a busy server, again and again: how long health takes, and how many wait."""
+    """Repeatedly measures how long health takes and how many calls wait."""
 
     def __init__(self, server: Observed, channel: Any) -> None:
         self.checks_ms: list[float] = []
@@ -64,7 +64,7 @@ class Look:
         self._channel = channel
 
     async def on(self) -> None:
-        """Until cancelled."""
+        """Measure until cancelled."""
         while True:
             begin_s = time.monotonic()
             assert await health(self._channel)
@@ -117,7 +117,7 @@ async def test_ten_times_the_load_is_refused_at_once(figures: Row) -> None:
 
 
 def _span_s(outcomes: list[Outcome]) -> float:
-    """From the first beginning to the last end."""
+    """The seconds from the first beginning to the last end."""
     return max(outcome.ended_s for outcome in outcomes) - min(
         outcome.ended_s - outcome.took_s for outcome in outcomes
     )

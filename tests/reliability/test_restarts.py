@@ -1,4 +1,4 @@
-"""R12 to R14, R18, R20: the server is told to end, is replaced, is killed, is misconfigured, or has a client who waits for long."""
+"""R12 to R14, R18, R20: drains, rolling restarts, kills, bad configurations and long silences."""
 
 import asyncio
 import signal
@@ -34,7 +34,7 @@ def _by_prompt(exchange: Exchange) -> Script:
 
 
 async def _watch(channel: Any, watches: asyncio.Event) -> float:
-    """When health first says NOT_SERVING. `watches` is set once it says anything."""
+    """Return when health first reports NOT_SERVING. `watches` is set at the first report."""
     async for answer in health_pb2_grpc.HealthStub(channel).Watch(
         health_pb2.HealthCheckRequest(service="")
     ):

@@ -1,8 +1,8 @@
-"""Shows that each test of the contract walk fails against a server that ignores what it is named for. A pytest plugin.
+"""A pytest plugin: with `--ignoring`, each test of the contract walk runs against a lossy server.
 
-Under `--ignoring`, each test that tests/codec/contract_walk.toml names runs once for each part of the contract that
-it is named for, before a server that loses this part of requests, answers and statuses. A part at which no case of
-its test fails is listed at the end, and the run fails. `make ignored` runs it.
+Each test in tests/codec/contract_walk.toml runs once for each of its parts, with a server that
+loses this part of requests, responses and statuses. The run fails if no case of a test notices
+the loss of its part, and lists such parts at the end. `make ignored` runs it.
 """
 
 import tomllib
@@ -44,7 +44,7 @@ def parts_by_test() -> dict[str, list[str]]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """As pytest wants it."""
+    """Add the option."""
     parser.addoption(
         "--ignoring",
         action="store_true",
@@ -53,12 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """As pytest wants it."""
+    """Prepare the results."""
     config.stash[_FAILED] = {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once for each part that it is named for."""
+    """Run a test once for each of its parts."""
     if metafunc.config.getoption("--ignoring"):
         path = Path(metafunc.module.__file__).relative_to(TESTS)
         if parts := parts_by_test().get(f"{path}::{metafunc.function.__name__}"):
@@ -66,7 +66,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run no other test."""
+    """Leave out all other tests."""
     if config.getoption("--ignoring"):
         items[:] = [item for item in items if _part_of(item)]
 
@@ -97,7 +97,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A part that no test notices fails the run."""
+    """Fail the run if no test notices a part."""
     if not all(session.config.stash[_FAILED].values()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -187,7 +187,7 @@ def _ignore_field(message: Message, name: str, taken_for: str) -> None:
 
 
 def _change_value(message: Message, field_name: str, value: int, values: list[int]) -> None:
-    """Take a value of an enum for the last one, which differs most from the default, and that for the first."""
+    """Replace a value of an enum: the last one, or the first one in place of the last."""
     other = values[0] if value == values[-1] else values[-1]
     found = getattr(message, field_name)
     if isinstance(found, int):

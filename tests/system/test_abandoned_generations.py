@@ -1,4 +1,4 @@
-"""What a cancel leaves running in the real Ollama, and for how long: the figures that ADR 14 chose by."""
+"""How long the real Ollama works after cancellations: the figures behind ADR 14."""
 
 import random
 import time
@@ -16,14 +16,14 @@ TIMEOUT_S = 40.0
 
 
 def long_prompts() -> Iterator[str]:
-    """Each another one, since Ollama remembers what it evaluated."""
+    """Prompts that differ, because Ollama caches what it has evaluated."""
     rng = random.Random(14)
     while True:
         yield " ".join(rng.choice(WORDS) for _ in range(3000))
 
 
 async def left_running_s(process: psutil.Process) -> float:
-    """How long the model's process goes on from now."""
+    """How many seconds the runner continues from now."""
     begin_s = time.monotonic()
     return await last_work_s(process, SETTLED_S, TIMEOUT_S) - begin_s
 

@@ -1,4 +1,4 @@
-"""Ten callers ask the real Ollama for a model that is not in memory, and nine leave: one load happens, and the tenth is answered."""
+"""Ten callers want a model that the real Ollama must load, and nine leave: it is loaded once."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ async def test_the_load_continues_if_nine_of_ten_callers_leave(real_url: str) ->
 
 
 async def _watch(seen: set[int], others: set[int]) -> None:
-    """Every process that runs a model, by id, but for those of another Ollama on this machine."""
+    """Record the ids of all runner processes, except those in `others`."""
     while True:
         seen |= {
             process.pid for process in await asyncio.to_thread(lambda: list(runners()))

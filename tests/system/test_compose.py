@@ -1,4 +1,4 @@
-"""docker-compose.yml as the real Docker Compose reads it: the separation it exists for, and each device."""
+"""docker-compose.yml as the real Docker Compose reads it: isolation, devices and settings."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def config(**env: str) -> dict[str, Any]:
-    """What `docker compose config` resolves."""
+    """The output of `docker compose config`."""
     command = [
         str(COMPOSE),
         "--file",

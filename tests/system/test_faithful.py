@@ -1,4 +1,4 @@
-"""The same scenarios on the scripted Ollama and the real one give the same outcome, so that the double stays faithful."""
+"""The same scenarios give the same outcome on the scripted Ollama and the real one."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ NO_THINKING = '"gemma3:270m" does not support thinking'
 
 
 def conversation(*texts: str) -> pb.Conversation:
-    """Turns of a user and an assistant."""
+    """A conversation of a user and an assistant."""
     roles = (content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT)
     turns = (
         content_pb2.Message(role=roles[index % 2], parts=[content_pb2.Part(text=text)])
@@ -134,7 +134,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] 
 async def either(
     request: pytest.FixtureRequest, ollama: ScriptedOllama, real_url: str
 ) -> AsyncIterator[tuple[Server, ScriptedOllama | None]]:
-    """A server before one or the other."""
+    """A server in front of the scripted or the real Ollama."""
     scripted = ollama if request.param == "scripted" else None
     async with serving(config_for(scripted.url if scripted else real_url)) as server:
         await server.until("", "SERVING")
@@ -142,7 +142,7 @@ async def either(
 
 
 class Mine:
-    """A model that a test makes, replaces and loads, as Ollama's own clients do."""
+    """A model that a test creates, replaces and loads with Ollama's own API."""
 
     def __init__(self, http: httpx.AsyncClient, scripted: ScriptedOllama | None, name: str) -> None:
         self.name = name
@@ -150,7 +150,7 @@ class Mine:
         self._scripted = scripted
 
     async def create(self, system: str) -> None:
-        """Make it, or another one in its place."""
+        """Create the model, or replace it."""
         if self._scripted:
             self._scripted.models[self.name] = {"digest": system.ljust(64, "0")}
             return
@@ -158,19 +158,19 @@ class Mine:
         (await self._http.post("/api/create", json=body)).raise_for_status()
 
     async def delete(self) -> None:
-        """Leave nothing of it."""
+        """Delete the model."""
         if not self._scripted:
             await self.ask(keep_alive=0)
             await self._http.request("DELETE", "/api/delete", json={"model": self.name})
 
     async def ask(self, **fields: object) -> str:
-        """What a request without a prompt, or with one, ends with."""
+        """Send a request with or without a prompt, and return the reason of its end."""
         body = {"model": self.name, "stream": False, **fields}
         answer = await self._http.post("/api/generate", json=body)
         return str(answer.json()["done_reason"])
 
     async def digests(self, route: str) -> list[str]:
-        """Its digests in a list."""
+        """The digests of the model in a list of Ollama."""
         rows = (await self._http.get(route)).json()["models"]
         return [row["digest"] for row in rows if row["name"] == self.name]
 
@@ -179,7 +179,7 @@ class Mine:
 async def mine(
     request: pytest.FixtureRequest, ollama: ScriptedOllama, real_url: str
 ) -> AsyncIterator[Mine]:
-    """A model of this test's own, in one or the other."""
+    """A model for this test, in the scripted or the real Ollama."""
     scripted = ollama if request.param == "scripted" else None
     url = scripted.url if scripted else real_url
     fresh = httpx.Limits(max_keepalive_connections=0)  # the double answers once a connection

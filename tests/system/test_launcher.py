@@ -1,4 +1,4 @@
-"""The launcher says what is missing or in the way, and what to change."""
+"""The launcher reports what is missing or in the way, and what to change."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ LAUNCHER = ROOT / "services" / "ollama" / "launcher"
 
 
 def launch(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    """The launcher, run to its end."""
+    """Run the launcher to its end."""
     return subprocess.run(
         [sys.executable, LAUNCHER, *arguments],
         env={**os.environ, **env},

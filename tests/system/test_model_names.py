@@ -1,4 +1,4 @@
-"""The real Ollama reads every reference as the server does, on every route that takes one."""
+"""The real Ollama reads model references as the server does, on every route that accepts one."""
 
 import json
 from collections.abc import Iterator

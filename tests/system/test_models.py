@@ -1,4 +1,4 @@
-"""Models of the real Ollama, administered through the service."""
+"""Administration of the real Ollama's models through the service."""
 
 import asyncio
 import hashlib
@@ -28,7 +28,7 @@ ONE_TOKEN = options_pb2.StopOptions(max_output_tokens=1)
 
 @pytest.fixture
 async def admin(real_url: str) -> AsyncIterator[tuple[Server, Any]]:
-    """A server with administration on, before the real Ollama, and a stub."""
+    """A server with administration enabled in front of the real Ollama, and a stub."""
     async with serving(config_for(real_url, admin=True)) as server:
         await server.until("", "SERVING")
         yield server, rpc.ModelServiceStub(server.channel)
@@ -142,7 +142,7 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
 
 
 async def _peak(pid: int) -> int:
-    """The most memory that a process has, until cancelled."""
+    """Measure the peak memory of a process until cancelled."""
     process = psutil.Process(pid)
     peak = 0
     try:

@@ -1,4 +1,4 @@
-"""The installed programs, with the real Ollama: what an operator and a first-time user meet."""
+"""The installed programs with the real Ollama, as an operator and a first-time user run them."""
 
 import asyncio
 import json
@@ -183,12 +183,12 @@ async def test_a_cancelled_generation_leaves_the_model_idle(
 
 
 def _cpu_share(process: psutil.Process) -> float:
-    """Of one core, over half a second."""
+    """The share of one core that a process uses, over half a second."""
     return float(process.cpu_percent(interval=0.5)) / 100
 
 
 def _streams_to(port: int) -> int:
-    """Connections of this process to the Ollama that are open, the probe's short ones aside."""
+    """The number of open connections of this process to Ollama, except those of the probe."""
     connections = [
         each
         for each in psutil.Process().net_connections("tcp")

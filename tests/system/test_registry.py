@@ -1,4 +1,4 @@
-"""A model goes to a real registry and comes back the same. `make registry-test` provides what it needs."""
+"""Pushing a model to a real registry and pulling it back. `make registry-test` installs both."""
 
 import shutil
 import socket
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A registry at port 5005, and Envoy before it at 5006."""
+    """A registry at port 5005, and Envoy in front of it at 5006."""
     folder = tmp_path_factory.mktemp("registry")
     config = folder / "registry.yml"
     config.write_text(
@@ -76,7 +76,7 @@ def _wait_for(port: int) -> None:
 
 @pytest.fixture
 async def admin(real_url: str) -> AsyncIterator[Any]:
-    """A server whose operator allows both registries, before the real Ollama."""
+    """A server whose operator allows both registries, in front of the real Ollama."""
     registries = ("http://localhost:5005", "http://localhost:5006")
     async with serving(config_for(real_url, admin=True, registries=registries)) as server:
         await server.until("", "SERVING")
@@ -84,12 +84,12 @@ async def admin(real_url: str) -> AsyncIterator[Any]:
 
 
 async def push(stub: Any, model: str) -> list[pb.PushModelResponse]:
-    """Every event of a push."""
+    """Push a model, and return every event."""
     return [event async for event in stub.PushModel(pb.PushModelRequest(model=model))]
 
 
 async def pull(stub: Any, model: str) -> list[pb.PullModelResponse]:
-    """Every event of a pull."""
+    """Pull a model, and return every event."""
     return [event async for event in stub.PullModel(pb.PullModelRequest(model=model))]
 
 

@@ -1,4 +1,4 @@
-"""Thoughts, stop sequences, log probabilities, images and long answers of the real Ollama, by a scripted model."""
+"""Reasoning, stop sequences, log probabilities, images and long answers, by a scripted model."""
 
 import struct
 import zlib
@@ -37,7 +37,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def models(real_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The scripts, with a Go template, by llama.cpp's own means, and with a projector of images."""
+    """The scripted model with a Go template, with its own template, and with a projector."""
     folder = tmp_path_factory.mktemp("scripted")
     write_model(folder / "model.gguf", SCRIPTS, {})
     # A file of its own: Ollama gives models of one file one runner, started for the first of them.
@@ -58,7 +58,7 @@ def recording(
     models: None,  # noqa: ARG001 - they are recorded
     real_url: str,
 ) -> Iterator[Recording]:
-    """What the double plays."""
+    """The recorded answers that the double plays."""
     recording = Recording("test_scripted_model", real_url if request.config.option.record else None)
     yield recording
     recording.save()
@@ -68,7 +68,7 @@ def recording(
 async def server(
     request: pytest.FixtureRequest, recording: Recording, real_url: str
 ) -> AsyncIterator[Server]:
-    """A server before the real Ollama, and one before the double: what holds there must hold here."""
+    """A server in front of the real Ollama, and one in front of the double."""
     if request.param == "double":
         async with replaying(recording, CAPABILITIES) as server:
             yield server
@@ -79,7 +79,7 @@ async def server(
 
 
 def play(name: str, *media: bytes, mime_type: str = "image/png") -> pb.Conversation:
-    """A turn of a user that makes the model say a script."""
+    """A user message that makes the model write a script."""
     parts = [content_pb2.Part(text=f"<|play:{name}|>")]
     parts += (
         content_pb2.Part(media=content_pb2.Media(mime_type=mime_type, data=data)) for data in media
@@ -89,7 +89,7 @@ def play(name: str, *media: bytes, mime_type: str = "image/png") -> pb.Conversat
 
 
 def reasoning_of(events: list[pb.GenerateResponse]) -> str:
-    """The reasoning."""
+    """The reasoning of an answer."""
     return "".join(event.delta.reasoning for event in events)
 
 
