@@ -70,6 +70,9 @@ class _SlowClient:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
 
+    def invocation_metadata(self) -> None:
+        return None
+
     async def send_initial_metadata(self, _metadata: object) -> None:
         pass
 
@@ -94,7 +97,7 @@ async def test_a_watch_reports_a_drain_that_begins_while_it_writes() -> None:
     rpc = Rpc(method="Watch", request_class=health_pb2.HealthCheckRequest, handle=handle, idle=True)
     handler: Any = calls.handler(rpc)
     watching = asyncio.create_task(handler.stream_stream(iter(()), context))
-    while not client.statuses:
+    while not (client.statuses or watching.done()):
         await asyncio.sleep(0)
     readiness.drain()
     calls.end(*DRAINING, idle_only=True)
@@ -149,7 +152,7 @@ async def test_calls_cut_in_the_queue_may_be_retried(ollama: ScriptedOllama) -> 
         await server.until_admitted(running=1, queued=1)
         await server.app.drain()
         await asyncio.wait((running, waiting))
-    cut = Refusal(waiting.exception())  # type: ignore[arg-type]  # a failed call has one of that kind
+    cut = Refusal(waiting.exception())  # type: ignore[arg-type]
 
     assert cut.reason == "DRAINING"
     assert cut.trailers["grpc-retry-pushback-ms"] == "0"

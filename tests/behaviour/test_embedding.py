@@ -35,7 +35,8 @@ def embedder(ollama: ScriptedOllama) -> ScriptedOllama:
 async def embed(server: Server, **fields: object) -> list[pb.EmbedResponse]:
     """Make one call, and return every response."""
     fields.setdefault("model", MODEL)
-    call = rpc.EmbeddingServiceStub(server.channel).Embed(pb.EmbedRequest(**fields), timeout=60)  # type: ignore[arg-type]
+    request = pb.EmbedRequest(**fields)  # type: ignore[arg-type]
+    call = rpc.EmbeddingServiceStub(server.channel).Embed(request, timeout=60)
     return [response async for response in call]
 
 

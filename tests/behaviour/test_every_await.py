@@ -81,7 +81,7 @@ async def embed(server: Server) -> str:
     return "abc" if [part async for part in call] else ""
 
 
-@pytest.mark.row("R11", "a fault at every await: a status at once, nothing left, nothing told")
+@pytest.mark.row("R11", "a fault at every await becomes a status at once and leaves nothing behind")
 @pytest.mark.parametrize("error", [asyncio.CancelledError, RuntimeError])
 @pytest.mark.parametrize("ask", [generate, generate_with_heartbeats, generate_once, embed])
 async def test_a_fault_at_any_await_ends_with_a_status(

@@ -101,7 +101,7 @@ async def test_a_failed_task_is_logged_and_restarted(
         await again.wait()
     task.cancel()
 
-    assert [record.fields for record in caplog.records] == [{"task": "probe"}]  # type: ignore[attr-defined]
+    assert [vars(record)["fields"] for record in caplog.records] == [{"task": "probe"}]
 
 
 async def test_endless_messages_cost_little_and_delay_no_caller(ollama: ScriptedOllama) -> None:

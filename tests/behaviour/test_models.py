@@ -123,7 +123,7 @@ BAD: dict[str, tuple[str, Any, list[str]]] = {
     "an unload of nothing": ("UnloadModel", pb.UnloadModelRequest(), ["model"]),
     "a model of nothing": ("GetModel", pb.GetModelRequest(), ["model"]),
     "a negative page": ("ListModels", pb.ListModelsRequest(page_size=-1), ["page_size"]),
-    "a made-up page": ("ListModels", pb.ListModelsRequest(page_token="!"), ["page_token"]),  # noqa: S106 - no password
+    "a made-up page": ("ListModels", pb.ListModelsRequest(page_token="!"), ["page_token"]),
     "a load for ever and a day": (
         "LoadModel",
         pb.LoadModelRequest(

@@ -182,7 +182,7 @@ async def test_a_turn_of_tool_calls_need_not_match_the_format(
     server: Server,
     ollama: ScriptedOllama,
     content: str,
-    warned: bool,  # noqa: FBT001 - a parameter of pytest's
+    warned: bool,
 ) -> None:
     call = {"function": {"name": "f", "arguments": {}}}
     message = {"role": "assistant", "content": content, "tool_calls": [call]}

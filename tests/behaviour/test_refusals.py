@@ -212,7 +212,10 @@ async def test_the_error_for_an_unknown_model_says_how_to_pull_it(server: Server
 async def test_the_error_for_a_long_prompt_says_by_how_much(
     server: Server, ollama: ScriptedOllama
 ) -> None:
-    nested = '{"error":{"code":400,"message":"request (6002 tokens) exceeds the available context size (4096 tokens), try increasing it"}}'
+    nested = (
+        '{"error":{"code":400,"message":"request (6002 tokens) exceeds the available context size'
+        ' (4096 tokens), try increasing it"}}'
+    )
     ollama.scripts["/api/generate"] = error(400, nested)
     refused = await refusal(server, prompt="x")
 

@@ -97,7 +97,7 @@ async def test_the_operator_decides_which_registry_is_insecure(
     ollama: ScriptedOllama,
     model: str,
     sent: str,
-    insecure: bool,  # noqa: FBT001 - a parameter of pytest's
+    insecure: bool,
 ) -> None:
     ollama.models["hf.co/a/b:Q4"] = {"digest": "1" * 64}
     await drained(admin.PullModel(pb.PullModelRequest(model=model)))

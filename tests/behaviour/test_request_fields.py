@@ -201,7 +201,7 @@ async def test_a_reasoning_effort_reaches_ollama(
     server: Server,
     ollama: ScriptedOllama,
     effort: "pb.ReasoningEffort.ValueType",
-    think: bool | str,  # noqa: FBT001 - a parameter of pytest's
+    think: bool | str,
 ) -> None:
     await collect(
         server, model="deepseek-r1:1.5b", prompt="x", reasoning=pb.ReasoningOptions(effort=effort)

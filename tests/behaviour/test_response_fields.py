@@ -45,8 +45,8 @@ async def test_a_token_has_log_probabilities(server: Server, ollama: ScriptedOll
     events = await collect(server, prompt="x", logprobs=pb.LogprobOptions(alternatives=1))
     [found] = [one for event in events for one in event.delta.logprobs]
 
-    assert found.chosen == pb.Logprob(token="a", token_bytes=b"a", logprob=-0.5)  # noqa: S106 - no password
-    assert list(found.top) == [pb.Logprob(token="or", token_bytes=b"or", logprob=-2.5)]  # noqa: S106 - no password
+    assert found.chosen == pb.Logprob(token="a", token_bytes=b"a", logprob=-0.5)
+    assert list(found.top) == [pb.Logprob(token="or", token_bytes=b"or", logprob=-2.5)]
 
 
 async def test_the_unary_call_has_warnings_and_log_probabilities(

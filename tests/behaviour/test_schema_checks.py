@@ -173,7 +173,8 @@ async def test_an_answer_that_takes_too_long_to_check_brings_a_warning(
 
 
 async def test_a_schema_that_is_too_expensive_names_its_field(server: Server) -> None:
-    ask = pb.Conversation(messages=[{"role": content_pb2.ROLE_USER, "parts": [{"text": "x"}]}])  # type: ignore[list-item]
+    part = content_pb2.Part(text="x")
+    ask = pb.Conversation(messages=[content_pb2.Message(role=content_pb2.ROLE_USER, parts=[part])])
     tools = [
         content_pb2.Tool(name="a"),
         content_pb2.Tool(name="b", parameters_schema=patterns(PATTERNS_MAX, 15, type="object")),

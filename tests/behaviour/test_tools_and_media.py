@@ -16,8 +16,14 @@ from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, li
 from serving import Server, collect, kinds
 
 ARGUMENTS = '{"zebra":12345678901234567890,"apple":1.50}'
-CALL = b'{"message":{"role":"assistant","content":"","tool_calls":[{"id":"call_abc","function":{"index":0,"name":"add","arguments":%b}}]},'
-SCHEMA = '{"type":"object","properties":{"zebra":{"type":"integer"},"apple":{"type":"number","minimum":1}},"required":["zebra"]}'
+CALL = (
+    b'{"message":{"role":"assistant","content":"","tool_calls":'
+    b'[{"id":"call_abc","function":{"index":0,"name":"add","arguments":%b}}]},'
+)
+SCHEMA = (
+    '{"type":"object","properties":{"zebra":{"type":"integer"},'
+    '"apple":{"type":"number","minimum":1}},"required":["zebra"]}'
+)
 TOOLS = [
     content_pb2.Tool(name="add", description="adds", parameters_schema=SCHEMA),
     content_pb2.Tool(name="now"),
@@ -46,7 +52,7 @@ def call_line(arguments: str = ARGUMENTS, *, last: bool = False) -> bytes:
 async def test_a_tool_call_arrives_whole(
     server: Server,
     ollama: ScriptedOllama,
-    last: bool,  # noqa: FBT001 - a parameter of pytest's
+    last: bool,
 ) -> None:
     text = line(message={"content": "Let me see."}, done=False)
     ollama.scripts["/api/chat"] = stream(text, call_line(last=last), *([] if last else [done()]))
@@ -214,7 +220,8 @@ async def test_a_file_that_is_not_an_image_is_refused(
 
 
 def _tool_turn(**fields: object) -> pb.Conversation:
-    return pb.Conversation(messages=[content_pb2.Message(role=content_pb2.ROLE_TOOL, **fields)])  # type: ignore[arg-type]  # one kind each
+    message = content_pb2.Message(role=content_pb2.ROLE_TOOL, **fields)  # type: ignore[arg-type]
+    return pb.Conversation(messages=[message])
 
 
 BAD_TURNS = {
@@ -284,7 +291,10 @@ async def test_an_answer_that_breaks_its_format_brings_a_warning(
     server: Server, ollama: ScriptedOllama, answer: str
 ) -> None:
     ollama.scripts["/api/generate"] = words(answer, reason="length")
-    schema = '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"not":{"required":["b"]}}'
+    schema = (
+        '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],'
+        '"not":{"required":["b"]}}'
+    )
     events = await collect(server, prompt="x", format=pb.OutputFormat(json_schema=schema))
 
     assert kinds(events) == ["warning", "started", "delta", "warning", "finished"]

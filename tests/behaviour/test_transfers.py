@@ -87,7 +87,7 @@ async def test_calls_for_one_model_share_one_download(admin: Any, ollama: Script
 async def test_a_download_ends_with_its_last_caller_unless_detached(
     admin: Any,
     ollama: ScriptedOllama,
-    detach: bool,  # noqa: FBT001 - a parameter of pytest's
+    detach: bool,
 ) -> None:
     rest = asyncio.Event()
     ollama.scripts["/api/pull"] = [

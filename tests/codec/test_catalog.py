@@ -65,5 +65,5 @@ def test_a_listed_model_without_a_valid_name_is_never_found() -> None:
         (b"\xff", None),
     ],
 )
-def test_the_cloud_is_enabled_disabled_or_unknown(body: bytes, enabled: bool | None) -> None:  # noqa: FBT001 - a parameter of pytest's
+def test_the_cloud_is_enabled_disabled_or_unknown(body: bytes, enabled: bool | None) -> None:
     assert cloud_enabled_from(body) is enabled

@@ -28,10 +28,11 @@ REASON_CHARS_MIN = 8
 
 # What the service adds of its own: none of it is Ollama's.
 OURS = {
-    "expected_digest", "events", "labels", "time_budget", "logprobs", "sampling", "stop", "format", "reasoning", "load", "tools", "infill",
-    "conversation", "hide", "messages", "parts", "tool_calls", "media", "file_descriptor_set", "message_type", "allow_missing", "detach",
-    "page_size", "page_token", "loaded_only", "capabilities", "progress", "heartbeat_interval", "flush_interval", "request", "digest",
-    "data", "tool_choice",
+    "expected_digest", "events", "labels", "time_budget", "logprobs", "sampling", "stop",
+    "format", "reasoning", "load", "tools", "infill", "conversation", "hide", "messages",
+    "parts", "tool_calls", "media", "file_descriptor_set", "message_type", "allow_missing",
+    "detach", "page_size", "page_token", "loaded_only", "capabilities", "progress",
+    "heartbeat_interval", "flush_interval", "request", "digest", "data", "tool_choice",
 }  # fmt: skip
 
 

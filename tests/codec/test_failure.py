@@ -7,7 +7,12 @@ from eudai_server.core.errors import ModelNotFoundError, Reason, ServiceError
 from eudai_server.ollama.wire.errors import error_from_line, error_from_response
 from hypothesis import given, strategies as st
 
-# Words of Ollama 0.32.15 and of its runner, as they were seen or as they stand in its source.
+# An error of the runner within an error of Ollama.
+NESTED = (
+    b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",'
+    b'\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}'
+)
+# Texts of Ollama 0.32.15 and its runner, as seen or as in their source.
 ROWS: list[tuple[int, bytes, Reason]] = [
     (400, b'{"error":"\\"m\\" does not support thinking"}', Reason.CAPABILITY_UNSUPPORTED),
     (
@@ -25,11 +30,7 @@ ROWS: list[tuple[int, bytes, Reason]] = [
         b'{"error":"the input length exceeds the context length"}',
         Reason.CONTEXT_LENGTH_EXCEEDED,
     ),
-    (
-        400,
-        b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}',
-        Reason.CONTEXT_LENGTH_EXCEEDED,
-    ),
+    (400, NESTED, Reason.CONTEXT_LENGTH_EXCEEDED),
     (400, b'{"error":"this server cannot run this remote model"}', Reason.CLOUD_DISABLED),
     (400, b'{"error":"failed to parse grammar"}', Reason.BACKEND_FAILURE),
     (
@@ -68,7 +69,7 @@ def test_every_failure_has_a_reason(status: int, body: bytes, reason: Reason) ->
 # What parsers said of malformed calls, or would say by Ollama's source.
 MALFORMED_CALLS = [
     "failed to parse JSON: invalid character 'n' looking for beginning of object key string",
-    "error parsing tool call: raw='server busy, please try again', err=unexpected end of JSON input",
+    "error parsing tool call: raw='server busy, please try again', err=unexpected end of JSON",
     'llama-server returned invalid tool call arguments for "f": unexpected end of JSON input',
     "incomplete GLM tool call: XML syntax error on line 1: unexpected EOF",
     "tool 'server busy' not found",
@@ -97,9 +98,7 @@ def test_only_generations_fail_with_malformed_tool_calls(status: int, route: str
 
 
 def test_the_runners_nested_error_gives_the_token_counts() -> None:
-    body = b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}'
-
-    assert error_from_response(400, body, "m").metadata == {
+    assert error_from_response(400, NESTED, "m").metadata == {
         "input_tokens": "9",
         "context_length": "8",
     }

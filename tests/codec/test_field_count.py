@@ -96,7 +96,8 @@ def test_counting_stops_at_the_limit() -> None:
 
 
 def test_a_nested_file_descriptor_is_counted() -> None:
-    file = descriptor_pb2.FileDescriptorProto(message_type=[{"name": "X"}] * 1000)  # type: ignore[list-item]
+    message = descriptor_pb2.DescriptorProto(name="X")
+    file = descriptor_pb2.FileDescriptorProto(message_type=[message] * 1000)
     data = descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
 
     assert has_more_fields(descriptor_pb2.FileDescriptorSet.DESCRIPTOR, data, 2000)

@@ -60,7 +60,7 @@ def decode(pieces: list[bytes]) -> Whole:
 def test_the_events_do_not_depend_on_how_the_bytes_are_cut(
     data: st.DataObject,
     lines: list[bytes],
-    whole: bool,  # noqa: FBT001 - drawn by hypothesis
+    whole: bool,
 ) -> None:
     stream = b"".join([*lines, done()] if whole else lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))

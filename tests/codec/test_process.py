@@ -97,7 +97,7 @@ async def test_a_c_library_without_these_functions_is_not_an_error(
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
 @pytest.mark.parametrize(("environ", "one"), [({}, True), ({"MALLOC_ARENA_MAX": "8"}, False)])
-def test_threads_share_the_arena(environ: dict[str, str], one: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_threads_share_the_arena(environ: dict[str, str], one: bool) -> None:
     variables = {**os.environ, "GLIBC_TUNABLES": "", **environ}
     ended = subprocess.run(
         [sys.executable, "-c", ARENAS], env=variables, capture_output=True, text=True, check=True

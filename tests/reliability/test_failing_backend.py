@@ -37,7 +37,7 @@ async def own(real_url: str) -> AsyncIterator[OwnOllama]:
 @pytest.mark.timeout(500)
 @pytest.mark.row(
     "R5",
-    "the real Ollama is killed mid-stream: UNAVAILABLE at once, never OK without its last line",
+    "the real Ollama is killed mid-stream: UNAVAILABLE at once, never OK without the last line",
 )
 async def test_a_killed_ollama_is_reported_at_once(own: OwnOllama, figures: Row) -> None:
     rng, took_ms, whole = random.Random(5), [], 0
@@ -67,7 +67,7 @@ async def test_a_killed_ollama_is_reported_at_once(own: OwnOllama, figures: Row)
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R6",
-    "the real Ollama, or what generates in it, freezes (SIGSTOP): BACKEND_STALLED, NOT_SERVING, back after SIGCONT",
+    "the real Ollama or its runner freezes (SIGSTOP): BACKEND_STALLED, and SERVING after SIGCONT",
 )
 @pytest.mark.parametrize("part", ["server", "runner"])
 async def test_a_frozen_ollama_is_reported_in_time(own: OwnOllama, figures: Row, part: str) -> None:
@@ -114,7 +114,7 @@ async def test_a_frozen_ollama_is_reported_in_time(own: OwnOllama, figures: Row,
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "R7", "Ollama's port closes and opens: refused at once, readiness follows, liveness does not"
+    "R7", "Ollama's port closes and opens: calls are refused at once, readiness follows"
 )
 async def test_readiness_follows_a_port_that_closes_and_opens(
     ollama: ScriptedOllama, figures: Row
@@ -179,7 +179,9 @@ HOSTILE: dict[str, tuple[Script, str]] = {
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R8", "hostile bytes, to the server: right text byte for byte, or a typed status")
+@pytest.mark.row(
+    "R8", "hostile bytes, to the server: the right text byte for byte, or a typed status"
+)
 async def test_hostile_streams_end_with_the_right_status(
     ollama: ScriptedOllama, figures: Row
 ) -> None:
@@ -207,7 +209,7 @@ _NOISE = st.one_of(
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "R8b",
-    "hostile bytes, to the decoder, cut anywhere: right text, or a typed failure, and always an end",
+    "hostile bytes, to the decoder, cut anywhere: the right text or a typed failure, always an end",
 )
 def test_hostile_bytes_end_with_the_right_failure(figures: Row) -> None:
     examples = figures.some(2000, 200)

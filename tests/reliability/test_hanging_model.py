@@ -57,7 +57,7 @@ async def load_both(channel: Any, own: OwnOllama) -> psutil.Process:
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R22",
-    "of two models in the real Ollama one freezes: the other is served as before, an unload cures",
+    "one of two models in the real Ollama freezes: the other is served, an unload ends the hang",
 )
 async def test_a_frozen_model_delays_no_other_model(own: OwnOllama, figures: Row) -> None:
     rounds = figures.some(300, 40)

@@ -25,7 +25,7 @@ async def test_a_hostile_path_delays_no_call(ollama: ScriptedOllama, figures: Ro
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R23b", "the same on a grpcio whose accept loop it ends: the server listens again")
+@pytest.mark.row("R23b", "the same on a grpcio whose accept loop ends: the server listens again")
 async def test_a_hostile_path_delays_no_call_on_a_newer_grpcio(
     ollama: ScriptedOllama, figures: Row
 ) -> None:

@@ -174,7 +174,9 @@ async def hold_messages(address: str, end_s: float) -> Counter[str]:
 ROWS: dict[str, tuple[Callable[[], Attack], str, str]] = {
     "R21a": (lambda: send_paths, "a path that is not UTF-8", "refused"),
     "R21b": (lambda: sending(chained_references()), "a schema of 26 chained anyOf", "OK"),
-    "R21c": (lambda: sending(chained_references_of_tools()), "the same, of 40, in 8 tools", "OK"),
+    "R21c": (
+        lambda: sending(chained_references_of_tools()), "8 tools with 40 chained anyOf each", "OK",
+    ),
     "R21d": (
         lambda: sending(costly_patterns()), "a schema of 200 patterns of 60 letters",
         "INVALID_ARGUMENT INVALID_REQUEST format.json_schema",
@@ -184,7 +186,9 @@ ROWS: dict[str, tuple[Callable[[], Attack], str, str]] = {
         "INVALID_ARGUMENT INVALID_REQUEST tools[",
     ),
     "R21f": (
-        lambda: sending(empty_messages()), "400,000 empty messages", "INVALID_ARGUMENT INVALID_REQUEST",
+        lambda: sending(empty_messages()),
+        "400,000 empty messages",
+        "INVALID_ARGUMENT INVALID_REQUEST",
     ),
     "R21g": (
         lambda: sending(types_that_reach_each_other()), "30 message types of 150 fields",
@@ -204,7 +208,9 @@ ROWS: dict[str, tuple[Callable[[], Attack], str, str]] = {
     [
         pytest.param(
             number,
-            marks=pytest.mark.row(number, f"{what}: others wait 100 ms at most, memory stays"),
+            marks=pytest.mark.row(
+                number, f"{what}: others wait at most 100 ms, memory does not grow"
+            ),
         )
         for number, (_, what, _) in ROWS.items()
     ],

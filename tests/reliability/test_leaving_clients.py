@@ -52,7 +52,7 @@ async def _cancel_many(
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "R1", "10,000 clients cancel at random moments: streams closed at once, nothing left"
+    "R1", "10,000 clients cancel at random moments: streams close at once, nothing is left"
 )
 async def test_cancellations_leave_nothing_behind(ollama: ScriptedOllama, figures: Row) -> None:
     rng = random.Random(1)
@@ -101,7 +101,9 @@ async def _settled(server: Observed) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.row("R2", "a minute of cancels under contention: afterwards 100 of 100 calls succeed")
+@pytest.mark.row(
+    "R2", "a minute of cancellations under contention: afterwards 100 of 100 calls succeed"
+)
 async def test_a_minute_of_cancellations_breaks_nothing(figures: Row) -> None:
     rng, cancelled = random.Random(2), 0
     async with (
@@ -130,7 +132,7 @@ async def test_a_minute_of_cancellations_breaks_nothing(figures: Row) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R3",
-    "a deadline passes queued, before the first token, or mid-stream: DEADLINE_EXCEEDED, stream closed",
+    "a deadline passes in any phase: DEADLINE_EXCEEDED, and the stream to Ollama is closed",
 )
 async def test_deadlines_end_calls_in_every_phase(ollama: ScriptedOllama, figures: Row) -> None:
     count = figures.some(1000, 40)
@@ -189,7 +191,8 @@ from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc a
 async def main():
     channel = grpc.aio.insecure_channel(sys.argv[1])
     generate = rpc.GenerationServiceStub(channel).Generate
-    calls = [generate(pb.GenerateRequest(model=sys.argv[2], prompt="x")) for _ in range(int(sys.argv[3]))]
+    request = pb.GenerateRequest(model=sys.argv[2], prompt="x")
+    calls = [generate(request) for _ in range(int(sys.argv[3]))]
     await asyncio.gather(*(call.read() for call in calls))
     print("reading", flush=True)
     await asyncio.sleep(1000)
@@ -209,7 +212,7 @@ async def _frozen_client(address: str, calls: int) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.row(
-    "R4", "a client freezes (SIGSTOP): its call ends within keepalive and timeout, 2 s and 1 s here"
+    "R4", "a client freezes (SIGSTOP): its call ends within keepalive and timeout (2 s and 1 s)"
 )
 async def test_the_calls_of_a_frozen_client_are_ended(ollama: ScriptedOllama, figures: Row) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, 600.0]
@@ -230,7 +233,7 @@ async def test_the_calls_of_a_frozen_client_are_ended(ollama: ScriptedOllama, fi
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R15", "200 readers stall: little memory each, others are not slowed")
+@pytest.mark.row("R15", "200 readers stall: each costs little memory, and others are not slowed")
 async def test_stalled_readers_cost_little(ollama: ScriptedOllama, figures: Row) -> None:
     readers = figures.some(200, 20)
     steps = [

@@ -76,7 +76,7 @@ class Look:
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R9",
-    "ten times what can be served, for a minute: nothing lost, refusals at once, health answers",
+    "ten times the load for a minute: no call is lost, refusals are immediate, health answers",
 )
 async def test_ten_times_the_load_is_refused_at_once(figures: Row) -> None:
     async with (
@@ -146,7 +146,7 @@ def _judge_refusals(figures: Row, outcomes: list[Outcome]) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.row(
     "R10",
-    "an outage with 100 retrying clients: hardly a call more than asked for, and all is well soon after",
+    "an outage with 100 retrying clients: few additional calls, and a quick recovery",
 )
 async def test_retries_do_not_worsen_an_outage(ollama: ScriptedOllama, figures: Row) -> None:
     span_s = figures.some(10, 2)
@@ -194,7 +194,7 @@ async def test_retries_do_not_worsen_an_outage(ollama: ScriptedOllama, figures: 
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R19", "one caller floods: another keeps its share")
+@pytest.mark.row("R19", "one caller floods the server, and another keeps its share")
 async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
     span_s = figures.some(15, 3)
     async with (

@@ -76,7 +76,7 @@ async def _drain_once(url: str, downs_ms: list[float], exits_s: list[float]) -> 
 @pytest.mark.timeout(400)
 @pytest.mark.row(
     "R12",
-    "SIGTERM at full load: NOT_SERVING at once, what can end ends, the rest gets a status, exit 0",
+    "SIGTERM at full load: NOT_SERVING at once, calls finish or get a status, exit code 0",
 )
 async def test_drains_lose_no_call(ollama: ScriptedOllama, figures: Row) -> None:
     ollama.scripts["/api/generate"] = _by_prompt
@@ -99,7 +99,7 @@ async def test_drains_lose_no_call(ollama: ScriptedOllama, figures: Row) -> None
     figures.time(f"SIGTERM to exit, worst s, grace {GRACE_S:g}", max(exits_s), "<=", GRACE_S + 2)
 
 
-@pytest.mark.row("R12b", "SIGTERM with nothing but an open health watch: it ends too")
+@pytest.mark.row("R12b", "SIGTERM with only an open health watch: the server exits at once")
 async def test_an_open_health_watch_does_not_delay_a_drain(
     ollama: ScriptedOllama, figures: Row
 ) -> None:
@@ -121,7 +121,7 @@ async def test_an_open_health_watch_does_not_delay_a_drain(
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "R13", "two replicas behind a real Envoy are restarted in turn at 20 calls a second: none fails"
+    "R13", "two replicas behind a real Envoy restart in turn at 20 calls a second: no call fails"
 )
 async def test_rolling_restarts_fail_no_call(figures: Row, tmp_path: Path) -> None:
     settings = {"EUDAI_LAME_DUCK": "1", "EUDAI_MAX_RUNNING": "32", "EUDAI_DRAIN_GRACE": "5"}
@@ -161,7 +161,7 @@ async def _restart_in_turn(servers: tuple[Replica, ...], count: int) -> list[int
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "R14",
-    "eudai is killed mid-stream: clients know at once, the real Ollama goes idle, a new one serves soon",
+    "eudai is killed mid-stream: clients fail at once, Ollama becomes idle, a new server starts",
 )
 async def test_a_killed_server_leaves_no_work(real_url: str, figures: Row) -> None:
     told_ms, idle_s, ups_s = [], [], []
@@ -207,7 +207,7 @@ BAD = [
 @pytest.mark.timeout(120)
 @pytest.mark.row(
     "R18",
-    "a configuration that does not hold: exit 78 within a second, naming variable and reason; nothing listens",
+    "an invalid configuration: exit code 78 within a second, with the variable and the reason",
 )
 def test_bad_configurations_end_at_once(figures: Row) -> None:
     took_s = []
@@ -225,7 +225,7 @@ def test_bad_configurations_end_at_once(figures: Row) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R20",
-    "a first byte that takes two minutes: nothing cuts the call on the way, Envoy and keepalive included",
+    "a first byte that takes two minutes: neither Envoy nor keepalive ends the call",
 )
 async def test_a_long_silence_does_not_end_a_call(
     ollama: ScriptedOllama, figures: Row, tmp_path: Path

@@ -210,14 +210,14 @@ async def _soak(mix: Mix, span_s: float) -> Soak:
             id="faults",
             marks=pytest.mark.row(
                 "R17",
-                "a soak of faults, leavers and cuts: memory and descriptors flat, the loop on time, no error unexplained",
+                "a soak of faults and leaving callers: memory stays flat, every error is explained",
             ),
         ),
         pytest.param(
             LEAVERS,
             id="leavers",
             marks=pytest.mark.row(
-                "R17b", "the same where most callers leave or hurry, on connections that are kept"
+                "R17b", "the same with callers who mostly leave or hurry, on long-lived connections"
             ),
         ),
     ],

@@ -178,7 +178,8 @@ async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Conte
         )
     _judge(plan, context)
     trace.append(
-        f"{asyncio.get_running_loop().time():.4f} {plan.number} {context.status} {context.reason} {len(context.messages)}"
+        f"{asyncio.get_running_loop().time():.4f} {plan.number} {context.status} "
+        f"{context.reason} {len(context.messages)}"
     )
     return context
 

@@ -122,7 +122,8 @@ class Simulation:
 
     async def run(self) -> Outcomes:
         """Run the calls, and return how they ended. Raises Violation."""
-        self.parts = Parts(self.config, WorldClient(self.world), write_timeout_s=30.0)  # type: ignore[arg-type]
+        client: Any = WorldClient(self.world)
+        self.parts = Parts(self.config, client, write_timeout_s=30.0)
         handlers = self._handlers(self.parts)
         self.parts.start()
         before = asyncio.all_tasks()
@@ -221,7 +222,8 @@ class Simulation:
         await asyncio.sleep(EVERYTHING_ENDS_S)
         if parts.admission.running or parts.admission.queued:
             raise Violation(
-                f"{parts.admission.running} run and {parts.admission.queued} wait after every call has ended"
+                f"{parts.admission.running} run and {parts.admission.queued} wait "
+                "after every call has ended"
             )
         # A load is nobody's, and may go on; but not for ever.
         end_s = time.monotonic() + NOBODYS_S

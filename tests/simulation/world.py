@@ -77,7 +77,8 @@ class World:
         self.generating[model] += 1
         if self.generating[model] > self.max_running:
             raise Violation(
-                f"{self.generating[model]} generations of {model} were sent to Ollama, which runs {self.max_running}"
+                f"{self.generating[model]} generations of {model} were sent to Ollama, "
+                f"which runs {self.max_running}"
             )
         try:
             yield
@@ -97,7 +98,8 @@ class World:
             case "status 503":
                 raise error_from_response(
                     503,
-                    b'{"error":"server busy, please try again.  maximum pending requests exceeded"}',
+                    b'{"error":"server busy, please try again.  '
+                    b'maximum pending requests exceeded"}',
                     model,
                 )
             case "silence":

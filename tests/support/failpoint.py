@@ -44,10 +44,10 @@ class _Faulty:
                 now = self._point.waits == self._point.number
                 self._point.waits += 1
                 if now and waited is not None:
-                    waited.cancel()  # as a task that is cancelled does, so that what is waited for is given up in order
+                    waited.cancel()  # as the cancellation of a task does first
                 try:
                     step, value = self._path.send, (yield waited)
-                except BaseException as error:  # noqa: BLE001 - whatever it is goes where it would have gone
+                except BaseException as error:  # noqa: BLE001 - any error is passed on
                     step, value = self._path.throw, error
                 if now:
                     step, value = self._path.throw, self._point.error(self._point.text)

@@ -132,7 +132,7 @@ class Observed:
 
     async def peak_rss(self) -> int:
         """The peak of the resident memory, in bytes."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()  # noqa: ASYNC240 - the kernel answers at once
+        status = await asyncio.to_thread(Path(f"/proc/{self._process.pid}/status").read_text)
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 

@@ -74,5 +74,6 @@ def _listening_at(port: int) -> psutil.Process:
         if listens:
             return process
     raise AssertionError(
-        "the Ollama at OLLAMA_BASE_URL runs on another machine; these rows kill and freeze one of their own like it"
+        "the Ollama at OLLAMA_BASE_URL runs on another machine; these rows need its program here, "
+        "to kill and freeze a process of their own"
     )

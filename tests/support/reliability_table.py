@@ -25,7 +25,7 @@ class Row:
     full: bool
     figures: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    passed: bool = False
+    result: str = "FAIL"
     took_s: float = 0.0
 
     def count(self, what: str, value: float, bound: str = "", limit: float = 0) -> None:
@@ -91,7 +91,10 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Row]:
     yield row
     row.took_s = time.monotonic() - begin_s
     report = getattr(request.node, "report", None)
-    row.passed = bool(report and report.passed and not row.broken)
+    if report and report.passed and not row.broken:
+        row.result = "pass"
+    elif report and report.skipped:
+        row.result = "skip"
     assert not row.broken, f"out of bounds: {', '.join(row.broken)}"
 
 
@@ -112,7 +115,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section(f"reliability, {'full' if rows[0].full else 'short'}")
     for row in rows:
         terminalreporter.write_line(
-            f"{row.number:4} {'pass' if row.passed else 'FAIL'}  {row.promise}  [{row.took_s:.0f} s]"
+            f"{row.number:4} {row.result}  {row.promise}  [{row.took_s:.0f} s]"
         )
         for figure in row.figures:
             terminalreporter.write_line(f"            {figure}")

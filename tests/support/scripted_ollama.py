@@ -22,6 +22,7 @@ HEADERS_STREAM = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 END = b"0\r\n\r\n"
+JSON = "application/json; charset=utf-8"
 STREAM_LIMIT = 64 << 20
 
 
@@ -70,13 +71,11 @@ def words(*texts: str, reason: str = "stop") -> Script:
     )
 
 
-def reply(
-    status: int, body: object, content_type: str = "application/json; charset=utf-8"
-) -> Script:
+def reply(status: int, body: object, content_type: str = JSON) -> Script:
     """A complete answer that is not streamed."""
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    head = f"HTTP/1.1 {status} Status\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
-    return [head.encode() + data]
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}"
+    return [head.encode() + b"\r\n\r\n" + data]
 
 
 def error(status: int, message: str) -> Script:

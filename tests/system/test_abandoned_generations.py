@@ -47,7 +47,8 @@ async def test_the_work_that_cancellations_leave_is_bounded(real_url: str) -> No
         piled_s = await left_running_s(process)
         answer = await collect(server, prompt="hi", stop={"max_output_tokens": 2})
     print(
-        f"left running: generating {generating_s * 1000:.0f} ms; evaluating {evaluating_s:.2f} s of {whole_s:.1f} s; "
+        f"left running: generating {generating_s * 1000:.0f} ms; "
+        f"evaluating {evaluating_s:.2f} s of {whole_s:.1f} s; "
         f"20 left one after the other {piled_s:.2f} s"
     )
 

@@ -15,7 +15,10 @@ from serving import Server, collect, config_for, kinds, serving
 EMBEDDER = "all-minilm:latest"
 SHORT = options_pb2.StopOptions(max_output_tokens=4)
 # Four tokens are too few for it, so the answer is cut off, and the caller is warned.
-CITY = '{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}},"required":["name","country"]}'
+CITY = (
+    '{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}},'
+    '"required":["name","country"]}'
+)
 WORD = line(response=" the", done=False)
 TOKEN = line(
     response=" the",
@@ -23,7 +26,10 @@ TOKEN = line(
     logprobs=[{"token": " the", "logprob": -1.0, "bytes": [32, 116, 104, 101]}],
 )
 CHAT_WORD = line(message={"role": "assistant", "content": " the"}, done=False)
-TOO_LONG = '{"error":{"code":400,"message":"request (6002 tokens) exceeds the available context size (4096 tokens), try increasing it"}}'
+TOO_LONG = (
+    '{"error":{"code":400,"message":"request (6002 tokens) exceeds the available context size'
+    ' (4096 tokens), try increasing it"}}'
+)
 NO_THINKING = '"gemma3:270m" does not support thinking'
 
 
@@ -37,7 +43,7 @@ def conversation(*texts: str) -> pb.Conversation:
     return pb.Conversation(messages=turns)
 
 
-# What is asked for, what the double answers, and what must come of it: the kinds of events, or the reason of a refusal.
+# The request, the double's answers, and the expected kinds of events or the reason of a refusal.
 SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] = {
     "a prompt": ({"prompt": "The capital of France is"}, {}, ["started", "delta", "finished"]),
     "a raw prompt": (
@@ -223,7 +229,7 @@ async def test_the_double_agrees_with_the_real_ollama(
         scripted.scripts.update({"/api/generate": stream(WORD, WORD, done("length")), **answers})
         if "load" in answers:
             scripted.models[EMBEDDER] = {"digest": "0" * 64}
-            scripted.load_script = answers["load"]  # type: ignore[assignment]  # no scenario computes it
+            scripted.load_script = answers["load"]  # type: ignore[assignment]
     if isinstance(expected, str):
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await collect(server, stop=SHORT, **request)

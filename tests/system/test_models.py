@@ -109,7 +109,7 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
     real_url: str, admin: tuple[Server, Any], tmp_path: Path
 ) -> None:
     _, stub = admin
-    # The file that gemma3:270m was made of, one bit of one weight changed, so that Ollama does not have it yet.
+    # The file of gemma3:270m with one bit of one weight changed, so that Ollama does not have it.
     data = bytearray(
         _gguf((await stub.GetModel(pb.GetModelRequest(model="gemma3:270m"))).modelfile).read_bytes()
     )
@@ -132,7 +132,8 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
             peak.cancel()
             grown = await peak - idle
     print(
-        f"uploaded {uploaded.size_bytes} bytes; the server grew by {grown >> 20} MiB from {idle >> 20}"
+        f"uploaded {uploaded.size_bytes} bytes; "
+        f"the server grew by {grown >> 20} MiB from {idle >> 20}"
     )
 
     assert (uploaded.existed, uploaded.size_bytes) == (False, len(data))

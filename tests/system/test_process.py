@@ -172,7 +172,8 @@ async def test_a_cancelled_generation_leaves_the_model_idle(
     await asyncio.sleep(0.2)  # Ollama ends a token that it has begun
     idle = await asyncio.to_thread(_cpu_share, next(runners()))
     print(
-        f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after"
+        f"closed {closed_ms:.0f} ms after the cancellation; "
+        f"the runner used {busy:.0%} of a core before and {idle:.0%} after"
     )
 
     assert busy > 0.3

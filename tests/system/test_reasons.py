@@ -166,7 +166,8 @@ async def test_grpcurl_prints_the_reason(
         else f"a prompt of {len(case.request['prompt'])} characters"
     )
     print(
-        f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} eudai.v1.{case.method}\n{called.stderr}"
+        f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} "
+        f"eudai.v1.{case.method}\n{called.stderr}"
     )
 
     assert called.returncode != 0

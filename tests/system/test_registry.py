@@ -32,7 +32,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("registry")
     config = folder / "registry.yml"
     config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\nhttp: {{addr: 127.0.0.1:5005}}\n"
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
+        "http: {addr: 127.0.0.1:5005}\n"
     )
     envoy = Path(__file__).with_name("envoy.yml")
     commands: list[list[str]] = [
@@ -98,8 +99,8 @@ async def test_a_model_is_pushed_and_pulled_back_the_same(admin: Any) -> None:
     await admin.CopyModel(pb.CopyModelRequest(source="all-minilm", destination=PUSHED))
     pushed = await push(admin, PUSHED)
     first = await pull(admin, PULLED)
-    # A manifest that Ollama made itself ends with a line feed, and one that it pulled does not, so only from here on do
-    # equal models have equal digests.
+    # A manifest that Ollama made itself ends with a line feed, and one that it pulled does not, so
+    # equal models have equal digests only from here on.
     await admin.CopyModel(pb.CopyModelRequest(source=PULLED, destination=PUSHED))
     await push(admin, PUSHED)
     await admin.DeleteModel(pb.DeleteModelRequest(model=PULLED))
@@ -109,7 +110,8 @@ async def test_a_model_is_pushed_and_pulled_back_the_same(admin: Any) -> None:
     up = max(event.progress.completed_bytes for event in pushed)
     down = max(event.progress.completed_bytes for event in first)
     print(
-        f"pushed {up} bytes in {len(pushed)} events, pulled {down} in {len(first)}; {again[-1].completed.digest}"
+        f"pushed {up} bytes in {len(pushed)} events, pulled {down} in {len(first)}; "
+        f"{again[-1].completed.digest}"
     )
 
     assert again[-1].completed.digest == first[-1].completed.digest

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-# Ollama finds the tags of thoughts and of calls in the template, as what surrounds them.
-TEMPLATE = """{{ range .Messages }}{{ .Role }}: {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}
+# Ollama finds the tags of reasoning and of tool calls in the template: they surround them.
+TEMPLATE = """{{ range .Messages }}{{ .Role }}: {{ if .Thinking }}\
+<think>{{ .Thinking }}</think>{{ end }}
 {{- .Content }}{{ if .ToolCalls }}{{ range .ToolCalls }}<tool_call>
 {"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
 </tool_call>{{ end }}{{ end }}
 {{ end }}{{ if .Tools }}{{ .Tools }}{{ end }}"""
 
-# llama.cpp does the same with the template in the file, where Ollama has neither template nor renderer.
+# llama.cpp does the same with the template in the file if Ollama has no template or renderer.
 JINJA_TEMPLATE = """{%- if tools %}system: Answer with a call inside <tool_call></tool_call>.
 <tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>
 {% endif %}

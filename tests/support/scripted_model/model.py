@@ -46,7 +46,7 @@ def model_bytes(scripts: Mapping[str, Script], metadata: Mapping[str, Value]) ->
 
 
 class _Chain:
-    """The vocabulary: a token for each byte, two control tokens, then each script after its mark."""
+    """The vocabulary: a token for each byte, two control tokens, and each script after its mark."""
 
     def __init__(self, scripts: Mapping[str, Script]) -> None:
         self.texts = [*_BYTE_LETTERS, "<|bos|>", "<|eos|>"]
