@@ -1,4 +1,4 @@
-"""Holds ARCHITECTURE.md and ADR 2 to the server's modules."""
+"""ARCHITECTURE.md and ADR 2 agree with the server's modules."""
 
 import ast
 import re

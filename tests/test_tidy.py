@@ -1,4 +1,4 @@
-"""Style as a test: what a reader may rely on in every file."""
+"""Checks of style, documents and locks that hold for every file."""
 
 import ast
 import re
@@ -50,7 +50,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 @EVERY_SOURCE
-def test_a_file_is_short_and_says_what_it_is(path: Path) -> None:
+def test_a_file_is_short_and_has_a_docstring(path: Path) -> None:
     text = path.read_text()
 
     limit = TEST_FILE_LINES_MAX if path.name.startswith("test_") else FILE_LINES_MAX
@@ -77,7 +77,7 @@ def test_only_the_process_reads_the_environment(path: Path) -> None:
 
 
 @EVERY_SOURCE
-def test_nothing_is_left_undone_in_silence(path: Path) -> None:
+def test_no_file_has_unfinished_work(path: Path) -> None:
     assert not re.search(r"\b(FIXME|TODO|XXX)\b", path.read_text()) or path == Path(__file__)
 
 
@@ -111,7 +111,7 @@ def test_architecture_names_the_folders_on_disk() -> None:
     } == inner | {"proto/eudai/v1"}
 
 
-def test_each_decision_says_what_keeps_it() -> None:
+def test_each_decision_names_what_keeps_it() -> None:
     decisions = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
 
     assert decisions

@@ -1,4 +1,4 @@
-"""Whoever leaves stops the model: the stream to Ollama closes, at once and every time. Only a load that others may want goes on."""
+"""Calls that end early: the stream to Ollama is closed, but a load that others may want goes on."""
 
 import asyncio
 
@@ -18,12 +18,14 @@ CLOSED_TIMEOUT_S = 2.0
 
 
 async def closed(exchange: Exchange) -> None:
-    """Wait until a connection ended."""
+    """Wait until a connection has ended."""
     async with asyncio.timeout(CLOSED_TIMEOUT_S):
         await exchange.closed.wait()
 
 
-async def test_cancelling_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
+async def test_cancelling_closes_the_stream_to_ollama(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     call = server.generation.Generate(REQUEST)
     for _ in range(4):
@@ -59,7 +61,7 @@ async def test_cancelling_before_the_first_event_closes_the_stream(
     await closed(ollama.sent_to("/api/generate")[0])
 
 
-async def test_a_reader_that_stops_reading_and_leaves_closes_the_stream(
+async def test_a_client_that_stops_reading_and_leaves_closes_the_stream(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     flood = chunk(b"".join(line(response="x" * 1000, done=False) for _ in range(60)))
@@ -72,7 +74,9 @@ async def test_a_reader_that_stops_reading_and_leaves_closes_the_stream(
     await closed(ollama.sent_to("/api/generate")[0])
 
 
-async def test_cancels_at_any_moment_leave_nothing(server: Server, ollama: ScriptedOllama) -> None:
+async def test_cancellations_at_any_moment_leave_nothing_behind(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     for milliseconds in range(60):
         call = server.generation.Generate(REQUEST)
@@ -117,7 +121,7 @@ async def test_ten_callers_share_one_load(server: Server, ollama: ScriptedOllama
     assert len(ollama.loads()) == 1
 
 
-async def test_the_time_of_the_load_is_told(server: Server, ollama: ScriptedOllama) -> None:
+async def test_the_load_time_is_reported(server: Server, ollama: ScriptedOllama) -> None:
     ollama.load_script = [0.3, *reply(200, {"done": True, "done_reason": "load"})]
     cold, warm = [(await collect(server, prompt="hi"))[-1].finished.timings for _ in range(2)]
 
@@ -125,7 +129,9 @@ async def test_the_time_of_the_load_is_told(server: Server, ollama: ScriptedOlla
     assert warm.load.ToMilliseconds() < 300
 
 
-async def test_other_load_options_are_another_load(server: Server, ollama: ScriptedOllama) -> None:
+async def test_different_load_options_load_the_model_again(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     request = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
     request.load.context_length = 2048
     await collect(server, prompt="hi")
@@ -134,7 +140,9 @@ async def test_other_load_options_are_another_load(server: Server, ollama: Scrip
     assert [exchange.body["options"] for exchange in ollama.loads()] == [{}, {"num_ctx": 2048}]
 
 
-async def test_a_time_budget_ends_gracefully(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_time_budget_ends_the_answer_without_an_error(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     events = await collect(server, prompt="hi", time_budget=Duration(nanos=300_000_000))
     finished = events[-1].finished
@@ -145,7 +153,7 @@ async def test_a_time_budget_ends_gracefully(server: Server, ollama: ScriptedOll
     await closed(ollama.sent_to("/api/generate")[0])
 
 
-async def test_a_time_budget_spent_before_the_first_word_still_ends_gracefully(
+async def test_a_time_budget_that_ends_before_the_first_output_is_not_an_error(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = [60.0]
@@ -154,7 +162,7 @@ async def test_a_time_budget_spent_before_the_first_word_still_ends_gracefully(
     assert [event.WhichOneof("event") for event in events] == ["started", "finished"]
 
 
-async def test_a_silent_ollama_is_given_up(ollama: ScriptedOllama) -> None:
+async def test_a_silent_ollama_fails_the_call(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [
         HEADERS_STREAM,
         chunk(line(response="x", done=False)),

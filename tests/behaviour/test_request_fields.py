@@ -45,7 +45,7 @@ LOAD: dict[str, tuple[str, Any]] = {
 
 
 async def options_sent(server: Server, ollama: ScriptedOllama, **fields: Any) -> dict[str, Any]:
-    """The options that Ollama gets."""
+    """Generate, and return the options that Ollama gets."""
     await collect(server, prompt="x", **fields)
     options: dict[str, Any] = ollama.sent_to("/api/generate")[0].body["options"]
     return options
@@ -93,7 +93,7 @@ async def test_an_option_that_is_zero_is_sent_as_zero(
         ("load", "batch_size"),
     ],
 )
-async def test_zero_is_refused_where_it_means_nothing(
+async def test_zero_is_refused_where_it_has_no_meaning(
     server: Server, options: str, name: str
 ) -> None:
     refused = await refusal(server, prompt="x", **{options: {name: 0}})
@@ -151,7 +151,7 @@ async def test_every_role_reaches_ollama(server: Server, ollama: ScriptedOllama)
     assert (sent[3]["tool_call_id"], sent[3]["tool_name"]) == ("1", "g")
 
 
-async def test_a_tool_reaches_ollama_whole(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_tool_reaches_ollama_unchanged(server: Server, ollama: ScriptedOllama) -> None:
     schema = '{"type":"object","properties":{"a":{"type":"integer"}}}'
     ollama.scripts["/api/chat"] = stream(done())
     tool = content_pb2.Tool(name="add", description="adds", parameters_schema=schema)
@@ -197,11 +197,11 @@ async def test_a_tool_choice_decides_whether_the_model_gets_the_tools(
         (pb.REASONING_EFFORT_MAX, "max"),
     ],
 )
-async def test_an_effort_reaches_ollama(
+async def test_a_reasoning_effort_reaches_ollama(
     server: Server,
     ollama: ScriptedOllama,
     effort: "pb.ReasoningEffort.ValueType",
-    think: bool | str,  # noqa: FBT001 - a parameter of pytest's
+    think: bool | str,
 ) -> None:
     await collect(
         server, model="deepseek-r1:1.5b", prompt="x", reasoning=pb.ReasoningOptions(effort=effort)
@@ -210,7 +210,7 @@ async def test_an_effort_reaches_ollama(
     assert ollama.sent_to("/api/generate")[0].body["think"] == think
 
 
-async def test_the_default_effort_asks_to_think_under_a_format_too(
+async def test_the_default_effort_reasons_under_a_format_too(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     # Unset would not think here.
@@ -239,9 +239,7 @@ async def test_a_conversation_that_does_not_fit_is_refused(
     assert refused.reason == "CONTEXT_LENGTH_EXCEEDED"
 
 
-async def test_log_probabilities_are_asked_for_where_the_options_are_set(
-    server: Server, ollama: ScriptedOllama
-) -> None:
+async def test_log_probability_options_reach_ollama(server: Server, ollama: ScriptedOllama) -> None:
     await collect(server, prompt="x", logprobs=pb.LogprobOptions())
     await collect(server, prompt="x", logprobs=pb.LogprobOptions(alternatives=4))
     await collect(server, prompt="x")

@@ -1,4 +1,4 @@
-"""A caller's own id of a call, and where the server repeats it."""
+"""Request ids of callers, and where the server repeats them."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
 
 
 def begun(server: Server, request_id: str, request: pb.GenerateRequest = REQUEST) -> Any:
-    """A generation with a request id."""
+    """Begin a generation with a request id."""
     return server.generation.Generate(
         request, metadata=(("eudai-request-id", request_id),), timeout=10
     )

@@ -1,4 +1,4 @@
-"""What callers share is bounded: a queue for each model that exists, and connections to Ollama."""
+"""Resources that callers share: a queue for each model, and connections to Ollama."""
 
 import asyncio
 import resource
@@ -77,7 +77,7 @@ async def test_an_unknown_model_gets_no_queue_and_no_prompt_reaches_ollama(
     assert narrow.app.parts.admission.queued == 0
 
 
-async def test_a_model_that_was_made_a_moment_ago_is_found(
+async def test_a_new_model_is_found_before_the_next_probe(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.models["new:latest"] = {"digest": "99" * 32, "capabilities": ["completion"]}
@@ -85,7 +85,7 @@ async def test_a_model_that_was_made_a_moment_ago_is_found(
     assert text_of(await collect(narrow, model="new:latest", prompt="hi")) == "Hello world"
 
 
-async def test_an_embedding_waits_for_its_turn_and_is_refused_past_the_bound(
+async def test_an_embedding_waits_for_its_turn_or_is_refused(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     release = asyncio.Event()
@@ -118,7 +118,7 @@ async def test_an_embedding_waits_for_its_turn_and_is_refused_past_the_bound(
 
 
 @pytest.mark.usefixtures("quick_probe")
-async def test_past_the_connections_to_ollama_calls_are_refused_and_health_is_not(
+async def test_calls_over_the_connection_limit_are_refused_and_health_stays(
     ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = ollama.hold()
@@ -191,7 +191,7 @@ async def test_a_lack_of_file_descriptors_is_not_an_outage(ollama: ScriptedOllam
     assert b"gemma3:270m" in after
 
 
-async def test_a_connection_that_takes_too_long_is_left_to_the_probe(
+async def test_a_connection_timeout_is_not_an_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.2)

@@ -1,4 +1,4 @@
-"""Pulls, pushes and creations are whole, or fail with their reason."""
+"""Pulls, pushes and creations of models: progress, silence, failures and registries."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -87,7 +87,7 @@ async def test_calls_for_one_model_share_one_download(admin: Any, ollama: Script
 async def test_a_download_ends_with_its_last_caller_unless_detached(
     admin: Any,
     ollama: ScriptedOllama,
-    detach: bool,  # noqa: FBT001 - a parameter of pytest's
+    detach: bool,
 ) -> None:
     rest = asyncio.Event()
     ollama.scripts["/api/pull"] = [
@@ -129,7 +129,7 @@ PULL_ERRORS = [
 
 
 @pytest.mark.parametrize(("message", "reason"), PULL_ERRORS)
-async def test_a_pull_that_fails_inside_a_200_fails(
+async def test_an_error_line_after_http_200_fails_the_pull(
     admin: Any, ollama: ScriptedOllama, message: str, reason: str
 ) -> None:
     ollama.scripts["/api/pull"] = stream(LAYERS[0], line(error=message))
@@ -143,7 +143,7 @@ async def test_a_pull_that_fails_inside_a_200_fails(
     "status",
     ["verifying sha256 digest", pytest.param("writing manifest", marks=pytest.mark.slow)],
 )
-async def test_a_pull_that_works_in_silence_is_not_stalled(
+async def test_a_pull_that_verifies_in_silence_is_not_stalled(
     ollama: ScriptedOllama, status: str
 ) -> None:
     ollama.scripts["/api/show"] = reply(200, {})
@@ -177,7 +177,7 @@ async def test_a_creation_that_converts_in_silence_is_not_stalled(ollama: Script
     assert events[-1].HasField("completed")
 
 
-async def test_a_pull_that_works_in_silence_has_a_limit(
+async def test_a_pull_that_verifies_in_silence_has_a_limit(
     ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "WORK_TIMEOUT_S", 0.6)
@@ -198,13 +198,13 @@ async def test_a_pull_whose_registry_is_silent_is_stalled(ollama: ScriptedOllama
 
 @asynccontextmanager
 async def impatient(ollama: ScriptedOllama) -> AsyncIterator[Any]:
-    """A stub of a server that waits for little."""
+    """A stub of a server with a short limit for silence."""
     async with serving(config_for(ollama.url, admin=True, first_event_timeout_s=1.0)) as server:
         await server.until("", "SERVING")
         yield rpc.ModelServiceStub(server.channel)
 
 
-async def test_a_pull_that_breaks_off_is_not_complete(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_an_interrupted_pull_fails(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/pull"] = stream(*LAYERS[:3])
 
     assert (
@@ -212,7 +212,7 @@ async def test_a_pull_that_breaks_off_is_not_complete(admin: Any, ollama: Script
     ).reason == "BACKEND_STREAM_INTERRUPTED"
 
 
-async def test_only_registries_that_the_operator_wrote_down_are_used(
+async def test_only_registries_that_the_operator_allows_are_used(
     admin: Any, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/pull"] = stream(*LAYERS)
@@ -240,7 +240,7 @@ async def test_a_push_streams_its_progress(admin: Any, ollama: ScriptedOllama) -
     ).reason == "MODEL_NOT_FOUND"
 
 
-async def test_a_creation_says_everything_that_is_set(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_a_creation_sends_every_field(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/create"] = stream(line(status="writing manifest"), line(status="success"))
     ollama.models["mine:latest"] = {"digest": "1" * 64}
     request = pb.CreateModelRequest(
@@ -269,7 +269,7 @@ async def test_a_creation_says_everything_that_is_set(admin: Any, ollama: Script
     }
 
 
-async def test_a_creation_fetches_nothing_in_silence(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_a_creation_does_not_pull_what_is_missing(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts[f"/api/blobs/{DIGEST}"] = reply(404, "")
     from_model = await refused(
         admin.CreateModel(pb.CreateModelRequest(model="mine", base_model="nope"))

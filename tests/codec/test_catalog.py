@@ -1,4 +1,4 @@
-"""A model that is unknown, or that Ollama would run in its cloud, never passes for one that may get a prompt."""
+"""The catalog of models: which references it finds, and which models are remote."""
 
 import msgspec
 import pytest
@@ -42,12 +42,12 @@ def test_a_remote_model_is_refused(fact: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("model", ["foo:cloud", "foo:1b-cloud"])
-def test_a_name_of_the_cloud_is_refused_though_a_row_has_it(model: str) -> None:
+def test_a_cloud_name_is_refused_even_if_it_is_listed(model: str) -> None:
     with pytest.raises(CloudDisabledError):
         catalog_of({"name": model, "digest": "ab"}).require_model(model_name_from(model))
 
 
-def test_a_row_that_cannot_be_named_is_never_mistaken_for_another() -> None:
+def test_a_listed_model_without_a_valid_name_is_never_found() -> None:
     catalog = catalog_of({"name": "foo:local", "digest": "ab"})
 
     with pytest.raises(ModelNotFoundError):
@@ -66,5 +66,5 @@ def test_a_row_that_cannot_be_named_is_never_mistaken_for_another() -> None:
         (b"\xff", None),
     ],
 )
-def test_the_cloud_is_enabled_disabled_or_unknown(body: bytes, enabled: bool | None) -> None:  # noqa: FBT001 - a parameter of pytest's
+def test_the_cloud_is_enabled_disabled_or_unknown(body: bytes, enabled: bool | None) -> None:
     assert cloud_enabled_from(body) is enabled

@@ -1,4 +1,4 @@
-"""Every reason, warning and phase of the contract is sent somewhere, or its comment says that none is yet."""
+"""Every reason, warning and phase of the contract is sent somewhere or marked as reserved."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_a_value_is_sent_or_reserved(value: str) -> None:
+def test_every_value_is_sent_or_reserved(value: str) -> None:
     comment = CONTRACT[: CONTRACT.index(f"  {value} =")].rpartition(";")[2]
     is_sent = re.search(rf"\b({re.escape(VALUES[value])}|{value})\b", SOURCE) is not None
 

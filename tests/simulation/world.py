@@ -34,7 +34,7 @@ CANARY = "."
 
 
 class World:
-    """What Ollama does, and what it was asked to do."""
+    """A simulated Ollama: what it does, and what it was asked to do."""
 
     def __init__(self, rng: random.Random, max_running: int) -> None:
         self.rng = rng
@@ -54,7 +54,7 @@ class World:
 
     # What the server calls, in place of ollama.client.Client.
     async def open_answer(self, route: str, body: dict[str, object], model: str) -> "Answer":
-        """An answer, or a failure."""
+        """Return an answer, or raise a failure."""
         await asyncio.sleep(self.rng.uniform(0.0005, 0.01))
         if not self.up:
             raise RefusedError
@@ -77,7 +77,8 @@ class World:
         self.generating[model] += 1
         if self.generating[model] > self.max_running:
             raise Violation(
-                f"{self.generating[model]} generations of {model} were sent to Ollama, which runs {self.max_running}"
+                f"{self.generating[model]} generations of {model} were sent to Ollama, "
+                f"which runs {self.max_running}"
             )
         try:
             yield
@@ -97,7 +98,8 @@ class World:
             case "status 503":
                 raise error_from_response(
                     503,
-                    b'{"error":"server busy, please try again.  maximum pending requests exceeded"}',
+                    b'{"error":"server busy, please try again.  '
+                    b'maximum pending requests exceeded"}',
                     model,
                 )
             case "silence":
@@ -174,13 +176,13 @@ class World:
             await self._thawed.wait()
 
     def freeze(self, part: str) -> None:
-        """Let that part hang; "" lets everything go on."""
+        """Let this part hang; "" lets everything continue."""
         self.frozen = part
         self.changed_s = asyncio.get_running_loop().time()
         (self._thawed.clear if part else self._thawed.set)()
 
     def go(self, *, up: bool) -> None:
-        """Come or go; whatever is under way breaks."""
+        """Go down or come up; running requests break."""
         self.up = up
         self.changed_s = asyncio.get_running_loop().time()
         if not up:
@@ -190,7 +192,7 @@ class World:
 
 
 class Answer:
-    """Plays its steps."""
+    """An answer that plays its steps."""
 
     def __init__(self, world: World, steps: list[tuple[float, bytes | str]], model: str) -> None:
         self._world = world
@@ -199,11 +201,11 @@ class Answer:
         self._broken = asyncio.Event()
 
     def break_off(self) -> None:
-        """The connection is gone."""
+        """Break the connection."""
         self._broken.set()
 
     async def read(self) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         delay_s, data = next(self._steps, (0.0, b""))
         if self._model:
             await self._world.hang("runner", "whole")
@@ -261,7 +263,7 @@ class WorldClient:
 def _recut(
     steps: list[tuple[float, bytes | str]], rng: random.Random
 ) -> Iterator[tuple[float, bytes | str]]:
-    """The same bytes, cut elsewhere: lines come in halves, or several at once."""
+    """Cut the same bytes at other places: lines arrive in halves, or several at once."""
     held = b""
     for delay_s, data in steps:
         if isinstance(data, str):

@@ -1,4 +1,4 @@
-"""The real Ollama of the suite goes in; another one like it comes out, which a test may kill, freeze and start again."""
+"""A second real Ollama that a test may kill, freeze and start again."""
 
 import asyncio
 import subprocess
@@ -12,7 +12,10 @@ START_TIMEOUT_S = 30.0
 
 
 class OwnOllama:
-    """The same program with the same models, on a port of its own; `changes` are to its environment."""
+    """The same program and models as the suite's Ollama, on its own port.
+
+    `changes` are changes to its environment.
+    """
 
     def __init__(self, like_url: str, **changes: str) -> None:
         like = _listening_at(urlsplit(like_url).port or 80)
@@ -24,16 +27,16 @@ class OwnOllama:
 
     @property
     def process(self) -> psutil.Process:
-        """The server; what generates is its child."""
+        """The server process; its children are runners."""
         assert self._process
         return psutil.Process(self._process.pid)
 
     def runners(self) -> list[psutil.Process]:
-        """What generates."""
+        """The processes that generate."""
         return self.process.children(recursive=True)
 
     async def start(self) -> None:
-        """Return once it answers."""
+        """Start it, and return once it answers."""
         self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
             self._command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -49,7 +52,7 @@ class OwnOllama:
                 return
 
     def kill(self) -> None:
-        """End the server at once, and then what generates, which would go on alone."""
+        """Kill the server, and then its runners, which would continue alone."""
         if self._process:
             runners = self.runners() if self._process.poll() is None else []
             self._process.kill()
@@ -71,5 +74,6 @@ def _listening_at(port: int) -> psutil.Process:
         if listens:
             return process
     raise AssertionError(
-        "the Ollama at OLLAMA_BASE_URL runs on another machine; these rows kill and freeze one of their own like it"
+        "the Ollama at OLLAMA_BASE_URL runs on another machine; these rows need its program here, "
+        "to kill and freeze a process of their own"
     )

@@ -1,4 +1,4 @@
-"""A recording goes in; a server before the double that plays it comes out."""
+"""A server in front of a scripted Ollama that plays recorded answers."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from serving import Server, config_for, serving
 async def replaying(
     recording: Recording, capabilities: Mapping[str, Sequence[str]]
 ) -> AsyncIterator[Server]:
-    """`capabilities`: of each model that the double has."""
+    """Start both. `capabilities` are those of each model that the scripted Ollama has."""
     ollama = ScriptedOllama()
     ollama.models |= {
         model_name_from(name).listed: {"digest": "5c" * 32, "capabilities": kinds}

@@ -1,4 +1,4 @@
-"""A real Ollama whose cloud is enabled sends it no prompt of a caller of ours, also when a model became remote just now."""
+"""A real Ollama whose cloud is enabled gets no prompt for a remote model from this server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ INPUTS: dict[str, Input] = {
 
 @dataclass
 class Cloud:
-    """An Ollama with the model "mine", which another machine runs, and the connections to that one."""
+    """An Ollama whose model "mine" runs on another machine, and the connections to that machine."""
 
     url: str
     connections: list[object]
@@ -30,7 +30,7 @@ class Cloud:
 
 @pytest.fixture
 async def cloud(real_url: str, tmp_path: Path) -> AsyncIterator[Cloud]:
-    """An Ollama of its own that may send prompts to a listener of ours, which takes itself for the cloud."""
+    """An Ollama that may send prompts to a listener of this test, which plays the cloud."""
     connections: list[object] = []
 
     def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +60,7 @@ async def cloud(real_url: str, tmp_path: Path) -> AsyncIterator[Cloud]:
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-async def test_ollama_itself_refuses_what_we_send_for_a_remote_model(
+async def test_ollama_itself_refuses_our_requests_for_a_remote_model(
     cloud: Cloud, kind: str
 ) -> None:
     generation = Generation(id="", model=model_name_from("mine:latest"), input=INPUTS[kind])

@@ -1,6 +1,7 @@
-"""Ten callers ask the real Ollama for a model that is not in memory, and nine leave: one load happens, and the tenth is answered."""
+"""Ten callers want a model that the real Ollama must load, and nine leave: it is loaded once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from eudai.v1 import (
@@ -19,7 +20,7 @@ REQUEST = pb.GenerateRequest(
 )
 
 
-async def test_nine_of_ten_leave_and_the_load_goes_on(real_url: str) -> None:
+async def test_the_load_continues_if_nine_of_ten_callers_leave(real_url: str) -> None:
     async with serving(config_for(real_url, admin=True)) as server:
         await server.until("", "SERVING")
         await model_service_pb2_grpc.ModelServiceStub(server.channel).UnloadModel(
@@ -47,7 +48,7 @@ async def test_nine_of_ten_leave_and_the_load_goes_on(real_url: str) -> None:
 
 
 async def _watch(seen: set[int], others: set[int]) -> None:
-    """Every process that runs a model, by id, but for those of another Ollama on this machine."""
+    """Record the ids of all runner processes, except those in `others`."""
     while True:
         seen |= {
             process.pid for process in await asyncio.to_thread(lambda: list(runners()))
@@ -68,5 +69,5 @@ async def test_a_model_evicted_at_any_moment_still_answers(real_url: str, moment
         assert text_of(await _answer(server.generation))
 
 
-async def _answer(stub: object) -> list[pb.GenerateResponse]:
-    return [event async for event in stub.Generate(REQUEST, timeout=60)]  # type: ignore[attr-defined]  # a stub of any kind
+async def _answer(stub: Any) -> list[pb.GenerateResponse]:
+    return [event async for event in stub.Generate(REQUEST, timeout=60)]

@@ -1,4 +1,4 @@
-"""The real Ollama reads every reference as the server does, on every route that takes one."""
+"""The real Ollama reads model references as the server does, on every route that accepts one."""
 
 import json
 from collections.abc import Iterator
@@ -37,13 +37,13 @@ def post(real_url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("reference", READINGS)
-def test_the_vectors_are_true(real_url: str, reference: str) -> None:
+def test_the_recorded_readings_are_those_of_ollama(real_url: str, reference: str) -> None:
     assert reading_of(real_url, reference) == READINGS[reference]
 
 
 @given(references)
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
-def test_what_is_accepted_is_the_same_model_to_ollama(real_url: str, reference: str) -> None:
+def test_an_accepted_reference_is_the_same_model_in_ollama(real_url: str, reference: str) -> None:
     reading = reading_of(real_url, reference)
     try:
         ours = model_name_from(reference).key
@@ -76,7 +76,7 @@ def test_the_name_that_is_sent_is_valid_on_every_route(post: httpx.Client, liste
     assert not any("invalid" in answer.text for answer in answers)
 
 
-def test_a_model_is_listed_by_the_name_that_we_call_listed(post: httpx.Client) -> None:
+def test_a_model_is_listed_by_its_listed_name(post: httpx.Client) -> None:
     expected = {model_name_from(each).listed for each in COPIES}
     try:
         for name in expected:

@@ -1,4 +1,4 @@
-"""The installed programs, with the real Ollama: what an operator and a first-time user meet."""
+"""The installed programs with the real Ollama, as an operator and a first-time user run them."""
 
 import asyncio
 import json
@@ -93,7 +93,7 @@ def test_sigterm_drains_and_exits_0_with_one_json_line_a_call(real_url: str) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells limits of another process")
-def test_as_many_files_may_be_open_as_the_system_allows(real_url: str) -> None:
+def test_the_limit_of_open_files_is_raised(real_url: str) -> None:
     lowered = ("sh", "-c", 'ulimit -Sn 256 && exec "$0"')
     with eudai_server(*lowered, OLLAMA_BASE_URL=real_url) as (_, process):
         soft, hard = psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE)
@@ -101,7 +101,7 @@ def test_as_many_files_may_be_open_as_the_system_allows(real_url: str) -> None:
     assert soft == hard > 256
 
 
-def test_a_second_signal_cuts(real_url: str) -> None:
+def test_a_second_signal_ends_the_drain(real_url: str) -> None:
     with eudai_server(OLLAMA_BASE_URL=real_url, EUDAI_LAME_DUCK="60") as (address, process):
         process.send_signal(signal.SIGTERM)
         deadline_s = time.monotonic() + 10
@@ -140,7 +140,7 @@ def test_a_port_in_use_exits_78_and_names_it() -> None:
     assert "EUDAI_LISTEN" in ended.stderr
 
 
-def test_the_demo_streams_and_stops_everything_where_nobody_watches(real_url: str) -> None:
+def test_the_demo_streams_and_stops_without_a_terminal(real_url: str) -> None:
     env = {**os.environ, "OLLAMA_BASE_URL": real_url, "EUDAI_LISTEN": f"127.0.0.1:{free_port()}"}
     ended = subprocess.run(
         [BIN / "python", ROOT / "services/run.py", "The capital of France is"],
@@ -172,7 +172,8 @@ async def test_a_cancelled_generation_leaves_the_model_idle(
     await asyncio.sleep(0.2)  # Ollama ends a token that it has begun
     idle = await asyncio.to_thread(_cpu_share, next(runners()))
     print(
-        f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after"
+        f"closed {closed_ms:.0f} ms after the cancellation; "
+        f"the runner used {busy:.0%} of a core before and {idle:.0%} after"
     )
 
     assert busy > 0.3
@@ -183,12 +184,12 @@ async def test_a_cancelled_generation_leaves_the_model_idle(
 
 
 def _cpu_share(process: psutil.Process) -> float:
-    """Of one core, over half a second."""
+    """The share of one core that a process uses, over half a second."""
     return float(process.cpu_percent(interval=0.5)) / 100
 
 
 def _streams_to(port: int) -> int:
-    """Connections of this process to the Ollama that are open, the probe's short ones aside."""
+    """The number of open connections of this process to Ollama, except those of the probe."""
     connections = [
         each
         for each in psutil.Process().net_connections("tcp")

@@ -1,7 +1,7 @@
-"""Every reason that this version can reach, provoked by a command, and what grpcurl prints. `make reasons` shows them all.
+"""Every error reason, caused by a command, and what grpcurl prints. `make reasons` shows them all.
 
-Not reached: UNAUTHENTICATED and SCOPE_MISSING, which belong to what is not here yet; QUOTA_EXCEEDED takes two callers, whom
-behaviour/test_fairness has, and INTERNAL a defect, which behaviour/test_broken_backend plants.
+Not reached here: UNAUTHENTICATED and SCOPE_MISSING are reserved; behaviour/test_fairness.py causes
+QUOTA_EXCEEDED, which needs two callers, and behaviour/test_broken_backend.py causes INTERNAL.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ X = line(response="x", done=False)
 
 @dataclass(frozen=True)
 class Case:
-    """A request, and what it goes to: the real Ollama, or a script where the real one cannot be brought to it."""
+    """A request, and its Ollama: the real one, or a script if that one cannot cause the reason."""
 
     method: str
     request: dict[str, Any]
@@ -50,7 +50,7 @@ class Case:
 
 
 async def crowd(server: Server) -> list["asyncio.Task[Any]"]:
-    """Teach the server how long an answer takes, then let two ask for one."""
+    """Let the server measure how long an answer takes, and then start two generations."""
     await collect(server, prompt="hi")
     tasks = [asyncio.create_task(collect(server, prompt="hi")) for _ in range(2)]
     while server.app.parts.admission.queued != 1:
@@ -131,7 +131,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("reason", CASES)
-async def test_a_reason_is_what_grpcurl_prints(
+async def test_grpcurl_prints_the_reason(
     reason: str, real_url: str, ollama: ScriptedOllama
 ) -> None:
     case = CASES[reason]
@@ -166,7 +166,8 @@ async def test_a_reason_is_what_grpcurl_prints(
         else f"a prompt of {len(case.request['prompt'])} characters"
     )
     print(
-        f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} eudai.v1.{case.method}\n{called.stderr}"
+        f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} "
+        f"eudai.v1.{case.method}\n{called.stderr}"
     )
 
     assert called.returncode != 0
@@ -177,7 +178,7 @@ async def test_a_reason_is_what_grpcurl_prints(
     assert f'"reason": "{reason}"' in called.stderr or raw in called.stderr
 
 
-def test_the_table_names_the_rest() -> None:
+def test_every_reason_has_a_case_or_is_listed_as_unreached() -> None:
     rest = {"UNSPECIFIED", "UNAUTHENTICATED", "SCOPE_MISSING", "QUOTA_EXCEEDED", "INTERNAL"}
 
     names = error_pb2.ErrorReason.keys()

@@ -1,4 +1,4 @@
-"""Files of a model go in; a real Ollama has the model until the block ends. Over Ollama's own HTTP interface."""
+"""Creates a model in a real Ollama, over Ollama's own HTTP API, and deletes it at the end."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def _upload(http: httpx.Client, file: Path) -> str:
 
 
 def lines_of(url: str, route: str, body: Mapping[str, object]) -> tuple[int, list[bytes]]:
-    """What Ollama answers to a request: the HTTP status, and the lines."""
+    """Ollama's answer to a request: the HTTP status and the lines."""
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
         answer = http.post(route, content=json.dumps(body))
         return answer.status_code, answer.content.splitlines(keepends=True)

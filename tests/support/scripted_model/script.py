@@ -1,4 +1,4 @@
-"""A script goes in; the tokens that say it come out, none of which occurs twice in a file."""
+"""Splits scripts into tokens, none of which occurs twice in a file."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ _UNIT = re.compile(rf"(?!{_END_TAG})<[^<>\s]+>|\[/?[A-Z_]+\]|.", re.DOTALL)
 
 @dataclass(frozen=True)
 class Script:
-    """What the model says: a text, or exact tokens, which may end within a UTF-8 character.
+    """What the model writes: a text, or exact tokens, which may end within a UTF-8 character.
 
     A token occurs once in a file and has at least two bytes. A script that repeats starts again
     after its last token and never ends.
@@ -28,7 +28,7 @@ class Script:
 
 
 def tokens_of(scripts: Mapping[str, Script]) -> dict[str, tuple[bytes, ...]]:
-    """The tokens of every script. Raises ValueError for scripts that cannot be told apart."""
+    """The tokens of every script. Raises ValueError for scripts that cannot be distinguished."""
     taken: set[bytes] = set()
     found = {name: script.tokens for name, script in scripts.items() if script.tokens}
     for token in (token for tokens in found.values() for token in tokens):
@@ -43,7 +43,7 @@ def tokens_of(scripts: Mapping[str, Script]) -> dict[str, tuple[bytes, ...]]:
 
 
 def _cut(text: str, taken: set[bytes]) -> Iterable[bytes]:
-    """Tokens of about four characters; longer ones where a shorter one is taken already."""
+    """Tokens of about four characters; longer if a shorter one is taken already."""
     tokens: list[bytes] = []
     token = b""
     for unit in _lengthened(_UNIT.findall(text)):
@@ -67,7 +67,7 @@ def _cut(text: str, taken: set[bytes]) -> Iterable[bytes]:
 
 
 def _lengthened(units: Iterable[str]) -> Iterator[bytes]:
-    """Characters gathered to the length of a token; tags on their own."""
+    """Characters gathered to the length of a token; tags are tokens of their own."""
     gathered = ""
     for unit in units:
         if len(unit) > 1 or len(gathered) == TOKEN_CHARS:

@@ -79,6 +79,7 @@ def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> 
 
 # Ollama's names for capabilities that `eudai.v1.Capability` names differently.
 _CAPABILITIES = {"generate": "completion", "chat": "completion"}
+_NEEDED = "generate|chat|insert|tools|thinking|vision|completion|embeddings?"
 
 _TOO_LONG = (
     r"exceed_context_size|exceeds? (?:the |maximum )?(?:available )?context|input length exceeds"
@@ -112,10 +113,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             ),
         ),
         (r"(image|audio)? ?input is not supported|does not support multimodal", _without_media),
-        (
-            r"does not support (generate|chat|insert|tools|thinking|vision|completion|embeddings?)\b",
-            _unsupported,
-        ),
+        (rf"does not support ({_NEEDED})\b", _unsupported),
         (
             r"think value .* is not supported",
             _without("thinking", "does not support this reasoning effort"),

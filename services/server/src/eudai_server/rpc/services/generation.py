@@ -109,7 +109,8 @@ def _check_model(request: pb.GenerateRequest, call: Call) -> None:
             [
                 Violation(
                     "model",
-                    f"must equal the metadata {MODEL_METADATA}; leave out the metadata or correct it",
+                    f"must equal the metadata {MODEL_METADATA}; leave out the metadata or"
+                    " correct it",
                 )
             ]
         )

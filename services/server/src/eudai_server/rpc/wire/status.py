@@ -58,8 +58,8 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.CLOUD_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.REGISTRY_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.BLOB_NOT_FOUND: grpc.StatusCode.FAILED_PRECONDITION,
-    # Neither the service nor its backend is at fault, and the same call may succeed; only the caller can
-    # decide whether to retry.
+    # Neither the service nor its backend is at fault, and the same call may succeed; only the
+    # caller can decide whether to retry.
     Reason.TOOL_CALL_MALFORMED: grpc.StatusCode.ABORTED,
     Reason.REPETITION_STOPPED: grpc.StatusCode.ABORTED,
 }
@@ -113,7 +113,8 @@ def _help(error: ServiceError) -> list[Message]:
         return [_bad_request(error.violations)]
     if isinstance(error, ModelNotFoundError):
         link = error_details_pb2.Help.Link(
-            description=f"Pull it: ollama pull {_cut(error.model)}, or eudai.v1.ModelService/PullModel",
+            description=f"Pull it: ollama pull {_cut(error.model)}, "
+            "or eudai.v1.ModelService/PullModel",
             url="https://ollama.com/library",
         )
         return [

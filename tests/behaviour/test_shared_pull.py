@@ -1,4 +1,4 @@
-"""Followers of one key share one transfer, and one that comes while it is given up gets its own."""
+"""Callers who pull one model share a transfer, unless it is being cancelled."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,7 +8,7 @@ from eudai_server.core.models import Transfer
 from eudai_server.ollama.shared_pull import SharedPulls
 
 
-async def test_who_comes_while_a_transfer_is_given_up_begins_a_new_one() -> None:
+async def test_a_caller_who_arrives_during_a_cancellation_begins_a_new_transfer() -> None:
     sharing = SharedPulls()
     closing, closed = asyncio.Event(), asyncio.Event()
 
