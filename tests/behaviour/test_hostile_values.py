@@ -54,7 +54,6 @@ class FakeCall:
     elapsed_ns: int = 0
     deadline_s: float | None = None
     may_have_run: bool = False
-    request_id: str = ""
     metadata_to_send: Any = ()
     failure_detail: Any = None
     fields: dict[str, object] = field(default_factory=dict)

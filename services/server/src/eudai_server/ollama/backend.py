@@ -76,7 +76,7 @@ class OllamaBackend:
                 yield [Progress(Phase.EVALUATING_PROMPT)]
                 facts = state.catalog.facts(model)
                 first = [_started(facts, datetime.now(UTC))]
-                decoder = _decoder(generation, facts)
+                decoder = _decoder_for(generation, facts)
                 answer, truncated = await self._open(generation, facts)
                 if truncated:
                     first.insert(0, _TRUNCATED)
@@ -160,7 +160,7 @@ def _silence_limit(limit_s: float) -> AbstractAsyncContextManager[asyncio.Timeou
     return time_limit(limit_s, f"Ollama sent nothing for {limit_s:g} s")
 
 
-def _decoder(generation: Generation, facts: Facts) -> StreamDecoder:
+def _decoder_for(generation: Generation, facts: Facts) -> StreamDecoder:
     return StreamDecoder(
         generation.model.listed,
         generation_id=generation.id,

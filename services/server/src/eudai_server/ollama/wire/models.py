@@ -130,7 +130,7 @@ def model_description(show: bytes, model: Model, verbose_show: bytes = b"") -> D
         modelfile=wire.modelfile,
         parameters=wire.parameters,
         metadata_json=metadata.decode(),
-        messages=tuple(_message(message) for message in wire.messages or ()),
+        messages=tuple(_model_message_from(message) for message in wire.messages or ()),
         embedding_length=_length(info, "embedding_length"),
         renderer=wire.renderer,
         parser=wire.parser,
@@ -181,7 +181,7 @@ def _length(info: Any, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _message(wire: _WireMessage) -> Message:
+def _model_message_from(wire: _WireMessage) -> Message:
     role = wire.role.upper()
     return Message(Role[role] if role in Role.__members__ else Role.USER, wire.content)
 

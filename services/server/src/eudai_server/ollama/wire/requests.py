@@ -170,7 +170,7 @@ def create_request_from(creation: Creation) -> Request:
         "system": creation.system,
         "license": creation.licenses,
         "parameters": _sampling_options(creation) | _load_options(creation.load),
-        "messages": [_message(message) for message in creation.messages],
+        "messages": [_wire_message_from(message) for message in creation.messages],
         "quantize": creation.quantize,
         "renderer": creation.renderer,
         "parser": creation.parser,
@@ -230,7 +230,7 @@ def _input_fields(generation: Generation) -> tuple[str, dict[str, Any]]:
         case Infill(prefix, suffix):
             return "/api/generate", {"prompt": prefix, "suffix": suffix}
         case Conversation(messages):
-            turns = [_message(message) for message in messages]
+            turns = [_wire_message_from(message) for message in messages]
             if generation.system:
                 turns.insert(0, {"role": "system", "content": generation.system})
             return "/api/chat", {"messages": turns}
@@ -239,7 +239,7 @@ def _input_fields(generation: Generation) -> tuple[str, dict[str, Any]]:
     return "/api/generate", fields
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _wire_message_from(message: Message) -> dict[str, Any]:
     turn: dict[str, Any] = {"role": _ROLES[message.role], "content": message.text}
     if message.reasoning:
         turn["thinking"] = message.reasoning
