@@ -40,6 +40,7 @@ METHODS = {
     for file in (generation_service_pb2, embedding_service_pb2, model_service_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
+    if method.input_type.fields
 }
 
 

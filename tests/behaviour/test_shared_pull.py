@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from eudai_server.core.model_name import model_name_from
 from eudai_server.core.models import Transfer
 from eudai_server.ollama.shared_pull import SharedPulls
 
+MODEL = model_name_from("gemma3:270m")
+
 
 async def test_a_caller_who_arrives_during_a_cancellation_begins_a_new_transfer() -> None:
-    sharing = SharedPulls()
+    pulls = SharedPulls()
     closing, closed = asyncio.Event(), asyncio.Event()
 
     async def abandoned() -> AsyncGenerator[Transfer, None]:
@@ -25,12 +28,12 @@ async def test_a_caller_who_arrives_during_a_cancellation_begins_a_new_transfer(
         yield Transfer("new")
 
     async def leave() -> None:
-        async with aclosing(sharing.follow("key", abandoned, detach=False)) as transfers:
+        async with aclosing(pulls.follow(MODEL, abandoned, detach=False)) as transfers:
             await anext(transfers)
 
     leaving = asyncio.create_task(leave())
     await closing.wait()
-    following = asyncio.create_task(_statuses(sharing.follow("key", whole, detach=False)))
+    following = asyncio.create_task(_statuses(pulls.follow(MODEL, whole, detach=False)))
     await asyncio.sleep(0.05)  # the new one does not begin
     closed.set()
 

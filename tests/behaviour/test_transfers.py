@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import pytest
 from eudai.v1 import (
     content_pb2,
@@ -13,7 +14,7 @@ from eudai.v1 import (
     options_pb2,
 )
 from eudai_server.ollama import store
-from refusal import refused
+from refusal import Refusal, refused
 from scripted_ollama import (
     END,
     HEADERS_STREAM,
@@ -114,6 +115,62 @@ async def test_a_download_ends_with_its_last_caller_unless_detached(
     await asyncio.wait_for(exchange.closed.wait(), 5)
 
     assert not after_one
+
+
+async def test_a_detached_pull_is_listed_and_can_be_cancelled(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
+    ollama.scripts["/api/pull"] = [HEADERS_STREAM, chunk(LAYERS[1]), 60.0]
+    call = admin.PullModel(pb.PullModelRequest(model="gemma3:270m", detach=True))
+    await call.read()
+    followed = await admin.ListPulls(pb.ListPullsRequest())
+    call.cancel()
+    async with asyncio.timeout(5):
+        while (listed := await admin.ListPulls(pb.ListPullsRequest())).pulls[0].callers:
+            await asyncio.sleep(0.01)
+    await admin.CancelPull(pb.CancelPullRequest(model="gemma3:270m"))
+    afterwards = await admin.ListPulls(pb.ListPullsRequest())
+
+    progress = pb.TransferProgress(
+        phase=pb.TRANSFER_PHASE_TRANSFERRING,
+        completed_bytes=40,
+        total_bytes=100,
+        status="pulling aaaa",
+    )
+    pull = pb.Pull(model="gemma3:270m", progress=progress, detached=True)
+    assert list(followed.pulls) == [pb.Pull(**fields_of(pull), callers=1)]
+    assert list(listed.pulls) == [pull]
+    assert list(afterwards.pulls) == []
+    assert ollama.sent_to("/api/pull")[0].closed.is_set()
+
+
+def fields_of(message: pb.Pull) -> dict[str, Any]:
+    """The fields that are set."""
+    return {field.name: value for field, value in message.ListFields()}
+
+
+async def test_a_cancelled_pull_fails_for_every_caller_with_a_reason(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
+    ollama.scripts["/api/pull"] = [HEADERS_STREAM, chunk(LAYERS[1]), 60.0]
+    calls = [admin.PullModel(PULL) for _ in range(2)]
+    for call in calls:
+        await call.read()
+    await admin.CancelPull(pb.CancelPullRequest(model="gemma3:270m"))
+    failures = []
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await call.read()
+        failures.append(Refusal(failure.value).reason)
+
+    assert failures == ["PULL_CANCELLED"] * 2
+    assert len(ollama.sent_to("/api/pull")) == 1
+
+
+async def test_a_pull_that_does_not_run_cannot_be_cancelled(admin: Any) -> None:
+    failure = await refused(admin.CancelPull(pb.CancelPullRequest(model="gemma3:270m")))
+
+    assert failure.reason == "PULL_NOT_FOUND"
 
 
 PULL_ERRORS = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from eudai.v1 import error_pb2
+from eudai.v1 import error_pb2, model_service_pb2, model_service_pb2_grpc
 from google.rpc import error_details_pb2
 from processes import free_port, grpcurl
 from scripted_ollama import (
@@ -62,6 +62,14 @@ async def drain(server: Server) -> None:
     """Shut the server down once the call runs."""
     await server.until_admitted(running=1, queued=0)
     await server.app.drain()
+
+
+async def cancel_pull(server: Server) -> None:
+    """Cancel the pull once it has begun."""
+    stub: Any = model_service_pb2_grpc.ModelServiceStub(server.channel)
+    while not (await stub.ListPulls(model_service_pb2.ListPullsRequest())).pulls:
+        await asyncio.sleep(0.01)
+    await stub.CancelPull(model_service_pb2.CancelPullRequest(model="gemma3:270m"))
 
 
 ADMIN = {"admin": True, "registries": ("registry.ollama.ai", "http://localhost:5999")}
@@ -127,6 +135,15 @@ CASES = {
     # test_parsers.py and test_scripted_model.py bring the real one to these.
     "TOOL_CALL_MALFORMED": Case(GENERATE, GEMMA, stream(X, line(error="empty function name"))),
     "REPETITION_STOPPED": Case(GENERATE, GEMMA, stream(*[X] * 31)),
+    "PULL_NOT_FOUND": Case("ModelService/CancelPull", {"model": "gemma3:270m"}, config=ADMIN),
+    "PULL_CANCELLED": Case(
+        "ModelService/PullModel",
+        {"model": "gemma3:270m"},
+        [HEADERS_STREAM, chunk(line(status="pulling manifest")), 60.0],
+        "/api/pull",
+        ADMIN,
+        meanwhile=cancel_pull,
+    ),
 }
 
 

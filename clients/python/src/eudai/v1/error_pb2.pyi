@@ -153,6 +153,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED. Ollama ended the answer because the model repeated itself about thirty
     times in a row. Raise repeat_penalty, or change the prompt.
     """
+    ERROR_REASON_PULL_NOT_FOUND: _ErrorReason.ValueType  # 28
+    """NOT_FOUND. No pull of the model is running."""
+    ERROR_REASON_PULL_CANCELLED: _ErrorReason.ValueType  # 29
+    """ABORTED. Another caller cancelled the pull with CancelPull."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable causes of failures."""
@@ -261,6 +265,10 @@ ERROR_REASON_REPETITION_STOPPED: ErrorReason.ValueType  # 27
 """ABORTED. Ollama ended the answer because the model repeated itself about thirty
 times in a row. Raise repeat_penalty, or change the prompt.
 """
+ERROR_REASON_PULL_NOT_FOUND: ErrorReason.ValueType  # 28
+"""NOT_FOUND. No pull of the model is running."""
+ERROR_REASON_PULL_CANCELLED: ErrorReason.ValueType  # 29
+"""ABORTED. Another caller cancelled the pull with CancelPull."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

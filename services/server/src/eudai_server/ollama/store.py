@@ -8,7 +8,7 @@ from dataclasses import replace
 from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
 from eudai_server.core.generation import LoadOptions
 from eudai_server.core.model_name import ModelName, is_reachable
-from eudai_server.core.models import Capability, Creation, Description, Model, Transfer
+from eudai_server.core.models import Capability, Creation, Description, Model, Pull, Transfer
 from eudai_server.ollama.shared_pull import SharedPulls
 from eudai_server.ollama.state.model_request import ModelRequest
 from eudai_server.ollama.state.ollama_state import OllamaState
@@ -128,8 +128,16 @@ class OllamaStore:
     ) -> AsyncGenerator[Transfer, None]:
         """See `Store.pull`."""
         return self._pulls.follow(
-            model.key, lambda: self._download(model, insecure=insecure), detach=detach
+            model, lambda: self._download(model, insecure=insecure), detach=detach
         )
+
+    def list_pulls(self) -> Sequence[Pull]:
+        """See `Store.list_pulls`."""
+        return self._pulls.list()
+
+    async def cancel_pull(self, model: ModelName) -> None:
+        """See `Store.cancel_pull`."""
+        await self._pulls.cancel(model)
 
     async def push(self, model: ModelName, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
         """See `Store.push`."""

@@ -62,6 +62,8 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     # caller can decide whether to retry.
     Reason.TOOL_CALL_MALFORMED: grpc.StatusCode.ABORTED,
     Reason.REPETITION_STOPPED: grpc.StatusCode.ABORTED,
+    Reason.PULL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.PULL_CANCELLED: grpc.StatusCode.ABORTED,
 }
 
 
