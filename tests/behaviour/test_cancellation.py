@@ -126,7 +126,7 @@ async def test_the_load_time_is_reported(server: Server, ollama: ScriptedOllama)
     cold, warm = [(await collect(server, prompt="hi"))[-1].finished.timings for _ in range(2)]
 
     assert cold.load.ToMilliseconds() >= 300
-    assert warm.load.ToMilliseconds() < 300
+    assert warm.load.ToMilliseconds() < cold.load.ToMilliseconds()
 
 
 async def test_different_load_options_load_the_model_again(

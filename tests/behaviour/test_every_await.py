@@ -21,7 +21,7 @@ from serving import Server, config_for, serving, text_of
 
 SECRET = "secret-http://10.0.0.1:11434"  # noqa: S105 - it must not get out, and opens nothing
 MODEL = "gemma3:270m"
-STATUS_S = 1.0
+STATUS_S = 4.0
 POINTS_MAX = 60
 
 

@@ -47,7 +47,7 @@ async def test_a_load_without_callers_ends_with_the_server(ollama: ScriptedOllam
             await asyncio.sleep(0.01)
         call.cancel()
 
-    await asyncio.wait_for(ollama.loads()[0].closed.wait(), 2)
+    await asyncio.wait_for(ollama.loads()[0].closed.wait(), 10)
 
 
 @pytest.mark.usefixtures("quick_probe")

@@ -79,7 +79,7 @@ async def test_ollama_itself_refuses_our_requests_for_a_remote_model(
 
 async def test_a_remote_model_is_refused(cloud: Cloud) -> None:
     async with serving(config_for(cloud.url)) as server:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not server.app.parts.readiness.backend_up:
                 await asyncio.sleep(0.02)
         failure = await refusal(server, model="mine", prompt="SECRET")
