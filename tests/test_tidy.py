@@ -138,6 +138,18 @@ def test_documents_can_be_read_in_a_terminal() -> None:
     ] == []
 
 
+def test_the_map_of_the_tests_lists_each_helper() -> None:
+    helpers = (ROOT / "tests/README.md").read_text().split("## Helpers")[1].split("\n## ")[0]
+    heads = re.findall(r"^- (.+?):", helpers, re.MULTILINE)
+    modules = {
+        path.stem
+        for path in (ROOT / "tests/support").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+
+    assert {name.strip("`") for head in heads for name in head.split(", ")} == modules
+
+
 def test_every_variable_is_documented() -> None:
     documented = (ROOT / "docs/configuration.md").read_text()
 
