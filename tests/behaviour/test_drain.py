@@ -124,7 +124,7 @@ async def test_an_open_health_watch_does_not_delay_the_exit(ollama: ScriptedOlla
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await watch.read()
         assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert time.monotonic() - begin_s < 15  # and not the 30 s of the grace
+        assert time.monotonic() - begin_s < 15  # less than the grace of 30 s
 
 
 async def test_calls_that_outlive_the_grace_end_with_a_status(ollama: ScriptedOllama) -> None:

@@ -141,13 +141,13 @@ async def test_calls_that_wait_in_grpc_are_bounded(ollama: ScriptedOllama) -> No
             for channel in channels
             for _ in range(100)
         ]
-        await asyncio.sleep(1)  # all are sent meanwhile, which a stopped server cannot tell
+        await asyncio.sleep(1)  # meanwhile all are sent; a stopped server cannot confirm it
         server.seen.send_signal(signal.SIGCONT)
         outcomes = Counter(outcome.code for outcome in await asyncio.gather(*calls))
         peak_bytes = await server.peak_rss()
 
     assert outcomes[grpc.StatusCode.OK] >= 100
-    # The rest is over the limit, but for what the server saw meanwhile.
+    # The others are over the limit, except those that the server has accepted meanwhile.
     assert outcomes[grpc.StatusCode.CANCELLED] >= 100
     assert peak_bytes - idle_bytes <= 40 * MIB
 
@@ -216,7 +216,7 @@ async def test_calls_over_the_limit_are_refused_but_health_checks_are_not(
     assert [text_of(events) for events in answers] == ["x", "x"]
 
 
-# ---- who is refused where too many large messages are on their way
+# ---- which call is refused if too many large messages are arriving
 
 
 async def never() -> bytes:

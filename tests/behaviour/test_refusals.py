@@ -154,7 +154,7 @@ async def test_all_violations_are_reported_at_once(server: Server) -> None:
 
 
 async def test_a_refusal_does_not_keep_the_request(server: Server) -> None:
-    before = invalid_request_errors()  # of other tests
+    before = invalid_request_errors()  # left by other tests
     gc.disable()
     try:
         for _ in range(3):
@@ -267,7 +267,7 @@ async def test_a_message_over_the_limit_is_refused(server: Server) -> None:
     assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-# Status and words of Ollama; code and reason of ours.
+# Status and text of Ollama; code and reason of the server.
 OLLAMA_CASES = [
     (
         400,

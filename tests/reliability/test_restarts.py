@@ -154,7 +154,7 @@ async def _restart_in_turn(servers: tuple[Replica, ...], count: int) -> list[int
         server.send(signal.SIGTERM)
         codes.append(await server.ended())
         await server.start()
-        await asyncio.sleep(1)  # Envoy looks five times a second, and does not tell what it saw
+        await asyncio.sleep(1)  # Envoy checks five times a second, and does not report the result
     return codes
 
 

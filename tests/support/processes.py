@@ -20,7 +20,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 30.0
-# Below what systems give to outgoing connections.
+# Below the ports that systems use for outgoing connections.
 PORTS = (10_000, 32_000)
 
 

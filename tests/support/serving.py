@@ -22,7 +22,7 @@ class Server:
 
     app: App
     address: str
-    channel: Any  # its annotations know no calls without a generated stub
+    channel: Any  # grpc's annotations do not cover calls without a generated stub
 
     @property
     def generation(self) -> Any:

@@ -73,7 +73,7 @@ async def test_ollama_itself_refuses_our_requests_for_a_remote_model(
 
     assert ours.status_code == 404
     assert after_ours == 0
-    # Without ":local" it is sent away, so the first half of this test can fail.
+    # Without ":local" it is sent to the cloud, so the first half of this test can fail.
     assert len(cloud.connections) > 0
 
 

@@ -123,7 +123,7 @@ def test_a_second_signal_ends_the_drain(real_url: str) -> None:
         process.communicate(timeout=TIMEOUT_S)
 
     assert process.returncode == 0
-    assert time.monotonic() - begin_s < 20  # and not the 60 s of the lame duck
+    assert time.monotonic() - begin_s < 20  # less than the lame duck of 60 s
 
 
 @pytest.mark.parametrize(
