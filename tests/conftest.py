@@ -17,7 +17,7 @@ from serving import CLEANUP_TIMEOUT_S, Server, config_for, serving
 
 pytest_plugins = ["reliability_table", "ignored_parts"]
 
-# A busy machine is no failure of a codec.
+# No deadlines: a busy machine is not a failure of a codec.
 settings.register_profile("eudai", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("eudai")
 

@@ -10,7 +10,7 @@ from eudai_server.config import UNSUPPORTED, VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE_LINES_MAX = 300
-# A file of tests is a list, read a function at a time.
+# A file of tests is a list of independent functions.
 TEST_FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 56
 LINE_CHARS_MAX = 100
@@ -95,7 +95,7 @@ def test_architecture_names_the_folders_on_disk() -> None:
         if path.is_dir() and not IGNORED & set(path.relative_to(ROOT).parts)
     }
     inner = {str(path) for path in on_disk if not path.name.endswith(".egg-info")}
-    # Packaging needs these on the way to the code.
+    # Packaging needs these parent folders.
     inner -= {
         "proto",
         "proto/eudai",
@@ -136,6 +136,18 @@ def test_documents_can_be_read_in_a_terminal() -> None:
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if len(line) > LINE_CHARS_MAX and "://" not in line
     ] == []
+
+
+def test_the_map_of_the_tests_lists_each_helper() -> None:
+    helpers = (ROOT / "tests/README.md").read_text().split("## Helpers")[1].split("\n## ")[0]
+    heads = re.findall(r"^- (.+?):", helpers, re.MULTILINE)
+    modules = {
+        path.stem
+        for path in (ROOT / "tests/support").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+
+    assert {name.strip("`") for head in heads for name in head.split(", ")} == modules
 
 
 def test_every_variable_is_documented() -> None:

@@ -32,7 +32,7 @@ async def test_one_request_runs_and_the_others_wait_in_order(
             )
         )
         await narrow.until_admitted(running=1, queued=queued)
-    await asyncio.sleep(0.1)  # the least time that the last one waits, and nothing more is sent
+    await asyncio.sleep(0.1)  # the last one waits at least this long; nothing more is sent
     at_once = len(ollama.sent_to("/api/generate"))
     release.set()
     answers = await asyncio.gather(*calls)
@@ -80,7 +80,7 @@ async def test_a_full_queue_refuses_with_a_retry_delay(
     await narrow.until_admitted(running=1, queued=2)
     refused = await refusal(narrow, prompt="x")
     other = asyncio.create_task(collect(narrow, model="deepseek-r1:1.5b", prompt="x"))
-    await ollama.until_sent("/api/generate", 2)  # another model has a queue of its own
+    await ollama.until_sent("/api/generate", 2)  # another model has its own queue
     release.set()
     await asyncio.gather(*calls, other)
 

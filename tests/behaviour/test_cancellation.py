@@ -34,7 +34,7 @@ async def test_cancelling_closes_the_stream_to_ollama(
     exchange = ollama.sent_to("/api/generate")[0]
     await closed(exchange)
 
-    assert ollama.open_connections <= 2  # the probe's
+    assert ollama.open_connections <= 2  # those of the probe
 
 
 async def test_a_deadline_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
@@ -68,7 +68,7 @@ async def test_a_client_that_stops_reading_and_leaves_closes_the_stream(
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, *[flood] * 1000]
     call = server.generation.Generate(REQUEST)
     await call.read()
-    # Flow control blocks the server's write meanwhile, which no event tells.
+    # Meanwhile flow control blocks the server's write; no event shows this.
     await asyncio.sleep(0.5)
     call.cancel()
     await closed(ollama.sent_to("/api/generate")[0])
@@ -104,7 +104,7 @@ async def test_a_caller_who_leaves_does_not_abort_the_load(
     await server.until_admitted(running=0, queued=0)
     staying = asyncio.create_task(collect(server, prompt="hi"))
     await server.until_admitted(running=1, queued=0)
-    await asyncio.sleep(0.1)  # neither is the load closed, nor is another one sent
+    await asyncio.sleep(0.1)  # meanwhile the load is not closed, and no other is sent
     load = ollama.loads()[0]
 
     assert not load.closed.is_set()
@@ -126,7 +126,7 @@ async def test_the_load_time_is_reported(server: Server, ollama: ScriptedOllama)
     cold, warm = [(await collect(server, prompt="hi"))[-1].finished.timings for _ in range(2)]
 
     assert cold.load.ToMilliseconds() >= 300
-    assert warm.load.ToMilliseconds() < 300
+    assert warm.load.ToMilliseconds() < cold.load.ToMilliseconds()
 
 
 async def test_different_load_options_load_the_model_again(

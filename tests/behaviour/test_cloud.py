@@ -21,7 +21,7 @@ REMOTE = {"digest": "c" * 64, "remote_host": "https://ollama.com:443", "remote_m
 LOCAL = "gemma3:270m"
 
 Call = Callable[[Server, str], Any]
-# Of each RPC that takes a model: one with that model.
+# One request for each RPC that names a model.
 CALLS: dict[str, Call] = {
     "Generate": lambda server, model: server.generation.Generate(
         generation_pb.GenerateRequest(model=model, prompt="SECRET")
@@ -57,7 +57,7 @@ CALLS: dict[str, Call] = {
         pb.UnloadModelRequest(model=model)
     ),
 }
-# These make a model, or remove one, and need none that runs here.
+# These create or remove a model, which need not run here.
 NEED_NO_MODEL = {
     "PullModel",
     "CreateModel, its name",

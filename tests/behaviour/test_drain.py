@@ -125,7 +125,7 @@ async def test_an_open_health_watch_does_not_delay_the_exit(ollama: ScriptedOlla
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await watch.read()
         assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert time.monotonic() - begin_s < 5
+        assert time.monotonic() - begin_s < 15  # less than the grace of 30 s
 
 
 async def test_calls_that_outlive_the_grace_end_with_a_status(ollama: ScriptedOllama) -> None:
@@ -142,7 +142,7 @@ async def test_calls_that_outlive_the_grace_end_with_a_status(ollama: ScriptedOl
     assert (cut.code, cut.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
     assert cut.trailers["grpc-retry-pushback-ms"] == "-1"
     assert "RetryInfo" in cut.details
-    await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 2)
+    await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 10)
 
 
 async def test_calls_cut_in_the_queue_may_be_retried(ollama: ScriptedOllama) -> None:

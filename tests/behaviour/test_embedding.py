@@ -189,4 +189,4 @@ async def test_a_real_model_without_the_capability_does_not_embed(real_server: S
 
 
 def _cosine(one: Iterable[float], other: Iterable[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))  # their length is 1
+    return sum(a * b for a, b in zip(one, other, strict=True))  # the vectors have length 1

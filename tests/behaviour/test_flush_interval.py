@@ -11,7 +11,7 @@ from refusal import Refusal
 from scripted_ollama import END, HEADERS_STREAM, Script, ScriptedOllama, X, chunk, done, line
 from serving import Server, collect, config_for, kinds, serving, text_of
 
-# Long beyond every test: what waits for it is never seen.
+# Longer than every test: output that waits for the interval is never seen.
 LONG = Duration(seconds=10)
 LIMIT_S = 5.0
 USER = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text="x")])

@@ -79,7 +79,7 @@ async def test_a_canary_that_gets_no_answer_is_sent_again(ollama: ScriptedOllama
         for _ in range(STALLS):
             await refusal(server, prompt="hi")
         await ollama.until_sent("/api/generate", STALLS + 1)
-        del ollama.scripts["/api/generate"]  # the question under way is never answered
+        del ollama.scripts["/api/generate"]  # the running canary never gets an answer
         await server.until("", "SERVING")
 
 

@@ -47,7 +47,7 @@ async def test_a_load_without_callers_ends_with_the_server(ollama: ScriptedOllam
             await asyncio.sleep(0.01)
         call.cancel()
 
-    await asyncio.wait_for(ollama.loads()[0].closed.wait(), 2)
+    await asyncio.wait_for(ollama.loads()[0].closed.wait(), 10)
 
 
 @pytest.mark.usefixtures("quick_probe")
@@ -77,7 +77,7 @@ async def test_a_model_that_is_not_kept_in_memory_is_loaded_again(
     await collect(server, prompt="x", load=options_pb2.LoadOptions(keep_alive=Duration()))
     await collect(server, prompt="x")
 
-    # A load request that keeps nothing would be an unload, so only the generation says it.
+    # A load request with keep_alive 0 would be an unload, so only the generation has it.
     assert [exchange.body.get("keep_alive") for exchange in ollama.loads()] == [None, None]
     assert [exchange.body.get("keep_alive") for exchange in ollama.sent_to("/api/generate")] == [
         0,

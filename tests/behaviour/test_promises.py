@@ -107,7 +107,7 @@ async def test_hidden_reasoning_has_no_log_probabilities(
     ollama.scripts["/api/generate"] = stream(
         token("SECRET 0", response=""),
         token("SECRET 1", response="", thinking="hm"),
-        token("SECRET 2", response=""),  # half a character of the reasoning
+        token("SECRET 2", response=""),  # an incomplete character of the reasoning
         token("yes", response="yes"),
         token("half", response=""),
         done(),

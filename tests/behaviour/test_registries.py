@@ -25,7 +25,7 @@ async def admin(ollama: ScriptedOllama) -> AsyncIterator[Any]:
         yield rpc.ModelServiceStub(server.channel)
 
 
-# Of each: the RPC, its request, and the model that is forbidden.
+# The RPC, its request, and the forbidden model.
 FORBIDDEN: dict[str, tuple[str, Any, str]] = {
     "a pull": ("PullModel", pb.PullModelRequest(model="evil.test/a/b"), "evil.test/a/b:latest"),
     "a pull of the default": ("PullModel", pb.PullModelRequest(model="gemma3"), "gemma3:latest"),

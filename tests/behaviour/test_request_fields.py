@@ -19,7 +19,7 @@ from serving import Server, collect
 USER = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text="x")])
 DIGEST = "sha256:" + "ab" * 32
 
-# No value is another one's, or a default.
+# All values differ from each other and from the defaults.
 SAMPLING: dict[str, Any] = {
     "temperature": 0.25,
     "top_k": 3,
@@ -32,7 +32,7 @@ SAMPLING: dict[str, Any] = {
     "frequency_penalty": 0.625,
     "seed": 4_294_967_295,
 }
-# Our name, Ollama's name, and a value.
+# The contract's name, Ollama's name, and a value.
 LOAD: dict[str, tuple[str, Any]] = {
     "context_length": ("num_ctx", 2048),
     "batch_size": ("num_batch", 64),
@@ -213,7 +213,7 @@ async def test_a_reasoning_effort_reaches_ollama(
 async def test_the_default_effort_reasons_under_a_format_too(
     server: Server, ollama: ScriptedOllama
 ) -> None:
-    # Unset would not think here.
+    # If `think` were unset, Ollama would not reason here.
     await collect(
         server,
         model="deepseek-r1:1.5b",

@@ -24,7 +24,7 @@ async def test_a_caller_who_arrives_during_a_cancellation_begins_a_new_transfer(
             await closed.wait()
 
     async def whole() -> AsyncGenerator[Transfer, None]:
-        assert closed.is_set()  # two at once would meet in Ollama
+        assert closed.is_set()  # two at once would interfere in Ollama
         yield Transfer("new")
 
     async def leave() -> None:
@@ -34,7 +34,7 @@ async def test_a_caller_who_arrives_during_a_cancellation_begins_a_new_transfer(
     leaving = asyncio.create_task(leave())
     await closing.wait()
     following = asyncio.create_task(_statuses(pulls.follow(MODEL, whole, detach=False)))
-    await asyncio.sleep(0.05)  # the new one does not begin
+    await asyncio.sleep(0.05)  # meanwhile the new one does not begin
     closed.set()
 
     assert await following == ["new"]

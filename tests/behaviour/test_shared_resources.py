@@ -148,7 +148,7 @@ async def collect_one_token(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = held
 
 
-# ---- what this process lacks is not an outage of Ollama
+# ---- a lack of resources of this process is not an outage of Ollama
 
 
 @contextmanager

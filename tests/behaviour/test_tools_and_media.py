@@ -359,4 +359,4 @@ async def test_heartbeats_end_with_their_call(server: Server, ollama: ScriptedOl
         await call.read()
     call.cancel()
 
-    await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 2)
+    await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 10)

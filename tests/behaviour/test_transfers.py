@@ -104,12 +104,12 @@ async def test_a_download_ends_with_its_last_caller_unless_detached(
     await first.read()
     await second.read()
     first.cancel()
-    await asyncio.sleep(0.1)  # the download is not closed
+    await asyncio.sleep(0.1)  # meanwhile the download is not closed
     exchange = ollama.sent_to("/api/pull")[0]
     after_one = exchange.closed.is_set()
     second.cancel()
     if detach:
-        await asyncio.sleep(0.1)  # nor is it now
+        await asyncio.sleep(0.1)  # it is still not closed
         assert not exchange.closed.is_set()
         rest.set()
     await asyncio.wait_for(exchange.closed.wait(), 5)

@@ -26,7 +26,7 @@ FILES: list[FileDescriptor] = [
 
 REASON_CHARS_MIN = 8
 
-# What the service adds of its own: none of it is Ollama's.
+# Parts that the service adds; Ollama does not have them.
 OURS = {
     "expected_digest", "events", "labels", "time_budget", "logprobs", "sampling", "stop",
     "format", "reasoning", "load", "tools", "infill", "conversation", "hide", "messages",

@@ -66,7 +66,7 @@ def test_every_failure_has_a_reason(status: int, body: bytes, reason: Reason) ->
     assert error_from_response(status, body, "m").reason is reason
 
 
-# What parsers said of malformed calls, or would say by Ollama's source.
+# Errors of parsers about malformed tool calls, as seen or as in Ollama's source.
 MALFORMED_CALLS = [
     "failed to parse JSON: invalid character 'n' looking for beginning of object key string",
     "error parsing tool call: raw='server busy, please try again', err=unexpected end of JSON",

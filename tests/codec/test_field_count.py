@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given, strategies as st
 
 REQUEST = pb.GenerateRequest.DESCRIPTOR
-# An unknown group that holds what would be a malformed conversation outside of it.
+# An unknown group. Its content would be a malformed conversation outside of it.
 GROUP = b"\xa3\x06" + b"\x1a\x02\xff\xff" + b"\xa4\x06"
 EMPTY_MESSAGE = b"\x0a\x00"
 
@@ -31,7 +31,7 @@ def count_parsed(message: Any) -> int:
     count = 0
     for field, value in message.ListFields():
         if field.message_type and field.message_type.GetOptions().map_entry:
-            # An entry and its key and its value, which is written even where it is empty.
+            # An entry, its key, and its value, which is written even if it is empty.
             count += 3 * len(value)
         elif field.message_type:
             values = value if field.is_repeated else [value]
@@ -63,7 +63,7 @@ def test_the_count_equals_that_of_the_parsed_message(request: pb.GenerateRequest
     count = count_parsed(request)
 
     assert not has_more_fields(REQUEST, data, count)
-    # What is shorter than two bytes a field is not even looked at.
+    # Messages of less than two bytes for each field are not counted.
     assert has_more_fields(REQUEST, data, count - 1) == (len(data) > 2 * (count - 1))
 
 
@@ -92,7 +92,7 @@ def test_counting_stops_at_the_limit() -> None:
     begin_s = time.process_time()
     assert has_more_fields(REQUEST, data, FIELDS_MAX)
 
-    assert time.process_time() - begin_s < 0.1  # 5 ms alone
+    assert time.process_time() - begin_s < 0.1  # CPU time; 5 ms on an idle machine
 
 
 def test_a_nested_file_descriptor_is_counted() -> None:

@@ -56,7 +56,7 @@ FIVE_WORDS = b"".join(text_line(f" word{number}") for number in range(5))
 
 def test_an_empty_answer_of_many_tokens_is_a_lost_tool_call() -> None:
     assert warnings_of(done(output=5)) == LOST
-    # A model may have nothing to say.
+    # An empty answer of few tokens is not a loss.
     assert warnings_of(done(output=2)) == []
 
 
@@ -127,5 +127,5 @@ def test_the_time_of_the_check_is_linear_in_its_input(piece: str) -> None:
     begin_s = time.monotonic()
     alteration_warning(ToolCall("id", "f", piece * (CHECKED_CHARS_MAX // len(piece))))
 
-    # It takes some ten milliseconds; were it quadratic, it would take minutes.
+    # It takes some ten milliseconds; if it were quadratic, it would take minutes.
     assert time.monotonic() - begin_s < 5

@@ -20,7 +20,7 @@ from eudai_server.core.model_name import (
 from hypothesis import given, strategies as st
 
 READINGS: dict[str, str] = json.loads(Path(__file__).with_name("model_names.json").read_text())
-# Ollama takes any text before "://" for a scheme, and then does not use it.
+# Ollama reads any text before "://" as a scheme, and ignores it.
 STRICTER = {"HTTP://h/a/b", "http:///a/b", "ftp://h/a/b", "://h/a/b", "x y://h/a/b"}
 
 part = st.text("aB09_-", min_size=1, max_size=8).filter(lambda text: text[0] != "-")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from eudai_server import process
 
-# Threads that allocate at the same time, and then how many arenas there are.
+# Allocates in several threads at once, and prints the arenas of the allocator.
 ARENAS = """
 import ctypes, os, threading
 from eudai_server.process import limit_arenas

@@ -8,7 +8,7 @@ from scripted_model import Script
 from scripted_model.model import model_bytes
 from scripted_model.script import tokens_of
 
-# Each has a beginning of its own, so that it can be told from the others.
+# Each has a unique beginning, so that the scripts can be distinguished.
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=2, max_size=60))
 
 

@@ -40,7 +40,7 @@ ORDERS = 2 * (
     '"orderedAt":"2026-11-22T10:00:00Z","delivery":"90s",'
     '"rating":5,"tree":{"name":"root","children":[]}}\n'
 )
-# A small base model may write a text without end; nobody's JSON is whole then.
+# A small base model may write an endless text, and then no JSON is complete.
 TOKENS_MAX = 400
 
 

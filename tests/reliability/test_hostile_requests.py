@@ -110,9 +110,9 @@ def _with_tools(schema: str) -> pb.GenerateRequest:
     )
 
 
-# ---- what they do to others
+# ---- their effect on others
 
-# An address, and until when; how what was sent ended.
+# Takes an address and an end time; returns how the attack's calls ended.
 Attack = Callable[[str, float], Awaitable[Counter[str]]]
 
 
@@ -170,7 +170,7 @@ async def hold_messages(address: str, end_s: float) -> Counter[str]:
     return Counter(json.loads(printed))
 
 
-# What is made before the attack begins, so that the test does not delay itself.
+# The request is made before the attack begins, so that the test does not delay itself.
 ROWS: dict[str, tuple[Callable[[], Attack], str, str]] = {
     "R21a": (lambda: send_paths, "a path that is not UTF-8", "refused"),
     "R21b": (lambda: sending(chained_references()), "a schema of 26 chained anyOf", "OK"),
@@ -230,7 +230,7 @@ async def test_hostile_requests_delay_no_other_caller(
             await asyncio.sleep(figures.some(3, 1))
             idle = await server.inside()
             calm_ms, waits_ms[:] = max(waits_ms), []
-            gc.freeze()  # pauses of the caller's own are not what is measured
+            gc.freeze()  # the pauses of this process are not measured
             ended = await run(server.address, time.monotonic() + figures.some(8, 1))
             gc.unfreeze()
             others.cancel()

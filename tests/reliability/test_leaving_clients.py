@@ -30,7 +30,7 @@ from scripted_ollama import (
 
 ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (X, 0.005)]]
 MIB = 1 << 20
-# Long enough that a busy machine has sent the call to Ollama by then.
+# Long enough for a busy machine to send the call to Ollama.
 DEADLINE_S = 0.5
 
 
@@ -254,7 +254,9 @@ async def test_stalled_readers_cost_little(ollama: ScriptedOllama, figures: Row)
     ):
         await until_health(channel, serving=True)
         process = await _frozen_client(server.address, readers)
-        process.send_signal(signal.SIGCONT)  # it does not read now, but takes what comes
+        process.send_signal(
+            signal.SIGCONT
+        )  # it still does not read, but its system acknowledges data
         try:
             flowing = await _quick_p99(channel, figures)
             process.send_signal(signal.SIGSTOP)

@@ -90,11 +90,11 @@ async def test_ten_times_the_load_is_refused_at_once(figures: Row) -> None:
         idle = (await server.inside())["rss"]
         calm = await _closed_loop(2 * RUNNING, figures.some(10, 1), lambda: generate(channel))
         peak_rate = len(calm) / _span_s(calm)
-        gc.freeze()  # pauses of the caller's own are not what is measured
+        gc.freeze()  # the pauses of this process are not measured
         look = Look(server, aside)
         looking = asyncio.create_task(look.on())
         async with AsyncExitStack() as opened:
-            # One connection has 100 streams at most; gRPC resets those above that without advice.
+            # A connection has at most 100 streams; gRPC resets further ones without retry advice.
             callers = cycle(
                 [
                     await opened.enter_async_context(channel_to(server.address))

@@ -8,12 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
-from calls import Outcome, begun, channel_to, generate, queued, until_health
+from calls import MODEL, Outcome, begun, channel_to, generate, queued, until_health
 from eudai import CHANNEL_OPTIONS
 from eudai_server.config import UNSUPPORTED
 from faulty_ollama import faulty_ollama
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from processes import ended_server, last_work_s, runners
+from processes import Runners, ended_server, last_work_s
 from reliability_table import Row, percentile
 from replica import Replica, envoy, replica
 from scripted_ollama import END, HEADERS_STREAM, Exchange, Script, ScriptedOllama, X, chunk, done
@@ -154,7 +154,7 @@ async def _restart_in_turn(servers: tuple[Replica, ...], count: int) -> list[int
         server.send(signal.SIGTERM)
         codes.append(await server.ended())
         await server.start()
-        await asyncio.sleep(1)  # Envoy looks five times a second, and does not tell what it saw
+        await asyncio.sleep(1)  # Envoy checks five times a second, and does not report the result
     return codes
 
 
@@ -165,6 +165,7 @@ async def _restart_in_turn(servers: tuple[Replica, ...], count: int) -> list[int
 )
 async def test_a_killed_server_leaves_no_work(real_url: str, figures: Row) -> None:
     told_ms, idle_s, ups_s = [], [], []
+    runners = Runners(real_url, MODEL)
     for _ in range(figures.some(50, 3)):
         async with replica(real_url) as server, channel_to(server.address) as channel:
             task = await begun(channel, "Once upon a time", stop={"max_output_tokens": 2000})
@@ -173,7 +174,8 @@ async def test_a_killed_server_leaves_no_work(real_url: str, figures: Row) -> No
             outcome = await task
             assert outcome.code is grpc.StatusCode.UNAVAILABLE, outcome
             told_ms.append((outcome.ended_s - killed_s) * 1000)
-            idle_s.append(await last_work_s(next(runners()), quiet_s=0.15, timeout_s=10) - killed_s)
+            (runner,) = runners.now()
+            idle_s.append(await last_work_s(runner, quiet_s=0.15, timeout_s=30) - killed_s)
             await server.ended()
             ups_s.append(await server.start())
             async with channel_to(server.address) as again:

@@ -37,7 +37,7 @@ LIMITS: Any = {
     "EUDAI_MAX_RUNNING": "16",
     "EUDAI_MAX_QUEUED": "16",
 }
-# What a fault of this Ollama, or a frozen one, may end a call with.
+# Statuses with which a fault of this Ollama, or a frozen Ollama, may end a call.
 EXPLAINED = {
     "BACKEND_STREAM_INTERRUPTED": "UNAVAILABLE",
     "BACKEND_UNREACHABLE": "UNAVAILABLE",
@@ -52,13 +52,13 @@ EXPLAINED = {
 class Mix:
     """What the callers of a soak do."""
 
-    # How often each, in relation to one another.
+    # The relative frequency of each.
     asks: int
     leaves: int
     hurries: int
     checks: int
     calls_per_connection: int
-    # Of the generations, how many Ollama spoils.
+    # The share of generations in which Ollama has a fault.
     fault_share: float
     # By how a call ended: at least this share of all calls must have ended so. Without a floor, a
     # server that refused everything would pass.
@@ -165,7 +165,7 @@ class Soak:
     traffic: Traffic
     before: dict[str, Any]
     after: dict[str, Any] = field(default_factory=dict)
-    # By seconds since the beginning.
+    # By the seconds since the beginning.
     samples: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
 
     async def sample(self, server: Observed) -> None:

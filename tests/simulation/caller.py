@@ -15,7 +15,7 @@ from simulation.world import MODELS
 
 OK = "OK"
 LEFT = "CANCELLED by the client"
-# What one message takes a client who is given up because it does not read.
+# How long a client takes for a message if its call is ended because it does not read.
 STALLED_S = 1000.0
 
 

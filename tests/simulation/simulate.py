@@ -30,7 +30,7 @@ from simulation.clock import BEGIN_S, Violation, VirtualLoop, virtual_time
 from simulation.outcomes import Outcomes
 from simulation.world import World, WorldClient
 
-# Longer than every limit of a call without a deadline, one after the other, for all who can wait.
+# Longer than all limits of a call without a deadline, in sequence, for all that can wait.
 PATIENCE_S = 3600.0
 HEALTH_S = 2.6
 HEALTH_POLL_S = 0.25
@@ -49,7 +49,7 @@ class Watched(FairQueue):
         self.alive.add(self)
         self._numbers: dict[Ticket, int] = {}
         self._held: list[Ticket] = []
-        # Of every caller who waits: how many turns each other caller had meanwhile.
+        # For each waiting caller: how many turns each other caller has had meanwhile.
         self._passed: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @contextmanager
@@ -195,9 +195,9 @@ class Simulation:
             steady = loop.time() - max(self.world.changed_s, BEGIN_S) > HEALTH_S
             answers = self.world.up and self.world.frozen != "whole"
             if not steady or (answers and self.world.frozen):
-                continue  # what generates hangs: health finds out by what calls meet
+                continue  # the runner hangs: health notices only by calls
             if self.parts.readiness.hanging:
-                # Calls met silence, by a fault of their own; the server must find out by itself.
+                # Calls met silence because of their own faults; the server must correct itself.
                 hung_s += HEALTH_POLL_S
                 if hung_s < HEALTH_S:
                     continue
@@ -225,7 +225,7 @@ class Simulation:
                 f"{parts.admission.running} run and {parts.admission.queued} wait "
                 "after every call has ended"
             )
-        # A load is nobody's, and may go on; but not for ever.
+        # A load belongs to no caller and may continue, but has a limit.
         end_s = time.monotonic() + NOBODYS_S
         while left := [
             task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()
@@ -239,7 +239,7 @@ class Simulation:
 
 def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Outcomes, str]:
     """Run a seed; return how its calls ended, and a digest of the run. Raises Violation."""
-    random.seed(seed)  # the server's own jitter
+    random.seed(seed)  # the jitter of the server
     Watched.alive.clear()
     simulation = Simulation(seed, calls=calls, span_s=span_s)
     loop = VirtualLoop(simulation.check)

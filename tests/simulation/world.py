@@ -41,18 +41,18 @@ class World:
         self.max_running = max_running
         self.fault_share = rng.choice((0.0, 0.05, 0.3))
         self.up = True
-        # What hangs of it: nothing, what generates, or the whole.
+        # What hangs: nothing, the runner, or the whole Ollama.
         self.frozen = ""
         self._thawed = asyncio.Event()
         self._thawed.set()
-        # When it last came or went.
+        # When it last stopped or started.
         self.changed_s = float("-inf")
         self.resident: set[str] = set()
         self.open: set[Answer] = set()
         self.generating: Counter[str] = Counter()
         self.loads = 0
 
-    # What the server calls, in place of ollama.client.Client.
+    # What the server calls, in place of the HTTP client.
     async def open_answer(self, route: str, body: dict[str, object], model: str) -> "Answer":
         """Return an answer, or raise a failure."""
         await asyncio.sleep(self.rng.uniform(0.0005, 0.01))
@@ -168,7 +168,7 @@ class World:
             self.generating[model] += 1
         return answer
 
-    # ---- what happens to it
+    # ---- faults
 
     async def hang(self, *parts: str) -> None:
         """Wait while one of these hangs."""

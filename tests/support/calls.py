@@ -35,7 +35,7 @@ class Outcome:
 @asynccontextmanager
 async def channel_to(address: str, options: Any = PLAIN) -> AsyncIterator[Any]:
     """A channel that does not retry, because retries would hide what is measured."""
-    # A channel of its own connection: by default, channels to one address share one.
+    # By default, channels to one address share a connection.
     async with grpc.aio.insecure_channel(
         address, options=[*options, ("grpc.use_local_subchannel_pool", 1)]
     ) as channel:

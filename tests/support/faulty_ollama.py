@@ -94,7 +94,7 @@ async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float) ->
     await ollama.start()
     print(ollama.port, flush=True)
     parent = os.getppid()
-    while os.getppid() == parent:  # whoever started it may be killed
+    while os.getppid() == parent:  # the process that started it may be killed
         await asyncio.sleep(1)
         ollama.exchanges.clear()
 

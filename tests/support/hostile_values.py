@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hostile_schemas import any_of_chain, patterns
 
 MANY = 1_000_000
-# What leaves room for the rest of a message of 8 MiB.
+# Leaves room for the rest of a message of 8 MiB.
 LONG = 4 << 20
 
 _VARINT = {

@@ -29,14 +29,14 @@ class Http2Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        # Its checks of what is sent would refuse what the tests are about.
+        # h2's checks would refuse the frames that these tests send.
         config = h2.config.H2Configuration(
             validate_outbound_headers=False, normalize_outbound_headers=False
         )
         self._http2 = h2.connection.H2Connection(config)
         self._http2.initiate_connection()
         self._pending: dict[int, int] = {}
-        # Of each stream: trailers, once it has ended; "" where it was reset without any.
+        # By stream: the trailers once it has ended; "" if it was reset without any.
         self.ended: dict[int, dict[str, str]] = {}
 
     async def request(self, path: bytes = PATH.encode(), *, unfinished_bytes: int = 0) -> int:

@@ -21,7 +21,7 @@ from google.rpc import error_details_pb2
 TESTS = Path(__file__).parents[1]
 TABLE = TESTS / "codec/contract_walk.toml"
 PACKAGE = "eudai.v1."
-# Where the part is not something that a server could lose on the wire, its test looks at the code.
+# Parts that a server cannot lose on the wire; their tests check the code.
 OFF_THE_WIRE = {
     "ERROR_REASON_UNSPECIFIED",
     "GENERATION_PHASE_UNSPECIFIED",

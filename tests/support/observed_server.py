@@ -27,7 +27,7 @@ TICK_S = 0.01
 START_TIMEOUT_S = 20.0
 
 
-# ---- in the process
+# ---- in the server's process
 
 
 async def _serve(patience: list[float]) -> None:
@@ -49,7 +49,7 @@ async def _serve(patience: list[float]) -> None:
     )
     port = await app.start()
     app.parts.schema_checks.start()  # as eudai-server does
-    gc.freeze()  # as it does too
+    gc.freeze()  # as above
     lags: list[float] = []
     busy: list[float] = []
     ticking = asyncio.create_task(_tick(lags, busy))
@@ -99,7 +99,7 @@ async def _tick(lags: list[float], busy: list[float]) -> None:
         busy.append(time.thread_time() - begin_cpu_s)
 
 
-# ---- outside of it
+# ---- in the test's process
 
 
 class Observed:

@@ -3,10 +3,9 @@
 import asyncio
 import subprocess
 import time
-from urllib.parse import urlsplit
 
 import psutil
-from processes import free_port
+from processes import free_port, ollama_at
 
 START_TIMEOUT_S = 30.0
 
@@ -18,7 +17,7 @@ class OwnOllama:
     """
 
     def __init__(self, like_url: str, **changes: str) -> None:
-        like = _listening_at(urlsplit(like_url).port or 80)
+        like = ollama_at(like_url)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [like.exe(), "serve"]
@@ -60,20 +59,3 @@ class OwnOllama:
             for runner in runners:
                 runner.kill()
             self._process = None
-
-
-def _listening_at(port: int) -> psutil.Process:
-    for process in psutil.process_iter():
-        try:
-            listens = any(
-                each.status == psutil.CONN_LISTEN and each.laddr.port == port
-                for each in process.net_connections()
-            )
-        except psutil.AccessDenied:
-            continue
-        if listens:
-            return process
-    raise AssertionError(
-        "the Ollama at OLLAMA_BASE_URL runs on another machine; these rows need its program here, "
-        "to kill and freeze a process of their own"
-    )

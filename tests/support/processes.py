@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 30.0
-# Below what systems give to outgoing connections.
+# Below the ports that systems use for outgoing connections.
 PORTS = (10_000, 32_000)
 
 
@@ -65,7 +67,7 @@ def ended_server(**env: str) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=TIMEOUT_S,
         check=False,
     )
 
@@ -111,13 +113,42 @@ async def last_work_s(process: psutil.Process, quiet_s: float, timeout_s: float)
     return last_s
 
 
-def runners() -> Iterator[psutil.Process]:
-    """The runner processes of every Ollama on this machine that generate text."""
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        if (
-            any(part.endswith("llama-server") for part in command)
-            and "--model" in command
-            and "--embedding" not in command
-        ):
-            yield process
+def ollama_at(url: str) -> psutil.Process:
+    """The process of the Ollama at this URL, which must run on this machine."""
+    port = urlsplit(url).port or 80
+    for process in psutil.process_iter():
+        try:
+            listens = any(
+                each.status == psutil.CONN_LISTEN and each.laddr.port == port
+                for each in process.net_connections()
+            )
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+        if listens:
+            return process
+    raise AssertionError(
+        f"the Ollama at {url} does not run on this machine; these tests need it to"
+    )
+
+
+class Runners:
+    """The processes in which the Ollama at a URL runs a model. Its other models have others."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self._ollama = ollama_at(url)
+        shown = httpx.post(f"{url}/api/show", json={"model": model}, trust_env=False, timeout=30)
+        self._file = next(
+            line.removeprefix("FROM ")
+            for line in shown.json()["modelfile"].splitlines()
+            if line.startswith("FROM ")
+        )
+
+    def now(self) -> list[psutil.Process]:
+        """Those that run now."""
+        return [child for child in self._ollama.children() if self._runs_it(child)]
+
+    def _runs_it(self, process: psutil.Process) -> bool:
+        try:
+            return self._file in process.cmdline()
+        except psutil.NoSuchProcess:
+            return False

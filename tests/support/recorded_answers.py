@@ -17,10 +17,10 @@ from scripted_model.creation import lines_of
 from scripted_ollama import Exchange, Script, line, reply, stream
 
 PATH = Path(__file__).with_suffix(".json")
-# The Ollama that answered.
+# The version of the Ollama that answered.
 VERSION = "0.32.15"
 TEXTS = ("message.content", "message.thinking", "response", "thinking")
-# What an answer depends on.
+# The fields of a request on which an answer depends.
 FIELDS = ("prompt", "messages", "tools", "think", "format", "logprobs", "top_logprobs", "options")
 
 Recorded = dict[str, Any]

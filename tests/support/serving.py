@@ -13,7 +13,7 @@ from eudai_server.config import Config
 from eudai_server.rpc.transport.listener import ClientTimeouts
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-CLEANUP_TIMEOUT_S = 2.0
+CLEANUP_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Server:
 
     app: App
     address: str
-    channel: Any  # its annotations know no calls without a generated stub
+    channel: Any  # grpc's annotations do not cover calls without a generated stub
 
     @property
     def generation(self) -> Any:
@@ -36,13 +36,13 @@ class Server:
         )
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
-    async def until(self, name: str, status: str, timeout_s: float = 5.0) -> None:
+    async def until(self, name: str, status: str, timeout_s: float = 20.0) -> None:
         """Wait until a name has a status in the health service."""
         async with asyncio.timeout(timeout_s):
             while await self.health(name) != status:
                 await asyncio.sleep(0.005)
 
-    async def until_admitted(self, *, running: int, queued: int, timeout_s: float = 10.0) -> None:
+    async def until_admitted(self, *, running: int, queued: int, timeout_s: float = 20.0) -> None:
         """Wait until this many requests run and this many wait, on all models."""
         admission = self.app.parts.admission
         async with asyncio.timeout(timeout_s):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from calls import leave
-from processes import last_work_s, runners
+from processes import Runners, last_work_s
 from serving import collect, config_for, serving, text_of
 
 WORDS = ("river", "stone", "tree", "cloud", "bird", "house", "green", "seven")
@@ -34,7 +34,7 @@ async def test_the_work_that_cancellations_leave_is_bounded(real_url: str) -> No
     async with serving(config_for(real_url, max_running=1, max_queued=8)) as server:
         await server.until("", "SERVING")
         await collect(server, prompt="hi", stop={"max_output_tokens": 2})
-        process = next(runners())
+        (process,) = Runners(real_url, "gemma3:270m").now()
         await leave(server.channel, "Once upon a time", 0.5)
         generating_s = await left_running_s(process)
         begin_s = time.monotonic()
@@ -52,7 +52,7 @@ async def test_the_work_that_cancellations_leave_is_bounded(real_url: str) -> No
         f"20 left one after the other {piled_s:.2f} s"
     )
 
-    assert generating_s < 0.5
+    assert generating_s < whole_s
     assert evaluating_s < whole_s
     assert piled_s < whole_s
     assert text_of(answer)

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import psutil
 import pytest
 from eudai.v1 import (
     generation_service_pb2 as pb,
@@ -10,7 +11,7 @@ from eudai.v1 import (
     model_service_pb2_grpc,
     options_pb2,
 )
-from processes import runners
+from processes import Runners
 from serving import config_for, serving, text_of
 
 REQUEST = pb.GenerateRequest(
@@ -26,9 +27,10 @@ async def test_the_load_continues_if_nine_of_ten_callers_leave(real_url: str) ->
         await model_service_pb2_grpc.ModelServiceStub(server.channel).UnloadModel(
             model_service_pb2.UnloadModelRequest(model="gemma3:270m")
         )
-        others = {process.pid for process in runners()}
-        seen: set[int] = set()
-        watching = asyncio.create_task(_watch(seen, others))
+        runners = Runners(real_url, "gemma3:270m")
+        assert runners.now() == []
+        seen: set[psutil.Process] = set()
+        watching = asyncio.create_task(_watch(runners, seen))
         calls = [server.generation.Generate(REQUEST, timeout=60) for _ in range(10)]
         readings = [asyncio.ensure_future(call.read()) for call in calls]
         while not seen:
@@ -47,12 +49,10 @@ async def test_the_load_continues_if_nine_of_ten_callers_leave(real_url: str) ->
     assert len(seen) == 1
 
 
-async def _watch(seen: set[int], others: set[int]) -> None:
-    """Record the ids of all runner processes, except those in `others`."""
+async def _watch(runners: Runners, seen: set[psutil.Process]) -> None:
+    """Record all processes that run the model, until cancelled."""
     while True:
-        seen |= {
-            process.pid for process in await asyncio.to_thread(lambda: list(runners()))
-        } - others
+        seen |= set(await asyncio.to_thread(runners.now))
         await asyncio.sleep(0.02)
 
 

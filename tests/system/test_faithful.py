@@ -14,7 +14,7 @@ from serving import Server, collect, config_for, kinds, serving
 
 EMBEDDER = "all-minilm:latest"
 SHORT = options_pb2.StopOptions(max_output_tokens=4)
-# Four tokens are too few for it, so the answer is cut off, and the caller is warned.
+# Four tokens are too few for it, so the answer is cut and the caller is warned.
 CITY = (
     '{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}},'
     '"required":["name","country"]}'
@@ -188,7 +188,9 @@ async def mine(
     """A model for this test, in the scripted or the real Ollama."""
     scripted = ollama if request.param == "scripted" else None
     url = scripted.url if scripted else real_url
-    fresh = httpx.Limits(max_keepalive_connections=0)  # the double answers once a connection
+    fresh = httpx.Limits(
+        max_keepalive_connections=0
+    )  # the double answers one request on each connection
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=fresh) as http:
         model = Mine(http, scripted, f"faithful-{uuid.uuid4().hex[:8]}:latest")
         await model.create("one")

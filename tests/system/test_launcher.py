@@ -20,7 +20,7 @@ def launch(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
     )
 
@@ -96,7 +96,7 @@ def test_the_runner_refuses_unknown_flags(arguments: tuple[str, ...]) -> None:
         [sys.executable, LAUNCHER / "runner.py", *arguments],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
     )
 
@@ -133,6 +133,6 @@ def _require_compilers(**env: str) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
     )

@@ -25,7 +25,7 @@ PIECES = [
 ]
 SOURCES = [":local", ":cloud", "-cloud", ":LOCAL", ": cloud "]
 references = st.lists(st.sampled_from([*PIECES, *SOURCES]), max_size=7).map("".join)
-# No two share a part: Ollama keeps the case in which a part came first.
+# No two share a part, because Ollama keeps the case in which it first saw a part.
 COPIES = ["Eudai-A", "Eudai-B/Copy:T.1", "eudai.test:1/Some/Eudai-C:Q4", "library/x/eudai-d"]
 
 

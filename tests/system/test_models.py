@@ -72,7 +72,7 @@ async def test_an_unset_keep_alive_keeps_what_was_set(admin: tuple[Server, Any])
     server, stub = admin
     name = "kept-for-an-hour:latest"
     await stub.CopyModel(pb.CopyModelRequest(source="gemma3:270m", destination=name))
-    # A context of its own, so that no other test's loaded model is used.
+    # A different context length, so that no model that is loaded already is used.
     load = options_pb2.LoadOptions(context_length=512)
     hour = options_pb2.LoadOptions(context_length=512, keep_alive=Duration(seconds=3600))
     await stub.LoadModel(pb.LoadModelRequest(model=name, load=hour))
@@ -166,9 +166,9 @@ async def test_the_real_ollama_checks_an_upload_too(
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await stub.UploadBlob(_pieces("sha256:" + "0" * 64, path))
     half = stub.UploadBlob(_pieces(digest, path, pause_s=60))
-    await asyncio.sleep(0.3)  # the first piece arrives meanwhile, which Ollama does not tell
+    await asyncio.sleep(0.3)  # meanwhile the first piece arrives; Ollama does not report it
     half.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while set(blobs.iterdir()) != before:
             await asyncio.sleep(0.05)
     first = await stub.UploadBlob(_pieces(digest, path))

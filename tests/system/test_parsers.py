@@ -79,7 +79,7 @@ async def outcome(server: Server, parser: str, name: str) -> Outcome:
     return Outcome(
         "".join(event.delta.reasoning for event in events),
         "".join(event.delta.text for event in events),
-        # Read, since the Go template's parser gives the keys in any order.
+        # Parsed, because the parser for Go templates returns the keys in any order.
         tuple((call.name, json.loads(call.arguments_json)) for call in calls),
         tuple(
             pb.GenerationWarningCode.Name(code)[len("GENERATION_WARNING_CODE_") :] for code in codes
@@ -99,7 +99,7 @@ def cell(parser: str, name: str, came: Outcome) -> str:
     meant = Outcome(reasoning, case.text + case.after.strip(), calls)
     if not case.breaks_off and replace(came, text=came.text.strip()) == meant:
         return "right"
-    # The rest is what the comments of eudai.v1.ToolCall say.
+    # The comments of eudai.v1.ToolCall describe the rest.
     if is_malformed(case) and [tool for tool, _ in came.calls] == [tool for tool, _ in calls]:
         return "repaired by Ollama"
     if case.after and not came.text and came.calls == calls:

@@ -132,7 +132,7 @@ CASES = {
     "BLOB_NOT_FOUND": Case(
         "ModelService/CreateModel", {"model": "mine", "files": {"a.gguf": ZERO}}, config=ADMIN
     ),
-    # test_parsers.py and test_scripted_model.py bring the real one to these.
+    # test_parsers.py and test_scripted_model.py provoke these with the real Ollama.
     "TOOL_CALL_MALFORMED": Case(GENERATE, GEMMA, stream(X, line(error="empty function name"))),
     "REPETITION_STOPPED": Case(GENERATE, GEMMA, stream(*[X] * 31)),
     "PULL_NOT_FOUND": Case("ModelService/CancelPull", {"model": "gemma3:270m"}, config=ADMIN),
@@ -188,7 +188,7 @@ async def test_grpcurl_prints_the_reason(
     )
 
     assert called.returncode != 0
-    # Of a server that is gone grpcurl cannot ask what a detail means, and prints its bytes.
+    # grpcurl cannot ask a server that is gone for the type of a detail, and prints its bytes.
     raw = base64.b64encode(
         error_details_pb2.ErrorInfo(reason=reason, domain="eudai").SerializeToString()
     ).decode()

@@ -40,7 +40,7 @@ def models(real_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The scripted model with a Go template, with its own template, and with a projector."""
     folder = tmp_path_factory.mktemp("scripted")
     write_model(folder / "model.gguf", SCRIPTS, {})
-    # A file of its own: Ollama gives models of one file one runner, started for the first of them.
+    # A separate file, because Ollama uses one runner for all models of a file.
     write_model(folder / "native.gguf", SCRIPTS, {"tokenizer.chat_template": JINJA_TEMPLATE})
     write_projector(folder / "projector.gguf")
     template = DIALECTS["template"].options
@@ -179,7 +179,7 @@ async def test_log_probabilities_spell_the_answer(server: Server, asked: dict[st
     tokens = [logprob for event in events for logprob in event.delta.logprobs]
 
     assert b"".join(token.chosen.token_bytes for token in tokens).decode() == SCRIPTS["hello"].text
-    # The model is certain.
+    # The model gives its token a probability of 1.
     assert all(-0.01 <= token.chosen.logprob <= 0 for token in tokens)
     assert {len(token.top) for token in tokens} == {2}
 
@@ -245,7 +245,7 @@ async def test_images_reach_the_model(
 
     assert text_of(events) == ("" if tools else SCRIPTS["hello"].text)
     assert ("tool_call" in kinds(events)) == bool(tools)
-    # The projector makes four tokens of an image.
+    # The projector converts an image to four tokens.
     assert more == 4 * images
 
 

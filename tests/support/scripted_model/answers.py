@@ -12,7 +12,7 @@ from scripted_model.script import Script
 TEXT, THOUGHT = "Let me look.", "They want the weather."
 PARIS = Call("get_weather", {"city": '"Paris"', "count": "3"})
 LONDON = Call("get_weather", {"city": '"London"'})
-# Stands for some twenty tokens that no other script has: as many as a real call has at least.
+# About twenty tokens that no other script has; a real call has at least as many.
 ADDRESS = "ADDRESS"
 AT_ADDRESS = {"city": f'"{ADDRESS}"'}
 
@@ -66,7 +66,7 @@ CASES: Mapping[str, Case] = {
 }
 
 
-# llama.cpp holds the model to its tools by a grammar: it can write nothing else.
+# llama.cpp's grammar allows the model to call only the given tools.
 WITH_GRAMMAR = [
     "a text",
     "a call",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 
-# A first load on a busy machine.
+# Enough for a first load on a busy machine.
 TIMEOUT_S = 60.0
-# The models are so small that threads would only wait for one another, long on a busy machine.
+# The models are so small that several threads would mostly wait for each other.
 PARAMETERS = {"num_thread": 1}
 
 
@@ -30,7 +30,7 @@ def created(url: str, name: str, *files: Path, **fields: object) -> Iterator[str
         try:
             yield name
         finally:
-            # Deleting alone would leave it loaded, for ever where Ollama is told to keep models.
+            # A deleted model would stay loaded, without end if Ollama keeps models.
             http.post("/api/generate", json={"model": name, "keep_alive": 0})
             assert http.request("DELETE", "/api/delete", json={"model": name}).is_success
 

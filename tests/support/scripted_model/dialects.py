@@ -45,10 +45,10 @@ class Dialect:
 
     options: Mapping[str, str]
     calls: Callable[[Sequence[Call]], str]
-    # Of a thought. What opens it stands in the prompt of some models.
+    # Around reasoning. Some models have the opening tag in the prompt.
     think: tuple[str, str] = ("<think>", "</think>")
     thinks: bool = True
-    # Before a text, and after one that is not all.
+    # Before a text, and after a text that does not end the answer.
     text: tuple[str, str] = ("", "")
 
     def answer(self, text: str = "", thought: str = "", calls: Sequence[Call] = ()) -> str:
@@ -125,7 +125,7 @@ _XML_CALLS = _each("<tool_call>", "</tool_call>", _xml)
 
 DIALECTS: Mapping[str, Dialect] = {
     "template": Dialect({"template": TEMPLATE}, _JSON_CALLS),
-    # llama.cpp's own parser, by the template in the GGUF file.
+    # llama.cpp's own parser, selected by the template in the GGUF file.
     "native": Dialect({}, _JSON_CALLS, thinks=False),
     "qwen3": Dialect(_with_template("qwen3-thinking"), _JSON_CALLS),
     "qwen3-coder": Dialect(_built_in("qwen3-coder"), _XML_CALLS, thinks=False),

@@ -18,7 +18,7 @@ from scripted_model.gguf import Tensor, Value, gguf, matrix, vector
 from scripted_model.script import Script, tokens_of
 
 WIDTH = 128
-CODE = WIDTH - 2  # the last two numbers mark what the attention head may find
+CODE = WIDTH - 2  # the last two dimensions mark the positions that the attention head may find
 FEED_FORWARD = 32
 CONTEXT_LENGTH = 32768
 

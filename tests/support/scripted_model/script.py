@@ -7,7 +7,7 @@ from dataclasses import dataclass
 # About as long as the tokens of real models.
 TOKEN_CHARS = 4
 # Some parsers of Ollama find a tag only if it arrives whole, which real models ensure by a token
-# of its own. Tags that end an answer are no such units: llama.cpp would end the answer there.
+# of its own. Tags that end an answer are split: llama.cpp would end the answer there.
 _END_TAG = (
     r"<\|(?:end|return|calls?|im_end|eo[tm]_id|end_?of_?text|endoftext)\|>|</s>|<eos>|<end_of_turn>"
 )
@@ -35,7 +35,7 @@ def tokens_of(scripts: Mapping[str, Script]) -> dict[str, tuple[bytes, ...]]:
         if token in taken or len(token) < 2:
             raise ValueError(f"token {token!r} occurs twice, or is a single byte")
         taken.add(token)
-    # The shortest first: a long text has more ways to be cut.
+    # The shortest first, because a long text can be split in more ways.
     for name in sorted(scripts, key=lambda name: len(scripts[name].text)):
         if name not in found:
             found[name] = tuple(_cut(scripts[name].text, taken))
@@ -52,7 +52,7 @@ def _cut(text: str, taken: set[bytes]) -> Iterable[bytes]:
             taken.add(token)
             tokens.append(token)
             token = b""
-    # Only what stands before it can lengthen the rest of the text.
+    # Only the token before the rest of the text can be lengthened by it.
     while token:
         if not tokens:
             raise ValueError(f"{text!r} is too short, or another script says it too")
