@@ -19,6 +19,7 @@ MAY_NAME_OLLAMA = {
     "process",  # counts the connections to it
     "rpc/registry",  # passes the version on
     "rpc/services/server_info",  # the contract has a field for the version
+    "rpc/wire/generation_response",  # the contract has a field for the version
     "rpc/wire/status",  # tells callers how to pull a model
 }
 

@@ -45,9 +45,11 @@ LOAD: dict[str, tuple[str, Any]] = {
 
 
 async def options_sent(server: Server, ollama: ScriptedOllama, **fields: Any) -> dict[str, Any]:
-    """Generate, and return the options that Ollama gets."""
+    """Generate, and return the options that Ollama gets from the request."""
     await collect(server, prompt="x", **fields)
     options: dict[str, Any] = ollama.sent_to("/api/generate")[0].body["options"]
+    if not fields.get("sampling", options_pb2.SamplingOptions()).HasField("seed"):
+        del options["seed"]  # the server's choice
     return options
 
 
@@ -305,3 +307,36 @@ async def test_a_field_of_a_creation_reaches_ollama(
 
     assert body["license" if name == "licenses" else name] == CREATED[name]
     assert body["model"] == "mine:latest"
+
+
+async def test_a_seed_is_chosen_sent_and_returned(server: Server, ollama: ScriptedOllama) -> None:
+    starts = [(await collect(server, prompt="hi"))[0].started for _ in range(2)]
+    sent = [exchange.body["options"]["seed"] for exchange in ollama.sent_to("/api/generate")[-2:]]
+
+    assert [started.seed for started in starts] == sent
+    assert sent[0] != sent[1]
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+async def test_the_seed_of_the_request_is_returned(server: Server, seed: int) -> None:
+    events = await collect(server, prompt="hi", sampling=options_pb2.SamplingOptions(seed=seed))
+
+    assert events[0].started.HasField("seed")
+    assert events[0].started.seed == seed
+
+
+async def test_the_seed_of_a_model_is_left_to_the_model(
+    server: Server, ollama: ScriptedOllama
+) -> None:
+    ollama.models["gemma3:270m"]["parameters"] = "seed                           42"
+    events = await collect(server, prompt="hi")
+
+    assert "seed" not in ollama.sent_to("/api/generate")[-1].body["options"]
+    assert not events[0].started.HasField("seed")
+
+
+async def test_started_has_the_version_of_ollama(server: Server, ollama: ScriptedOllama) -> None:
+    await ollama.until_probed()
+    events = await collect(server, prompt="hi")
+
+    assert events[0].started.ollama_version == "0.32.15"

@@ -267,9 +267,9 @@ class ScriptedOllama:
 
     def _shown(self, model: str) -> dict[str, Any]:
         facts = self.models[model]
-        weights = facts.get("weights", facts["digest"])
         return {
-            "modelfile": f"# Modelfile\nFROM /models/blobs/sha256-{weights}\n",
+            "modelfile": f"FROM /models/blobs/sha256-{facts.get('weights', facts['digest'])}\n",
+            "parameters": facts.get("parameters", ""),
             "capabilities": facts["capabilities"],
             "model_info": {},
         }

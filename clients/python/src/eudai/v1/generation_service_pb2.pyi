@@ -797,6 +797,8 @@ class Started(_message.Message):
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    OLLAMA_VERSION_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """The id of this generation in logs and errors."""
     model: _builtins.str
@@ -807,6 +809,13 @@ class Started(_message.Message):
     """The context window in effect, in tokens. 0 if the model is not loaded."""
     request_id: _builtins.str
     """The value of the caller's metadata eudai-request-id, if any."""
+    seed: _builtins.int
+    """The seed of the random sequence: the one of the request or, if it has none, one
+    that the server chose. Unset if the model has its own. The same seed gives the
+    same answer only with the same request, model, Ollama and hardware.
+    """
+    ollama_version: _builtins.str
+    """The version of Ollama, if known."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the server sent the request to Ollama. Unset if the time budget ended before
@@ -822,12 +831,16 @@ class Started(_message.Message):
         context_length: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
+        seed: _builtins.int | None = ...,
+        ollama_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "digest", b"digest", "generation_id", b"generation_id", "model", b"model", "request_id", b"request_id", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "context_length", b"context_length", "digest", b"digest", "generation_id", b"generation_id", "model", b"model", "ollama_version", b"ollama_version", "request_id", b"request_id", "seed", b"seed", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___Started: _TypeAlias = Started  # noqa: Y015
 

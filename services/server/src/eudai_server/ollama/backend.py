@@ -1,9 +1,11 @@
 """Runs generations with Ollama: implements the port `Backend`."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from eudai_server.core.errors import Reason, ServiceError
@@ -32,6 +34,8 @@ from eudai_server.ollama.wire.schema_keywords import keyword_warnings
 # Ollama stops evaluating a prompt only between batches; two slow batches take less than this.
 SETTLE_TIMEOUT_S = 60.0
 CANARY_TIMEOUT_S = 2.0
+# A seed that every client can hold in a signed integer of 32 bits.
+SEED_BITS = 31
 
 
 class _BudgetSpentError(Exception):
@@ -62,11 +66,12 @@ class OllamaBackend:
         if warnings := keyword_warnings(generation):
             yield warnings
         state, model = self._state, generation.model
+        generation = _with_seed(generation, state.catalog.facts(model))
         request = ModelRequest(
             state, model, generation.load, expected_digest=generation.expected_digest
         )
         # Sent with the first output, or with the end if there is none.
-        first: list[Event] = [_started(state.catalog.facts(model), None)]
+        first: list[Event] = [self._started(generation, None)]
         try:
             with request, state.gpu.watching(model) as measure:
                 if request.needs_load:
@@ -75,7 +80,7 @@ class OllamaBackend:
                         await request.load()
                 yield [Progress(Phase.EVALUATING_PROMPT)]
                 facts = state.catalog.facts(model)
-                first = [_started(facts, datetime.now(UTC))]
+                first = [self._started(generation, datetime.now(UTC))]
                 decoder = _decoder_for(generation, facts)
                 answer, truncated = await self._open(generation, facts)
                 if truncated:
@@ -112,6 +117,19 @@ class OllamaBackend:
         except ServiceError:
             return  # a model that cannot answer is not busy
 
+    def _started(self, generation: Generation, start_time: datetime | None) -> Started:
+        catalog = self._state.catalog
+        facts = catalog.facts(generation.model)
+        seed = generation.sampling.get("seed")
+        return Started(
+            facts.name,
+            facts.digest,
+            facts.context_length,
+            start_time,
+            seed=None if seed is None else int(seed),
+            backend_version=catalog.version,
+        )
+
     async def _open(self, generation: Generation, facts: Facts) -> tuple[Answer, bool]:
         """The answer, and whether the conversation was cut to fit the context.
 
@@ -139,13 +157,16 @@ class OllamaBackend:
         return decoder.feed(data) if data else decoder.close()
 
 
-@asynccontextmanager
-async def _time_budget(generation: Generation) -> AsyncIterator[None]:
+def _time_budget(generation: Generation) -> AbstractAsyncContextManager[None]:
     """End a step when the caller's time budget is spent, by raising _BudgetSpentError."""
     if generation.budget_end_s is None:
-        yield
-        return
-    left_s = generation.budget_end_s - time.monotonic()
+        return nullcontext()
+    return _ended_at(generation.budget_end_s)
+
+
+@asynccontextmanager
+async def _ended_at(budget_end_s: float) -> AsyncIterator[None]:
+    left_s = budget_end_s - time.monotonic()
     if left_s <= 0:
         # A read of bytes that have already arrived does not suspend, so no timeout would end it.
         raise _BudgetSpentError
@@ -154,6 +175,14 @@ async def _time_budget(generation: Generation) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise _BudgetSpentError from None
+
+
+def _with_seed(generation: Generation, facts: Facts) -> Generation:
+    """Choose a seed if neither the caller nor the model has, so that the caller can learn it."""
+    if "seed" in generation.sampling or facts.has_seed:
+        return generation
+    seed = random.getrandbits(SEED_BITS)
+    return replace(generation, sampling={**generation.sampling, "seed": seed})
 
 
 def _silence_limit(limit_s: float) -> AbstractAsyncContextManager[asyncio.Timeout]:
@@ -177,7 +206,3 @@ _TRUNCATED = GenerationWarning(
     "the conversation did not fit the context window; its oldest messages were dropped",
     "context_overflow",
 )
-
-
-def _started(facts: Facts, start_time: datetime | None) -> Started:
-    return Started(facts.name, facts.digest, facts.context_length, start_time)

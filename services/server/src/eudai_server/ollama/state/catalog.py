@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
 from eudai_server.core.model_name import ModelName, is_reachable
-from eudai_server.ollama.wire.models import ListedModel
+from eudai_server.ollama.wire.models import ListedModel, ShownModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Facts:
     digest: str = ""
     capabilities: frozenset[str] = frozenset()
     context_length: int = 0
+    # Whether the model's own parameters fix the seed; also True if that is unknown.
+    has_seed: bool = True
 
 
 class Catalog:
@@ -28,8 +30,8 @@ class Catalog:
         self.cloud_enabled: bool | None = None
         self._present: dict[str, ListedModel] = {}
         self._resident: Sequence[ListedModel] = ()
-        # The file of weights, which identifies a runner, by the model's digest.
-        self._runners: dict[str, str] = {}
+        # By the model's digest.
+        self._shown: dict[str, ShownModel] = {}
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -47,9 +49,7 @@ class Catalog:
         if resident is not None:
             self._resident = resident
         kept = {listed.digest for listed in (*present, *self._resident)}
-        self._runners = {
-            digest: runner for digest, runner in self._runners.items() if digest in kept
-        }
+        self._shown = {digest: shown for digest, shown in self._shown.items() if digest in kept}
         for listener in self._listeners:
             listener()
 
@@ -97,18 +97,18 @@ class Catalog:
         known.
         """
         listed = self._present.get(model.key)
-        return self._runners.get(listed.digest, listed.digest) if listed else model.key
+        return self._runner(listed.digest) if listed else model.key
 
-    def knows_runner(self, model: ModelName) -> bool:
-        """Whether `record_runner` was called for the current version of the model."""
+    def is_shown(self, model: ModelName) -> bool:
+        """Whether `record_shown` was called for the current version of the model."""
         listed = self._present.get(model.key)
-        return listed is not None and listed.digest in self._runners
+        return listed is not None and listed.digest in self._shown
 
-    def record_runner(self, model: ModelName, weights: str) -> None:
-        """Record a model's file of weights; empty if unknown."""
+    def record_shown(self, model: ModelName, shown: ShownModel) -> None:
+        """Record the description of a model."""
         listed = self._present.get(model.key)
         if listed:
-            self._runners[listed.digest] = weights or listed.digest
+            self._shown[listed.digest] = shown
 
     def is_resident(self, model: ModelName) -> bool:
         """Whether the runner that serves the model is in memory.
@@ -122,14 +122,12 @@ class Catalog:
     def resident_runners(self) -> frozenset[str]:
         """The runners in memory."""
         digests = (listed.digest for listed in self._resident)
-        return frozenset(self._runners.get(digest, digest) for digest in digests)
+        return frozenset(map(self._runner, digests))
 
     def names_on(self, runners: Collection[str]) -> frozenset[str]:
         """The names of the models that these runners serve."""
         return frozenset(
-            name
-            for name, listed in self._present.items()
-            if self._runners.get(listed.digest, listed.digest) in runners
+            name for name, listed in self._present.items() if self._runner(listed.digest) in runners
         )
 
     def names_of(self, digests: Collection[str]) -> frozenset[str]:
@@ -148,7 +146,12 @@ class Catalog:
             digest=f"sha256:{known.digest}" if known.digest else "",
             capabilities=frozenset(present.capabilities or () if present else ()),
             context_length=resident.context_length if resident else 0,
+            has_seed=self._shown.get(known.digest, ShownModel()).has_seed,
         )
+
+    def _runner(self, digest: str) -> str:
+        """The file of weights, which identifies a runner, or the model's digest."""
+        return self._shown.get(digest, ShownModel()).weights or digest
 
     def _check_local(self, model: ModelName) -> None:
         listed = self._present.get(model.key)

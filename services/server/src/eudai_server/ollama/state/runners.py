@@ -11,7 +11,7 @@ from eudai_server.ollama.state.catalog import Facts
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import UNREACHABLE_RETRY_AFTER_S
 from eudai_server.ollama.transport.time_limit import time_limit
-from eudai_server.ollama.wire.models import weights_from
+from eudai_server.ollama.wire.models import ShownModel, shown_model
 from eudai_server.ollama.wire.requests import show_request_from
 
 SHOW_TIMEOUT_S = 5.0
@@ -33,8 +33,8 @@ class Runners:
         self._state.endpoint.require_up()
         facts = await self._find(model)
         self._state.hangs.require_answering(model)
-        if not self._state.catalog.knows_runner(model):
-            self._state.catalog.record_runner(model, await self._weights_of(facts))
+        if not self._state.catalog.is_shown(model):
+            self._state.catalog.record_shown(model, await self._show(facts))
         return Identity(self._state.catalog.runner_of(model), facts.name, facts.digest)
 
     async def _find(self, model: ModelName) -> Facts:
@@ -46,11 +46,11 @@ class Runners:
                 raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from None
         return self._state.catalog.require_model(model)
 
-    async def _weights_of(self, facts: Facts) -> str:
-        """The name of the file of weights; empty if Ollama does not report it."""
+    async def _show(self, facts: Facts) -> ShownModel:
+        """The description of a model, with nothing in it if Ollama does not describe it."""
         try:
             async with time_limit(SHOW_TIMEOUT_S, "Ollama did not describe the model"):
                 show = await self._state.endpoint.fetch(show_request_from(facts.name))
-            return weights_from(show)
+            return shown_model(show)
         except ServiceError:
-            return ""
+            return ShownModel()

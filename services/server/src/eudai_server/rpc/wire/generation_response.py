@@ -102,6 +102,8 @@ def _started_from(started: Started) -> pb.Started:
     message = pb.Started(
         generation_id=started.generation_id,
         request_id=started.request_id,
+        seed=started.seed,
+        ollama_version=started.backend_version,
         model=started.model,
         digest=started.digest,
         context_length=started.context_length,
