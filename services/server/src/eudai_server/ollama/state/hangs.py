@@ -56,11 +56,6 @@ class Hangs:
         self._stalls: dict[str, _Stalls] = {}
         catalog.listen(self.update)
 
-    @property
-    def count(self) -> int:
-        """The number of hanging runners."""
-        return sum(stalls.hangs for stalls in self._stalls.values())
-
     def require_answering(self, model: ModelName) -> None:
         """Raise BACKEND_STALLED if the model hangs. Nothing is sent to it."""
         stalls = self._stalls.get(self._catalog.runner_of(model))
