@@ -103,7 +103,7 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
     begin_s = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await narrow.generation.Generate(
-            pb.GenerateRequest(model="gemma3:270m", prompt="3"), timeout=0.9
+            pb.GenerateRequest(model="gemma3:270m", prompt="3"), timeout=1.2
         ).read()
     refused, took_s = Refusal(failure.value), time.monotonic() - begin_s
     release.set()
@@ -114,7 +114,7 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
         "DEADLINE_TOO_SHORT",
     )
     assert refused.trailers["grpc-retry-pushback-ms"] == "-1"
-    assert took_s < 0.9
+    assert took_s < 1.2
     assert "3" not in prompts(ollama)
 
 

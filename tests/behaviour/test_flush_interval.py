@@ -102,20 +102,18 @@ async def test_reasoning_is_sent_before_the_answer(server: Server, ollama: Scrip
 async def test_heartbeats_continue_while_deltas_are_gathered(
     server: Server, ollama: ScriptedOllama
 ) -> None:
-    ollama.scripts["/api/chat"] = [
-        *spread(chat("a"), chat("b"))[:-2],
-        0.6,
-        chunk(done()),
-        END,
-    ]
-    events = await gathered(server, heartbeat_interval=Duration(nanos=100_000_000))
-    beats = [
-        event
-        for event in events
-        if event.progress.phase == pb.GENERATION_PHASE_GENERATING and event.HasField("progress")
-    ]
+    end = asyncio.Event()
+    ollama.scripts["/api/chat"] = [*spread(chat("a"), chat("b"))[:-2], end, chunk(done()), END]
+    events, beats = [], 0
+    async with asyncio.timeout(LIMIT_S):
+        async for event in begun(server, Duration(nanos=100_000_000)):
+            events.append(event)
+            beats += event.HasField("progress") and (
+                event.progress.phase == pb.GENERATION_PHASE_GENERATING
+            )
+            if beats >= 2:
+                end.set()
 
-    assert len(beats) >= 2
     assert text_of(events) == "ab"
 
 

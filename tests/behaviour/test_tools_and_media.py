@@ -6,6 +6,7 @@ stream (a model with a built-in parser) or on its last line (a model with a temp
 
 import asyncio
 import base64
+from collections import Counter
 
 import pytest
 from descriptors import descriptor_set
@@ -329,21 +330,21 @@ async def test_a_protobuf_format_is_sent_as_a_schema(
 
 
 async def test_heartbeats_are_sent_during_silence(server: Server, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/generate"] = [
-        0.5,
-        HEADERS_STREAM,
-        chunk(line(response="a", done=False)),
-        0.5,
-        chunk(done()),
-        END,
-    ]
-    events = await collect(
-        server, prompt="x", events=pb.EventOptions(heartbeat_interval=Duration(nanos=100_000_000))
-    )
-    phases = [event.progress.phase for event in events if event.HasField("progress")]
+    begin, end = asyncio.Event(), asyncio.Event()
+    piece = chunk(line(response="a", done=False))
+    ollama.scripts["/api/generate"] = [begin, HEADERS_STREAM, piece, end, chunk(done()), END]
+    request = pb.GenerateRequest(model="gemma3:270m", prompt="x")
+    request.events.heartbeat_interval.FromMilliseconds(100)
+    phases: Counter[int] = Counter()
+    events = []
+    async for event in server.generation.Generate(request, timeout=30):
+        events.append(event)
+        phases[event.progress.phase] += event.HasField("progress")
+        if phases[pb.GENERATION_PHASE_EVALUATING_PROMPT] >= 3:
+            begin.set()
+        if phases[pb.GENERATION_PHASE_GENERATING] >= 2:
+            end.set()
 
-    assert phases.count(pb.GENERATION_PHASE_EVALUATING_PROMPT) >= 3
-    assert phases.count(pb.GENERATION_PHASE_GENERATING) >= 2
     assert kinds(events)[-1] == "finished"
 
 
