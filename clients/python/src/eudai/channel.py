@@ -9,6 +9,7 @@ from importlib.resources import files
 
 KEEPALIVE_MS = 30_000  # the server allows a ping every 10 s
 KEEPALIVE_TIMEOUT_MS = 10_000
+RECEIVED_BYTES_MAX = 32 << 20  # GenerateOnce returns a whole generation in one message
 
 SERVICE_CONFIG = files("eudai").joinpath("service_config.json").read_text()
 
@@ -17,4 +18,5 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.max_receive_message_length", RECEIVED_BYTES_MAX),
 )
