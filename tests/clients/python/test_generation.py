@@ -1,6 +1,9 @@
 """A generation is a stream with rules: one pass, cancelled by leaving, complete or an error."""
 
+import functools
 import json
+import signal
+import threading
 from typing import Any
 
 import eudai
@@ -124,6 +127,22 @@ def test_an_exception_in_the_block_cancels_and_passes(
     with pytest.raises(StopIteration), client.generate(MODEL, "hi") as stream:
         next(iter(next(stream.text)[1:]))
     assert services.ended.wait(10)
+
+
+def test_an_interrupt_leaves_the_client_usable(
+    client: eudai.Client, services: ScriptedServices
+) -> None:
+    main = threading.main_thread().ident or 0
+    for moment_ms in range(30):
+        services.on["Generate"] = endless
+        interrupt = functools.partial(signal.pthread_kill, main, signal.SIGINT)
+        timer = threading.Timer(moment_ms / 1000, interrupt)
+        with pytest.raises(KeyboardInterrupt), client.generate(MODEL, "hi") as stream:
+            timer.start()
+            stream.result()
+        services.on.clear()
+        with client.generate(MODEL, "hi", timeout_s=20) as stream:
+            assert stream.result().text == "Hello there!"
 
 
 def test_a_stream_is_iterated_once(client: eudai.Client) -> None:

@@ -11,6 +11,10 @@ from eudai.requests import CallOptions
 
 R = TypeVar("R")
 
+# Let the thread that reads a stream receive its events, without gRPC's own thread. Otherwise a
+# KeyboardInterrupt can leave a lock of that thread locked, and all later calls hang.
+_SINGLE_THREADED = ("SingleThreadedUnaryStream", 1)
+
 
 class Caller:
     """A channel to a server, and its end."""
@@ -21,7 +25,8 @@ class Caller:
         Connects at the first call. Raises ConfigError if an option is wrong.
         """
         self._connection = connection = Connection(address, **options)
-        credentials, arguments = connection.credentials, connection.channel_options
+        credentials = connection.credentials
+        arguments = (*connection.channel_options, _SINGLE_THREADED)
         self._channel = (
             grpc.secure_channel(connection.address, credentials, arguments)
             if credentials
