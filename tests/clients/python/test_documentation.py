@@ -5,7 +5,10 @@ import contextlib
 import doctest
 import inspect
 import io
+import os
 import re
+import subprocess
+import sys
 import traceback
 import types
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ import eudai
 import eudai.errors
 import pydantic
 import pytest
+from scripted_services import ScriptedServices
 
 grpc_max_workers = 8
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -114,3 +118,20 @@ async def test_a_snippet_of_the_readme_runs(
     pending = types.FunctionType(code, {})()
     if inspect.iscoroutine(pending):
         await pending
+
+
+@pytest.mark.parametrize("source", re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL))
+def test_a_command_of_the_readme_runs(
+    source: str, address: str, services: ScriptedServices, tmp_path: Path
+) -> None:
+    assert services
+    (tmp_path / "point.json").write_text('{"type": "object"}')
+    (tmp_path / "cat.png").write_bytes(PNG)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for line in source.splitlines():
+        ended = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", line], cwd=tmp_path, input="", text=True,
+            env={**os.environ, "EUDAI_ADDRESS": address, "PATH": path, "XDG_STATE_HOME": "."},
+            capture_output=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, f"{line}: {ended.stderr}"

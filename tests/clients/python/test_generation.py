@@ -132,17 +132,22 @@ def test_an_exception_in_the_block_cancels_and_passes(
 def test_an_interrupt_leaves_the_client_usable(
     client: eudai.Client, services: ScriptedServices
 ) -> None:
-    main = threading.main_thread().ident or 0
     for moment_ms in range(30):
         services.on["Generate"] = endless
-        interrupt = functools.partial(signal.pthread_kill, main, signal.SIGINT)
-        timer = threading.Timer(moment_ms / 1000, interrupt)
-        with pytest.raises(KeyboardInterrupt), client.generate(MODEL, "hi") as stream:
-            timer.start()
-            stream.result()
+        with pytest.raises(KeyboardInterrupt):
+            generate_and_interrupt(client, moment_ms / 1000)
         services.on.clear()
         with client.generate(MODEL, "hi", timeout_s=20) as stream:
             assert stream.result().text == "Hello there!"
+
+
+def generate_and_interrupt(client: eudai.Client, delay_s: float) -> None:
+    """Read a stream, and press Ctrl-C after a time."""
+    main = threading.main_thread().ident or 0
+    interrupt = functools.partial(signal.pthread_kill, main, signal.SIGINT)
+    with client.generate(MODEL, "hi") as stream:
+        threading.Timer(delay_s, interrupt).start()
+        stream.result()
 
 
 def test_a_stream_is_iterated_once(client: eudai.Client) -> None:

@@ -61,7 +61,9 @@ def _message(code: str, details: str, reason: str, address: str) -> str:
         return details
     match code:
         case "UNAVAILABLE":
-            return f"the server at {address} cannot be reached: {details}"
+            # gRPC puts what it tried before the cause.
+            cause = details.rpartition("remote host: ")[2] or "connection lost"
+            return f"the server at {address} cannot be reached: {cause}"
         case "DEADLINE_EXCEEDED":
             return "the call took longer than its timeout; raise timeout_s"
         case "UNIMPLEMENTED":

@@ -83,8 +83,9 @@ class EudaiError(Exception):
         return self.metadata.get("incident", "")
 
     def __str__(self) -> str:
-        """The message, and a line for each violation."""
-        lines = [f"  {each.field}: {each.description}" for each in self.violations]
+        """The message, and a line for each violation that it does not contain."""
+        texts = [f"{each.field}: {each.description}" for each in self.violations]
+        lines = [f"  {text}" for text in texts if text not in self.message]
         return "\n".join([self.message, *lines])
 
 
