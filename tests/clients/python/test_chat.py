@@ -188,9 +188,21 @@ def several(*x: int) -> None:
     """Arguments without names."""
 
 
+@dataclasses.dataclass
+class Tree:
+    """A type without a finite schema."""
+
+    children: list["Tree"]
+
+
+def recursive(tree: Tree) -> None:
+    """An argument of such a type."""
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
+        (recursive, "recursive: a dataclass contains itself"),
         (unannotated, "unannotated: parameter x has no annotation"),
         (unsupported, "unsupported: parameter x: set[int] is not supported; use str, int"),
         (mixed, "mixed: parameter x: the values must be all str or all int"),

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def test_control_characters_do_not_reach_the_terminal(
         (["generate", "hi", "--temperature", "9"], 1, "sampling.temperature: must be between"),
         (["generate", "hi", "--model", "no-such-model"], 1, "does not exist in Ollama"),
         (["generate", "hi", "--temperature", "hot"], 2, "not a valid float"),
-        (["generate", "hi", "--timeout", "0"], 2, "timeout_s must be more than 0"),
+        (["generate", "hi", "--timeout", "0"], 2, "timeout_s must be a number of seconds above 0"),
         (["generate", "hi", "--image", "/nowhere"], 2, "does not exist"),
         (["generate", "hi", "--image", __file__], 2, "not a PNG, JPEG, WebP, WAV or MP3 file"),
         (["generate", "hi", "--schema", __file__], 2, "not JSON"),
@@ -375,6 +376,32 @@ def slow_pull(request: Any, context: Any) -> Iterator[model_pb.PullModelResponse
     for progress in endless_pull(request, context):
         yield progress
         time.sleep(0.01)
+
+
+def test_a_terminal_shows_what_a_request_waits_for(
+    address: str, services: ScriptedServices, tmp_path: Path
+) -> None:
+    may_answer = threading.Event()
+
+    def waiting(_request: Any, _context: Any) -> Iterator[pb.GenerateResponse]:
+        phases = pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL
+        for phase in phases:
+            progress = pb.GenerationProgress(phase=phase, requests_ahead=3)
+            yield pb.GenerateResponse(progress=progress)
+            may_answer.wait(TIMEOUT_S)
+            may_answer.clear()
+        yield pb.GenerateResponse(delta=pb.Delta(text="answer"))
+        yield pb.GenerateResponse(finished=pb.Finished())
+
+    services.on["Generate"] = waiting
+    with terminal(address, tmp_path, "generate", "hi") as screen:
+        screen.wait_for("waiting for 3 other requests")
+        may_answer.set()
+        screen.wait_for("loading the model")
+        may_answer.set()
+        screen.wait_for("answer")
+        assert screen.process.wait(TIMEOUT_S) == 0
+    assert services.requests[0].events.progress
 
 
 def test_an_interrupt_ends_a_generation(

@@ -77,7 +77,7 @@ def test_every_option_is_tested_and_every_field_has_an_option() -> None:
         ({"max_output_tokens": 1 << 40}, "max_output_tokens: "),
         ({"reasoning": "hard"}, "reasoning: 'hard' is not one of none, default, low"),
         ({"time_budget_s": float("nan")}, "time_budget_s: "),
-        ({"format": int}, "format: format must not be <class 'int'>"),
+        ({"format": int}, "format: must be 'json', a JSON Schema"),
         ({"load": {"thread": 1}}, "load: unknown option 'thread'; did you mean 'threads'?"),
         ({"media": [b"GIF89a"]}, "media: not a PNG, JPEG, WebP, WAV or MP3 file"),
         ({"media": ["/nowhere.png"]}, "/nowhere.png"),
@@ -88,6 +88,14 @@ def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
         generate_request(MODEL, "p", options)
 
     assert message in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "prompt", "name"), [(1, "p", "model"), ("m", 1, "prompt"), ("m", ["p"], "prompt")]
+)
+def test_a_wrong_model_or_prompt_is_named(model: Any, prompt: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name}: "):
+        generate_request(model, prompt, {})
 
 
 def test_media_and_tools_make_the_prompt_a_conversation() -> None:
@@ -171,6 +179,10 @@ def test_a_stream_needs_its_block(client: eudai.Client, services: ScriptedServic
         with pytest.raises(RuntimeError, match="the call has not started"):
             use()
     assert services.requests == []
+    with stream:
+        assert stream.result().text == "Hello there!"
+    with pytest.raises(RuntimeError, match="already been used"), stream:
+        pass
 
 
 def test_a_failure_has_the_output_so_far(client: eudai.Client, services: ScriptedServices) -> None:
@@ -220,7 +232,7 @@ def test_a_timeout_of_a_call_is_its_own(client: eudai.Client, services: Scripted
         client.generate(MODEL, "hi", timeout_s=0.2) as stream,
     ):
         list(stream.text)
-    with pytest.raises(eudai.ConfigError, match="timeout_s must be more than 0"):
+    with pytest.raises(eudai.ConfigError, match="timeout_s must be a number of seconds above 0"):
         client.generate(MODEL, "hi", timeout_s=0)
 
 

@@ -122,6 +122,8 @@ def test_vectors_that_are_missing_are_an_error(
 def test_a_single_text_is_not_a_list(client: eudai.Client) -> None:
     with pytest.raises(TypeError, match="texts must be a list of str"):
         client.embed("m", "text")
+    with pytest.raises(TypeError, match="texts: "):
+        client.embed("m", [1])  # type: ignore[list-item]
 
 
 def test_threads_share_a_client(client: eudai.Client) -> None:

@@ -5,13 +5,13 @@ allows with grpc-retry-pushback-ms, and stops retrying while most calls fail, so
 not get worse.
 """
 
-from importlib.resources import files
+from pathlib import Path
 
 KEEPALIVE_MS = 30_000  # the server allows a ping every 10 s
 KEEPALIVE_TIMEOUT_MS = 10_000
 RECEIVED_BYTES_MAX = 32 << 20  # GenerateOnce returns a whole generation in one message
 
-SERVICE_CONFIG = files("eudai").joinpath("service_config.json").read_text()
+SERVICE_CONFIG = Path(__file__).with_name("service_config.json").read_text()
 
 CHANNEL_OPTIONS = (
     ("grpc.service_config", SERVICE_CONFIG),

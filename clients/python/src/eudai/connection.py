@@ -3,10 +3,12 @@
 The environment gives the defaults: EUDAI_ADDRESS, EUDAI_CA_FILE and EUDAI_TOKEN_FILE.
 """
 
+import contextlib
 import ipaddress
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -73,17 +75,17 @@ class Connection:
         self.address = _checked_address(
             address or os.environ.get("EUDAI_ADDRESS") or DEFAULT_ADDRESS
         )
-        self.timeout_s = _checked_timeout(options.get("timeout_s", TIMEOUT_S))
+        self.timeout_s = _timeout_from(options, TIMEOUT_S)
         ca_file = options.get("ca_file") or os.environ.get("EUDAI_CA_FILE")
         pair = options.get("certificate_file"), options.get("key_file")
         if bool(pair[0]) != bool(pair[1]):
             raise ConfigError("certificate_file and key_file must be set together")
-        self.tls = options.get("tls", bool(ca_file or pair[0]))
+        tls = options.get("tls")
+        self.tls = bool(ca_file or pair[0]) if tls is None else tls
         self._pem = [_pem(path) for path in (ca_file, pair[1], pair[0])] if self.tls else []
         self._metadata = metadata_from(options.get("metadata"))
         self._token_file = options.get("token_file") or os.environ.get("EUDAI_TOKEN_FILE")
         self._token = options.get("token")
-        self._inject = _trace_injector()
         if (self._token or self._token_file) and not self.tls and not _is_loopback(self.address):
             raise ConfigError(
                 f"the token would be sent to {self.address} without encryption: "
@@ -110,9 +112,8 @@ class Connection:
         self, options: Mapping[str, Any], model: str = "", timeout_s: float | None = None
     ) -> dict[str, Any]:
         """The arguments of a gRPC call. `timeout_s` is the timeout if the options have none."""
-        limit_s = options.get("timeout_s", self.timeout_s if timeout_s is None else timeout_s)
         return {
-            "timeout": _checked_timeout(limit_s),
+            "timeout": _timeout_from(options, timeout_s or self.timeout_s),
             "metadata": self.metadata(options.get("metadata"), model),
         }
 
@@ -123,11 +124,7 @@ class Connection:
             pairs.append(("eudai-model", model))
         if token := self._read_token():
             pairs.append(("authorization", f"Bearer {token}"))
-        if self._inject:
-            carrier: dict[str, str] = {}
-            self._inject(carrier)
-            pairs += carrier.items()
-        return pairs
+        return [*pairs, *_trace_context().items()]
 
     def _read_token(self) -> str:
         if self._token:
@@ -171,9 +168,13 @@ def _checked_address(address: str) -> str:
     return address
 
 
-def _checked_timeout(timeout_s: float) -> float:
-    if not 0 < timeout_s < math.inf:
-        raise ConfigError(f"timeout_s must be more than 0 and finite, not {timeout_s!r}")
+def _timeout_from(options: Mapping[str, Any], default_s: float) -> float:
+    """The option `timeout_s`; None means the default."""
+    timeout_s = options.get("timeout_s")
+    if timeout_s is None:
+        return default_s
+    if not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+        raise ConfigError(f"timeout_s must be a number of seconds above 0, not {timeout_s!r}")
     return timeout_s
 
 
@@ -200,10 +201,12 @@ def _pem(path: FilePath | None) -> bytes | None:
     return data
 
 
-def _trace_injector() -> Callable[[dict[str, str]], Any] | None:
-    """The function that adds the current trace to metadata, if opentelemetry-api is installed."""
-    try:
-        from opentelemetry import propagate  # noqa: PLC0415 - optional
-    except ImportError:
-        return None
-    return propagate.inject
+def _trace_context() -> dict[str, str]:
+    """The current trace as metadata. Only a program that has imported OpenTelemetry has one."""
+    carrier: dict[str, str] = {}
+    if "opentelemetry" in sys.modules:
+        with contextlib.suppress(ImportError):
+            from opentelemetry import propagate  # noqa: PLC0415 - optional
+
+            propagate.inject(carrier)
+    return carrier

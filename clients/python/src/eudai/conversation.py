@@ -23,7 +23,7 @@ class Conversation:
     def turn(self, text: str, options: GenerateOptions) -> "Turn":
         """Start a turn with a message of the user; without text and media, with none."""
         merged: GenerateOptions = {**self.options, **options}
-        media = merged.pop("media", ())
+        media = merged.pop("media", None) or ()
         return Turn(self, [user_message(text, media)] if text or media else [], merged)
 
 

@@ -106,7 +106,7 @@ class IncompleteResponseError(EudaiError):
 class ParseError(EudaiError):
     """The answer cannot be parsed as the requested type.
 
-    `text` is the answer, and `partial` the whole result.
+    `partial` is the whole result.
 
     >>> try:
     ...     client.parse("gemma3:270m", "not json", Point)
@@ -115,10 +115,14 @@ class ParseError(EudaiError):
     An answer in words.
     """
 
-    def __init__(self, message: str, text: str, partial: "Result") -> None:
-        """`text` is the answer of the model."""
-        super().__init__(message, partial=partial)
-        self.text = text
+    @property
+    def text(self) -> str:
+        """The answer.
+
+        >>> eudai.ParseError("no JSON", partial=eudai.Result(text="Well, …")).text
+        'Well, …'
+        """
+        return self.partial.text if self.partial else ""
 
 
 class ToolError(EudaiError):
@@ -139,7 +143,9 @@ class ToolRoundsError(EudaiError):
     3
     """
 
-    def __init__(self, message: str, messages: "Sequence[Message]", partial: "Result") -> None:
+    def __init__(
+        self, message: str, messages: "Sequence[Message]" = (), partial: "Result | None" = None
+    ) -> None:
         """`partial` is the result of the last round."""
         super().__init__(message, partial=partial)
         self.messages = list(messages)

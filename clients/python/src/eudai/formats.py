@@ -38,8 +38,8 @@ def format_from(source: Format) -> pb.OutputFormat:
     if hasattr(source, "model_json_schema"):
         return pb.OutputFormat(json_schema=json.dumps(source.model_json_schema()))
     raise TypeError(
-        f"format must not be {source!r}: use 'json', a JSON Schema, a pydantic model or a "
-        "protobuf message class"
+        "must be 'json', a JSON Schema, a pydantic model or a protobuf message class, "
+        f"not {source!r}"
     )
 
 
@@ -57,7 +57,7 @@ def parsed(result: Result, kind: type[T]) -> T:
             else str(error)
         )
         message = f"the answer is not a valid {kind.__name__}: {cause}"
-        raise ParseError(message, result.text, result) from error
+        raise ParseError(message, partial=result) from error
 
 
 def _protobuf_format(kind: type[Message]) -> pb.ProtobufFormat:

@@ -3,9 +3,10 @@
 Both clients have the same options, which are defined once here.
 """
 
+import contextlib
 import difflib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from google.protobuf.duration_pb2 import Duration
@@ -129,14 +130,14 @@ class EmbedOptions(CallOptions, total=False):
 def generate_request(model: str, prompt: Prompt, options: Mapping[str, Any]) -> pb.GenerateRequest:
     """The request of a generation. Raises TypeError or ValueError, which name the option."""
     options = _known(options, GenerateOptions)
-    request = pb.GenerateRequest(model=model)
-    _set_input(request, prompt, options)
+    request = pb.GenerateRequest()
+    with _naming("model"):
+        request.model = model
+    with _naming("prompt"):
+        _set_input(request, prompt, options)
     for name, value in options.items():
-        try:
+        with _naming(name):
             _set_option(request, name, value)
-        except (TypeError, ValueError, OSError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{name}: {error}") from error
     return request
 
 
@@ -147,11 +148,16 @@ def embed_request(
     if isinstance(texts, str):
         raise TypeError("texts must be a list of str, not str")
     options = _known(options, EmbedOptions)
-    request = embedding_service_pb2.EmbedRequest(model=model, inputs=texts)
+    request = embedding_service_pb2.EmbedRequest()
+    with _naming("model"):
+        request.model = model
+    with _naming("texts"):
+        request.inputs.extend(texts)
     if "load" in options:
         options["load"] = load_options(options["load"])
     for name in options.keys() & request.DESCRIPTOR.fields_by_name.keys():
-        _assign(request, name, options[name])
+        with _naming(name):
+            _assign(request, name, options[name])
     return request
 
 
@@ -205,6 +211,16 @@ def _assign(message: Any, field: str, value: Any) -> None:
         getattr(message, field).update(value)
     else:
         setattr(message, field, value)
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Add the name of an argument to an error."""
+    try:
+        yield
+    except (TypeError, ValueError, OSError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
 
 
 def _known(options: Mapping[str, Any], kind: Any) -> dict[str, Any]:

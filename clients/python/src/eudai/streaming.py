@@ -61,7 +61,9 @@ class StreamState:
         return self._builder.result()
 
 
-def require_call(call: object) -> None:
-    """Raise RuntimeError if the block of a stream has not been entered."""
-    if call is None:
+def require_call(call: object, *, exists: bool = True) -> None:
+    """Raise RuntimeError if the block of a stream has not been entered, or has been."""
+    if call is not None and not exists:
+        raise RuntimeError("the stream has already been used: start another generation")
+    if call is None and exists:
         raise RuntimeError("the call has not started: write `with client.generate(…) as stream:`")

@@ -34,7 +34,10 @@ def tool_from(function: Callable[..., Any]) -> pb.Tool:
     {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, \
 "required": ["city"]}
     """
-    schema = _object_schema(parameters_of(function), function.__name__, function.__doc__)
+    try:
+        schema = _object_schema(parameters_of(function), function.__name__, function.__doc__)
+    except RecursionError:
+        raise TypeError(f"{function.__name__}: a dataclass contains itself") from None
     description = inspect.getdoc(function) or ""
     return pb.Tool(
         name=function.__name__,

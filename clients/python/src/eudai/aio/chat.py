@@ -56,7 +56,7 @@ class AsyncChat:
         Tools may be coroutine functions. Others run in a thread.
         """
         turn = self._conversation.turn(text, options)
-        toolbox = Toolbox(turn.options.get("tools", ()), send_errors=send_errors)
+        toolbox = Toolbox(turn.options.get("tools") or (), send_errors=send_errors)
         for _ in rounds(rounds_max):
             async with self._stream(turn.model, turn.messages, turn.options) as stream:
                 result = await stream.result()

@@ -29,6 +29,7 @@ class AsyncStream:
 
     async def __aenter__(self) -> Self:
         """Start the call."""
+        require_call(self._call, exists=False)
         self._call = self._start()
         return self
 

@@ -37,7 +37,7 @@ def chat(connect: Connect, /, model: str, **options: Any) -> None:
     if is_terminal:
         _use_history()
         note(f"chatting with {model}; /help lists the commands, Ctrl-D ends")
-    session = Session(connect(), model, options)
+    session = Session(connect(), model, {**options, "progress": is_terminal})
     while (text := _read(is_terminal=is_terminal)) is not None:
         if text.startswith("/"):
             if not session.command(*text[1:].partition(" ")[::2]):

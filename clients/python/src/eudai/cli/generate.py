@@ -47,7 +47,7 @@ def generate(
     if as_json:
         print(_json_from(client.generate_once(model, prompt, **options)))
         return
-    with client.generate(model, prompt, **options) as stream:
+    with client.generate(model, prompt, progress=sys.stderr.isatty(), **options) as stream:
         result = show(stream, console(stderr=True))
     note(summary(result))
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from eudai.results import Result
 from eudai.sync.stream import Stream
+from eudai.v1 import generation_service_pb2 as pb
 
 # Control characters but tab and newline, and characters that change the direction of text: a model
 # could use them to change what the terminal shows.
@@ -38,25 +39,61 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def show(stream: Stream, reasoning: Console) -> Result:
-    """Write an answer as it arrives; the reasoning goes to its console, dimmed."""
-    channel = ""
+    """Write an answer as it arrives; the reasoning goes to its console, dimmed.
+
+    On a terminal, a line says what a request with `progress` waits for.
+    """
+    display = _Display(reasoning)
     try:
         for event in stream.events:
-            delta = event.delta
-            if event.HasField("warning"):
-                note(event.warning.message)
-            if delta.reasoning:
-                reasoning.print(Text(clean(delta.reasoning), style="dim"), end="")
-                channel = "reasoning"
-            if delta.text:
-                if channel == "reasoning":
-                    reasoning.print()
-                write(delta.text)
-                channel = "text"
+            display.add(event)
     finally:
-        if channel:
-            write("\n")
+        display.close()
     return stream.result()
+
+
+class _Display:
+    """What has been shown of one answer."""
+
+    def __init__(self, reasoning: Console) -> None:
+        self._reasoning = reasoning
+        self._status = console(stderr=True).status("")
+        self._channel = ""
+
+    def add(self, event: pb.GenerateResponse) -> None:
+        """Show an event."""
+        kind = event.WhichOneof("event")
+        if kind == "progress":
+            self._status.update(_waiting_for(event.progress))
+            self._status.start()
+            return
+        self._status.stop()
+        if kind == "warning":
+            note(event.warning.message)
+        elif event.delta.reasoning:
+            self._reasoning.print(Text(clean(event.delta.reasoning), style="dim"), end="")
+            self._channel = "reasoning"
+        elif event.delta.text:
+            if self._channel == "reasoning":
+                self._reasoning.print()
+            write(event.delta.text)
+            self._channel = "text"
+
+    def close(self) -> None:
+        """End the last line."""
+        self._status.stop()
+        if self._channel:
+            write("\n")
+
+
+def _waiting_for(progress: pb.GenerationProgress) -> str:
+    match progress.phase:
+        case pb.GENERATION_PHASE_QUEUED:
+            return f"waiting for {progress.requests_ahead} other requests"
+        case pb.GENERATION_PHASE_LOADING_MODEL:
+            return "loading the model"
+        case _:
+            return "reading the prompt"
 
 
 def summary(result: Result) -> str:

@@ -78,7 +78,7 @@ class Chat:
         'The tool said 12:00'
         """
         turn = self._conversation.turn(text, options)
-        toolbox = Toolbox(turn.options.get("tools", ()), send_errors=send_errors)
+        toolbox = Toolbox(turn.options.get("tools") or (), send_errors=send_errors)
         for _ in rounds(rounds_max):
             with self._stream(turn.model, turn.messages, turn.options) as stream:
                 result = stream.result()

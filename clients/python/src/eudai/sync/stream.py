@@ -31,6 +31,7 @@ class Stream:
 
     def __enter__(self) -> Self:
         """Start the call."""
+        require_call(self._call, exists=False)
         self._call = self._start()
         return self
 
