@@ -1,7 +1,7 @@
-"""Every reason that this version can reach, provoked by a command, and what grpcurl prints. `make reasons` shows them all.
+"""Every error reason, caused by a command, and what grpcurl prints. `make reasons` shows them all.
 
-Not reached: UNAUTHENTICATED and SCOPE_MISSING, which belong to what is not here yet; QUOTA_EXCEEDED takes two callers, whom
-behaviour/test_fairness has, and INTERNAL a defect, which behaviour/test_broken_backend plants.
+Not reached here: UNAUTHENTICATED and SCOPE_MISSING are reserved; behaviour/test_fairness.py causes
+QUOTA_EXCEEDED, which needs two callers, and behaviour/test_broken_backend.py causes INTERNAL.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from eudai.v1 import error_pb2
+from eudai.v1 import error_pb2, model_service_pb2, model_service_pb2_grpc
 from google.rpc import error_details_pb2
 from processes import free_port, grpcurl
 from scripted_ollama import (
@@ -37,7 +37,7 @@ X = line(response="x", done=False)
 
 @dataclass(frozen=True)
 class Case:
-    """A request, and what it goes to: the real Ollama, or a script where the real one cannot be brought to it."""
+    """A request, and its Ollama: the real one, or a script if that one cannot cause the reason."""
 
     method: str
     request: dict[str, Any]
@@ -50,7 +50,7 @@ class Case:
 
 
 async def crowd(server: Server) -> list["asyncio.Task[Any]"]:
-    """Teach the server how long an answer takes, then let two ask for one."""
+    """Let the server measure how long an answer takes, and then start two generations."""
     await collect(server, prompt="hi")
     tasks = [asyncio.create_task(collect(server, prompt="hi")) for _ in range(2)]
     while server.app.parts.admission.queued != 1:
@@ -62,6 +62,14 @@ async def drain(server: Server) -> None:
     """Shut the server down once the call runs."""
     await server.until_admitted(running=1, queued=0)
     await server.app.drain()
+
+
+async def cancel_pull(server: Server) -> None:
+    """Cancel the pull once it has begun."""
+    stub: Any = model_service_pb2_grpc.ModelServiceStub(server.channel)
+    while not (await stub.ListPulls(model_service_pb2.ListPullsRequest())).pulls:
+        await asyncio.sleep(0.01)
+    await stub.CancelPull(model_service_pb2.CancelPullRequest(model="gemma3:270m"))
 
 
 ADMIN = {"admin": True, "registries": ("registry.ollama.ai", "http://localhost:5999")}
@@ -124,14 +132,23 @@ CASES = {
     "BLOB_NOT_FOUND": Case(
         "ModelService/CreateModel", {"model": "mine", "files": {"a.gguf": ZERO}}, config=ADMIN
     ),
-    # test_parsers.py and test_scripted_model.py bring the real one to these.
+    # test_parsers.py and test_scripted_model.py provoke these with the real Ollama.
     "TOOL_CALL_MALFORMED": Case(GENERATE, GEMMA, stream(X, line(error="empty function name"))),
     "REPETITION_STOPPED": Case(GENERATE, GEMMA, stream(*[X] * 31)),
+    "PULL_NOT_FOUND": Case("ModelService/CancelPull", {"model": "gemma3:270m"}, config=ADMIN),
+    "PULL_CANCELLED": Case(
+        "ModelService/PullModel",
+        {"model": "gemma3:270m"},
+        [HEADERS_STREAM, chunk(line(status="pulling manifest")), 60.0],
+        "/api/pull",
+        ADMIN,
+        meanwhile=cancel_pull,
+    ),
 }
 
 
 @pytest.mark.parametrize("reason", CASES)
-async def test_a_reason_is_what_grpcurl_prints(
+async def test_grpcurl_prints_the_reason(
     reason: str, real_url: str, ollama: ScriptedOllama
 ) -> None:
     case = CASES[reason]
@@ -166,18 +183,19 @@ async def test_a_reason_is_what_grpcurl_prints(
         else f"a prompt of {len(case.request['prompt'])} characters"
     )
     print(
-        f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} eudai.v1.{case.method}\n{called.stderr}"
+        f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} "
+        f"eudai.v1.{case.method}\n{called.stderr}"
     )
 
     assert called.returncode != 0
-    # Of a server that is gone grpcurl cannot ask what a detail means, and prints its bytes.
+    # grpcurl cannot ask a server that is gone for the type of a detail, and prints its bytes.
     raw = base64.b64encode(
         error_details_pb2.ErrorInfo(reason=reason, domain="eudai").SerializeToString()
     ).decode()
     assert f'"reason": "{reason}"' in called.stderr or raw in called.stderr
 
 
-def test_the_table_names_the_rest() -> None:
+def test_every_reason_has_a_case_or_is_listed_as_unreached() -> None:
     rest = {"UNSPECIFIED", "UNAUTHENTICATED", "SCOPE_MISSING", "QUOTA_EXCEEDED", "INTERNAL"}
 
     names = error_pb2.ErrorReason.keys()
