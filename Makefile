@@ -29,10 +29,10 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # A stamp is written after its install, so that an interrupted install is repeated.
-$(VENV)/server.stamp: requirements/server.txt clients/python/pyproject.toml \
+$(VENV)/server.stamp: requirements/server.txt requirements/cli.txt clients/python/pyproject.toml \
 		services/server/pyproject.toml | $(BIN)/python
 	@echo 'eudai: installing the server and the Python client …' >&2
-	@$(PIP) --require-hashes -r requirements/server.txt
+	@$(PIP) --require-hashes -r requirements/server.txt -r requirements/cli.txt
 	@$(PIP) --no-build-isolation -e clients/python -e services/server
 	@touch $@
 
@@ -75,6 +75,22 @@ test: setup-develop ## run all tests, with a real Ollama
 .PHONY: test-fast
 test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 	@$(BIN)/pytest tests/test_tidy.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
+
+.PHONY: client-versions
+client-versions: $(VENV)-client-oldest/client.stamp $(VENV)-client-newest/client.stamp
+client-versions: ## test the Python client with the oldest and the newest grpcio and protobuf
+	@for name in oldest newest; do \
+		$(VENV)-client-$$name/bin/python -m pytest -q --confcutdir=tests/clients \
+			--ignore=tests/clients/python/test_real.py tests/clients/python $(ARGS); done
+
+$(VENV)-client-%/client.stamp: requirements/client_%.txt clients/python/pyproject.toml
+	@echo 'eudai: creating $(@D) …' >&2
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes -r $<
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation -e clients/python
+	@touch $@
 
 .PHONY: test-image-python
 test-image-python: ## run the tests that need no Ollama, on the image's Python
@@ -199,7 +215,7 @@ COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-e
 	--no-header
 .PHONY: lock
 lock: setup-develop ## resolve requirements/*.in, with hashes and without index URLs
-	@cd requirements && for name in server develop system; do \
+	@cd requirements && for name in server cli develop system client_oldest client_newest; do \
 		$(COMPILE) --universal $$name.in -o $$name.txt; done
 	@cd requirements && $(COMPILE) --universal --no-deps newer_grpcio.in -o newer_grpcio.txt
 	@cd $(LAUNCHER) && for name in python go; do \
