@@ -180,6 +180,11 @@ clients-go: ## check and test the Go client
 	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) tool -modfile=tools/go.mod staticcheck ./...
 	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) test ./...
 
+.PHONY: clients
+clients: clients-go ## run every client through all scenarios of tests/interop, and print the table
+	@$(PIP) --require-hashes -r requirements/system.txt
+	@$(WITH_OLLAMA) $(BIN)/pytest tests/interop --all-scenarios -q $(ARGS)
+
 .PHONY: check
 check: test generate-check lint breaking test-image-python check-compose ## run everything that CI runs
 
