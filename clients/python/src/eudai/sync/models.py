@@ -78,7 +78,7 @@ class ModelCalls(Caller):
         """Create a model from another model or from uploaded files.
 
         >>> from eudai.v1.model_service_pb2 import CreateModelRequest
-        >>> request = CreateModelRequest(model="terse", base_model="gemma3:270m", system="Be brief.")
+        >>> request = CreateModelRequest(model="terse", base_model="gemma3:270m", system="Brief.")
         >>> client.create(request).wait().name
         'terse'
         """
