@@ -1,4 +1,4 @@
-"""Runs the tools that a model calls: checks the arguments, and returns what the functions return."""
+"""Runs the tools that a model calls, after checking the arguments."""
 
 import asyncio
 import dataclasses
