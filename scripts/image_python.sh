@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 version=$(sed -nE 's/^FROM python:([0-9.]+)-slim AS build/\1/p' services/server/Dockerfile)
 python=$(command -v "python$version" || true)
 if command -v pyenv > /dev/null; then
-    python=$(pyenv prefix "$(pyenv latest "$version" 2> /dev/null)" 2> /dev/null)/bin/python || python=
+    prefix=$(pyenv prefix "$(pyenv latest "$version" 2> /dev/null)" 2> /dev/null) || prefix=
+    python=$prefix/bin/python
 fi
 if ! "${python:-false}" --version > /dev/null 2>&1; then
     echo "eudai: skipped: the image runs Python $version, which is not installed here" >&2

@@ -1,4 +1,4 @@
-"""Fixtures only: a scripted Ollama, a real one, a fast model in it, and a server before either."""
+"""Fixtures: a scripted Ollama, a real one with a fast model, and servers in front of them."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from serving import CLEANUP_TIMEOUT_S, Server, config_for, serving
 
 pytest_plugins = ["reliability_table", "ignored_parts"]
 
-# A busy machine is no failure of a codec.
+# No deadlines: a busy machine is not a failure of a codec.
 settings.register_profile("eudai", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("eudai")
 
@@ -30,13 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop that the server runs on."""
+    """Return the event loop that the server runs on."""
     return {"uvloop": EventLoop}
 
 
 @pytest.fixture
 async def ollama() -> AsyncIterator[ScriptedOllama]:
-    """A scripted Ollama; no connection to it is left afterwards."""
+    """A scripted Ollama. The test must leave no connection to it."""
     scripted = ScriptedOllama()
     await scripted.start()
     yield scripted
@@ -48,13 +48,13 @@ async def ollama() -> AsyncIterator[ScriptedOllama]:
 
 @pytest.fixture
 def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let servers that start afterwards ask Ollama ten times a second what it has."""
+    """Let servers that start afterwards probe Ollama ten times a second."""
     monkeypatch.setattr(probe, "INTERVAL_S", 0.1)
 
 
 @pytest.fixture
 async def server(ollama: ScriptedOllama) -> AsyncIterator[Server]:
-    """A server before the scripted Ollama, which it has found."""
+    """A server in front of the scripted Ollama, which it has found."""
     async with serving(config_for(ollama.url)) as running:
         await running.until("", "SERVING")
         yield running
@@ -62,7 +62,7 @@ async def server(ollama: ScriptedOllama) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def admin(ollama: ScriptedOllama) -> AsyncIterator[Any]:
-    """A stub of the service, with administration on, before the scripted Ollama."""
+    """A stub of ModelService with administration enabled, in front of the scripted Ollama."""
     ollama.scripts["/api/show"] = reply(
         200, {"capabilities": ["completion"], "model_info": {}, "details": {"family": "gemma3"}}
     )
@@ -79,7 +79,7 @@ async def admin(ollama: ScriptedOllama) -> AsyncIterator[Any]:
 
 @pytest.fixture(scope="session")
 def real_url() -> str:
-    """The real Ollama that `make test` provides."""
+    """The URL of the real Ollama that `make test` starts."""
     url = os.environ.get("OLLAMA_BASE_URL")
     assert url, (
         "OLLAMA_BASE_URL is not set; run the tests by `make test`, which starts a real Ollama"
@@ -89,9 +89,9 @@ def real_url() -> str:
 
 @pytest.fixture(scope="session")
 def fast_model(real_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A model of the real Ollama that answers any prompt with "n0 n1 … n99 n0 …" and never ends.
+    """A model of the real Ollama that answers any prompt with "n0 n1 … n99 n0 …" without end.
 
-    It makes about a thousand tokens a second; `max_output_tokens` says how many.
+    It makes about a thousand tokens a second; `max_output_tokens` limits them.
     """
     path = tmp_path_factory.mktemp("fast") / "model.gguf"
     tokens = tuple(b"n%d " % number for number in range(100))
@@ -102,7 +102,7 @@ def fast_model(real_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 async def real_server(real_url: str) -> AsyncIterator[Server]:
-    """A server before the real Ollama."""
+    """A server in front of the real Ollama."""
     async with serving(config_for(real_url)) as running:
         await running.until("", "SERVING")
         yield running

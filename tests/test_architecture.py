@@ -1,4 +1,4 @@
-"""Holds ARCHITECTURE.md and ADR 2 to the server's modules."""
+"""ARCHITECTURE.md and ADR 2 agree with the server's modules."""
 
 import ast
 import re
@@ -19,6 +19,7 @@ MAY_NAME_OLLAMA = {
     "process",  # counts the connections to it
     "rpc/registry",  # passes the version on
     "rpc/services/server_info",  # the contract has a field for the version
+    "rpc/wire/generation_response",  # the contract has a field for the version
     "rpc/wire/status",  # tells callers how to pull a model
 }
 

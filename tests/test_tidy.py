@@ -1,4 +1,4 @@
-"""Style as a test: what a reader may rely on in every file."""
+"""Checks of style, documents and locks that hold for every file."""
 
 import ast
 import re
@@ -10,9 +10,10 @@ from eudai_server.config import UNSUPPORTED, VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE_LINES_MAX = 300
-# A file of tests is a list, read a function at a time.
+# A file of tests is a list of independent functions.
 TEST_FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 56
+LINE_CHARS_MAX = 100
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 IGNORED = {
     ".git",
@@ -49,7 +50,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 @EVERY_SOURCE
-def test_a_file_is_short_and_says_what_it_is(path: Path) -> None:
+def test_a_file_is_short_and_has_a_docstring(path: Path) -> None:
     text = path.read_text()
 
     limit = TEST_FILE_LINES_MAX if path.name.startswith("test_") else FILE_LINES_MAX
@@ -76,7 +77,7 @@ def test_only_the_process_reads_the_environment(path: Path) -> None:
 
 
 @EVERY_SOURCE
-def test_nothing_is_left_undone_in_silence(path: Path) -> None:
+def test_no_file_has_unfinished_work(path: Path) -> None:
     assert not re.search(r"\b(FIXME|TODO|XXX)\b", path.read_text()) or path == Path(__file__)
 
 
@@ -94,7 +95,7 @@ def test_architecture_names_the_folders_on_disk() -> None:
         if path.is_dir() and not IGNORED & set(path.relative_to(ROOT).parts)
     }
     inner = {str(path) for path in on_disk if not path.name.endswith(".egg-info")}
-    # Packaging needs these on the way to the code.
+    # Packaging needs these parent folders.
     inner -= {
         "proto",
         "proto/eudai",
@@ -112,17 +113,43 @@ def test_architecture_names_the_folders_on_disk() -> None:
     } == inner | {"proto/eudai/v1"}
 
 
-def test_each_decision_says_what_keeps_it() -> None:
+def test_each_decision_names_what_keeps_it() -> None:
     decisions = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
 
     assert decisions
     for decision in decisions:
         text = decision.read_text()
-        kept = re.search(r"^Kept by: (.+)$", text, re.MULTILINE)
+        kept = re.search(r"^Kept by: (.+(?:\n.+)*)", text, re.MULTILINE)
         assert kept, decision.name
         for reference in re.findall(r"`([\w/.-]+/[\w.-]+)`", kept[1]):
             assert (ROOT / reference).exists(), f"{decision.name} names {reference}"
         assert len(text.splitlines()) <= 60, decision.name
+
+
+def test_documents_can_be_read_in_a_terminal() -> None:
+    documents = [
+        path for path in ROOT.rglob("*.md") if not IGNORED & set(path.relative_to(ROOT).parts)
+    ]
+
+    assert documents
+    assert [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in documents
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > LINE_CHARS_MAX and "://" not in line
+    ] == []
+
+
+def test_the_map_of_the_tests_lists_each_helper() -> None:
+    helpers = (ROOT / "tests/README.md").read_text().split("## Helpers")[1].split("\n## ")[0]
+    heads = re.findall(r"^- (.+?):", helpers, re.MULTILINE)
+    modules = {
+        path.stem
+        for path in (ROOT / "tests/support").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+
+    assert {name.strip("`") for head in heads for name in head.split(", ")} == modules
 
 
 def test_every_variable_is_documented() -> None:

@@ -1,4 +1,4 @@
-"""No more run at once than the backend runs; the rest wait in turn, see their place, and are refused past a bound."""
+"""The queue of a model: how many requests run, which waits next, and when the queue is full."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,9 @@ async def narrow(ollama: ScriptedOllama) -> AsyncIterator[Server]:
         yield server
 
 
-async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: ScriptedOllama) -> None:
+async def test_one_request_runs_and_the_others_wait_in_order(
+    narrow: Server, ollama: ScriptedOllama
+) -> None:
     release = ollama.hold()
     calls = []
     for queued, prompt in enumerate(("1", "2", "3")):
@@ -30,7 +32,7 @@ async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: Scri
             )
         )
         await narrow.until_admitted(running=1, queued=queued)
-    await asyncio.sleep(0.1)  # the least time that the last one waits, and nothing more is sent
+    await asyncio.sleep(0.1)  # the last one waits at least this long; nothing more is sent
     at_once = len(ollama.sent_to("/api/generate"))
     release.set()
     answers = await asyncio.gather(*calls)
@@ -54,7 +56,7 @@ async def test_one_runs_and_the_others_wait_in_turn(narrow: Server, ollama: Scri
     assert answers[2][-1].finished.timings.queue.ToMilliseconds() >= 100
 
 
-async def test_two_slots_run_two(ollama: ScriptedOllama) -> None:
+async def test_two_slots_run_two_requests(ollama: ScriptedOllama) -> None:
     release = ollama.hold()
     async with serving(config_for(ollama.url, max_running=2, max_queued=8)) as server:
         await server.until("", "SERVING")
@@ -70,7 +72,7 @@ async def test_two_slots_run_two(ollama: ScriptedOllama) -> None:
     assert [text_of(answer) for answer in answers] == ["x"] * 8
 
 
-async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(
+async def test_a_full_queue_refuses_with_a_retry_delay(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     release = ollama.hold()
@@ -78,7 +80,7 @@ async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(
     await narrow.until_admitted(running=1, queued=2)
     refused = await refusal(narrow, prompt="x")
     other = asyncio.create_task(collect(narrow, model="deepseek-r1:1.5b", prompt="x"))
-    await ollama.until_sent("/api/generate", 2)  # another model has a queue of its own
+    await ollama.until_sent("/api/generate", 2)  # another model has its own queue
     release.set()
     await asyncio.gather(*calls, other)
 
@@ -89,7 +91,7 @@ async def test_past_the_bound_a_call_is_refused_and_told_when_to_come_back(
     assert text_of(await collect(narrow, prompt="x")) == "x"
 
 
-async def test_whoever_leaves_the_queue_is_gone_at_once(
+async def test_a_caller_who_leaves_the_queue_frees_its_place(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     release = ollama.hold()
@@ -118,7 +120,7 @@ async def test_whoever_leaves_the_queue_is_gone_at_once(
     ]
 
 
-async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(
+async def test_a_request_whose_deadline_passes_in_the_queue_is_not_sent(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     release = ollama.hold()
@@ -135,7 +137,7 @@ async def test_a_deadline_that_passes_in_the_queue_never_reaches_ollama(
     assert len(ollama.sent_to("/api/generate")) == 1
 
 
-async def test_a_time_budget_spent_in_the_queue_ends_gracefully(
+async def test_a_time_budget_that_ends_in_the_queue_is_not_an_error(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     release = ollama.hold()
@@ -149,7 +151,7 @@ async def test_a_time_budget_spent_in_the_queue_ends_gracefully(
     assert events[-1].finished.reason == pb.FINISH_REASON_TIME_BUDGET
 
 
-async def test_cancels_at_any_moment_leave_the_queue_as_it_was(narrow: Server) -> None:
+async def test_cancellations_at_any_moment_leave_the_queue_empty(narrow: Server) -> None:
     for milliseconds in range(80):
         calls = [
             narrow.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="x"))

@@ -1,4 +1,4 @@
-"""A broken answer is never reported as a whole one, and never repeated in silence."""
+"""Answers of Ollama that are cut off, malformed or endless: each fails the call with a status."""
 
 import asyncio
 
@@ -73,7 +73,7 @@ CASES: dict[str, tuple[Script, grpc.StatusCode, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_an_answer_that_is_not_whole_fails_the_call_after_what_came(
+async def test_an_incomplete_answer_fails_the_call_after_its_output(
     server: Server, ollama: ScriptedOllama, case: str
 ) -> None:
     script, code, reason = CASES[case]
@@ -94,7 +94,7 @@ async def test_an_answer_that_is_not_whole_fails_the_call_after_what_came(
     assert "SECRET" not in refused.message + refused.raw.decode("latin-1")
 
 
-async def test_a_line_without_end_is_refused_and_not_kept(
+async def test_an_endless_line_fails_the_call_and_is_not_buffered(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, *[chunk(b"x" * (1 << 20))] * 20, END]
@@ -104,7 +104,7 @@ async def test_a_line_without_end_is_refused_and_not_kept(
     assert Refusal(failure.value).reason == "BACKEND_FAILURE"
 
 
-async def test_an_answer_that_is_no_stream_is_refused(
+async def test_an_answer_of_another_content_type_is_refused(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = reply(200, "<html>a proxy's page</html>", "text/html")
@@ -125,7 +125,9 @@ async def test_a_redirect_is_not_followed(server: Server, ollama: ScriptedOllama
     assert not ollama.sent_to("/api/elsewhere")
 
 
-async def test_no_http_at_all_fails_the_call(server: Server, ollama: ScriptedOllama) -> None:
+async def test_an_answer_that_is_not_http_fails_the_call(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = [b"\x00\x01 nonsense\r\n\r\n"]
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, prompt="x")
@@ -133,7 +135,7 @@ async def test_no_http_at_all_fails_the_call(server: Server, ollama: ScriptedOll
     assert Refusal(failure.value).code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_what_follows_the_last_line_is_passed_over(
+async def test_bytes_after_the_last_line_are_ignored(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = stream(HELLO, done() + b"garbage\n", b"more\n")
@@ -152,7 +154,7 @@ async def test_only_a_line_feed_ends_a_line(
     assert text_of(await collect(server, prompt="x")) == f"a{strange}b"
 
 
-async def test_a_cancellation_from_within_still_gives_a_status(
+async def test_an_internal_cancellation_ends_with_a_status(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def cancelled(*_: object) -> bytes:
@@ -166,7 +168,7 @@ async def test_a_cancellation_from_within_still_gives_a_status(
     assert len(Refusal(failure.value).details["ErrorInfo"].metadata["incident"]) == 12
 
 
-async def test_a_defect_tells_the_caller_a_number_and_nothing_else(
+async def test_a_defect_gives_the_caller_only_an_incident_number(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object) -> bytes:
@@ -186,5 +188,5 @@ async def test_a_defect_tells_the_caller_a_number_and_nothing_else(
 
 
 def _json(text: str) -> bytes:
-    """As Go writes it: U+0085 stays as it is, the others are escaped."""
+    """JSON as Go writes it: U+0085 stays as it is, and the others are escaped."""
     return text.encode() if text == "\u0085" else f"\\u{ord(text):04x}".encode()

@@ -1,4 +1,4 @@
-"""Whoever leaves stops the model: the stream to Ollama closes, at once and every time. Only a load that others may want goes on."""
+"""Calls that end early: the stream to Ollama is closed, but a load that others may want goes on."""
 
 import asyncio
 
@@ -18,12 +18,14 @@ CLOSED_TIMEOUT_S = 2.0
 
 
 async def closed(exchange: Exchange) -> None:
-    """Wait until a connection ended."""
+    """Wait until a connection has ended."""
     async with asyncio.timeout(CLOSED_TIMEOUT_S):
         await exchange.closed.wait()
 
 
-async def test_cancelling_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
+async def test_cancelling_closes_the_stream_to_ollama(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     call = server.generation.Generate(REQUEST)
     for _ in range(4):
@@ -32,13 +34,13 @@ async def test_cancelling_closes_the_stream(server: Server, ollama: ScriptedOlla
     exchange = ollama.sent_to("/api/generate")[0]
     await closed(exchange)
 
-    assert ollama.open_connections <= 2  # the probe's
+    assert ollama.open_connections <= 2  # those of the probe
 
 
 async def test_a_deadline_closes_the_stream(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        async for _ in server.generation.Generate(REQUEST, timeout=0.3):
+        async for _ in server.generation.Generate(REQUEST, timeout=1):
             pass
     await closed(ollama.sent_to("/api/generate")[0])
 
@@ -59,20 +61,22 @@ async def test_cancelling_before_the_first_event_closes_the_stream(
     await closed(ollama.sent_to("/api/generate")[0])
 
 
-async def test_a_reader_that_stops_reading_and_leaves_closes_the_stream(
+async def test_a_client_that_stops_reading_and_leaves_closes_the_stream(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     flood = chunk(b"".join(line(response="x" * 1000, done=False) for _ in range(60)))
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, *[flood] * 1000]
     call = server.generation.Generate(REQUEST)
     await call.read()
-    # Flow control blocks the server's write meanwhile, which no event tells.
+    # Meanwhile flow control blocks the server's write; no event shows this.
     await asyncio.sleep(0.5)
     call.cancel()
     await closed(ollama.sent_to("/api/generate")[0])
 
 
-async def test_cancels_at_any_moment_leave_nothing(server: Server, ollama: ScriptedOllama) -> None:
+async def test_cancellations_at_any_moment_leave_nothing_behind(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     for milliseconds in range(60):
         call = server.generation.Generate(REQUEST)
@@ -100,7 +104,7 @@ async def test_a_caller_who_leaves_does_not_abort_the_load(
     await server.until_admitted(running=0, queued=0)
     staying = asyncio.create_task(collect(server, prompt="hi"))
     await server.until_admitted(running=1, queued=0)
-    await asyncio.sleep(0.1)  # neither is the load closed, nor is another one sent
+    await asyncio.sleep(0.1)  # meanwhile the load is not closed, and no other is sent
     load = ollama.loads()[0]
 
     assert not load.closed.is_set()
@@ -117,15 +121,17 @@ async def test_ten_callers_share_one_load(server: Server, ollama: ScriptedOllama
     assert len(ollama.loads()) == 1
 
 
-async def test_the_time_of_the_load_is_told(server: Server, ollama: ScriptedOllama) -> None:
+async def test_the_load_time_is_reported(server: Server, ollama: ScriptedOllama) -> None:
     ollama.load_script = [0.3, *reply(200, {"done": True, "done_reason": "load"})]
     cold, warm = [(await collect(server, prompt="hi"))[-1].finished.timings for _ in range(2)]
 
     assert cold.load.ToMilliseconds() >= 300
-    assert warm.load.ToMilliseconds() < 300
+    assert warm.load.ToMilliseconds() < cold.load.ToMilliseconds()
 
 
-async def test_other_load_options_are_another_load(server: Server, ollama: ScriptedOllama) -> None:
+async def test_different_load_options_load_the_model_again(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     request = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
     request.load.context_length = 2048
     await collect(server, prompt="hi")
@@ -134,9 +140,11 @@ async def test_other_load_options_are_another_load(server: Server, ollama: Scrip
     assert [exchange.body["options"] for exchange in ollama.loads()] == [{}, {"num_ctx": 2048}]
 
 
-async def test_a_time_budget_ends_gracefully(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_time_budget_ends_the_answer_without_an_error(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
-    events = await collect(server, prompt="hi", time_budget=Duration(nanos=300_000_000))
+    events = await collect(server, prompt="hi", time_budget=Duration(seconds=1))
     finished = events[-1].finished
 
     assert finished.reason == pb.FINISH_REASON_TIME_BUDGET
@@ -145,7 +153,7 @@ async def test_a_time_budget_ends_gracefully(server: Server, ollama: ScriptedOll
     await closed(ollama.sent_to("/api/generate")[0])
 
 
-async def test_a_time_budget_spent_before_the_first_word_still_ends_gracefully(
+async def test_a_time_budget_that_ends_before_the_first_output_is_not_an_error(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = [60.0]
@@ -154,7 +162,7 @@ async def test_a_time_budget_spent_before_the_first_word_still_ends_gracefully(
     assert [event.WhichOneof("event") for event in events] == ["started", "finished"]
 
 
-async def test_a_silent_ollama_is_given_up(ollama: ScriptedOllama) -> None:
+async def test_a_silent_ollama_fails_the_call(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [
         HEADERS_STREAM,
         chunk(line(response="x", done=False)),

@@ -1,4 +1,4 @@
-"""No prompt leaves for Ollama's cloud, whatever a model is called and whatever Ollama is configured to do."""
+"""Models that Ollama would run in its cloud: none of them gets a prompt."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ REMOTE = {"digest": "c" * 64, "remote_host": "https://ollama.com:443", "remote_m
 LOCAL = "gemma3:270m"
 
 Call = Callable[[Server, str], Any]
-# Of each RPC that takes a model: one with that model.
+# One request for each RPC that names a model.
 CALLS: dict[str, Call] = {
     "Generate": lambda server, model: server.generation.Generate(
         generation_pb.GenerateRequest(model=model, prompt="SECRET")
@@ -57,7 +57,7 @@ CALLS: dict[str, Call] = {
         pb.UnloadModelRequest(model=model)
     ),
 }
-# These make a model, or remove one, and need none that runs here.
+# These create or remove a model, which need not run here.
 NEED_NO_MODEL = {
     "PullModel",
     "CreateModel, its name",
@@ -83,7 +83,7 @@ async def server(ollama: ScriptedOllama) -> AsyncIterator[Server]:
 
 @pytest.mark.parametrize("model", ["big:cloud", " Big:120B-Cloud", "hf.co/a/b:7b:cloud"])
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_name_of_the_cloud_is_refused_everywhere(
+async def test_a_cloud_model_name_is_refused_by_every_rpc(
     server: Server, ollama: ScriptedOllama, call: str, model: str
 ) -> None:
     failure = await refused(CALLS[call](server, model))
@@ -94,7 +94,7 @@ async def test_a_name_of_the_cloud_is_refused_everywhere(
 
 
 @pytest.mark.parametrize("call", sorted(CALLS.keys() - NEED_NO_MODEL))
-async def test_a_model_that_is_remote_in_fact_is_refused(
+async def test_a_remote_model_with_a_local_name_is_refused(
     server: Server, ollama: ScriptedOllama, call: str
 ) -> None:
     failure = await refused(CALLS[call](server, "mine"))
@@ -103,7 +103,7 @@ async def test_a_model_that_is_remote_in_fact_is_refused(
     assert {exchange.route for exchange in ollama.exchanges} <= FACTS
 
 
-async def test_a_remote_model_is_not_listed_nor_healthy_and_can_be_deleted(
+async def test_a_remote_model_is_not_listed_or_healthy_but_can_be_deleted(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.models |= {"odd:local": {"digest": "d" * 64}, "odd:1b-cloud": {"digest": "e" * 64}}
@@ -117,7 +117,7 @@ async def test_a_remote_model_is_not_listed_nor_healthy_and_can_be_deleted(
     assert ollama.sent_to("/api/delete")[0].body == {"model": "mine:latest"}
 
 
-async def test_an_ollama_with_remote_models_alone_serves_nothing(ollama: ScriptedOllama) -> None:
+async def test_an_ollama_with_only_remote_models_is_not_serving(ollama: ScriptedOllama) -> None:
     ollama.models = {"mine:latest": REMOTE}
     async with serving(config_for(ollama.url)) as server:
         await server.until("liveness", "SERVING")
@@ -126,7 +126,7 @@ async def test_an_ollama_with_remote_models_alone_serves_nothing(ollama: Scripte
 
 
 @pytest.mark.parametrize("call", ["Generate", "GenerateOnce"])
-async def test_a_model_that_became_remote_since_the_last_look_gets_no_prompt(
+async def test_a_model_that_became_remote_since_the_last_probe_gets_no_prompt(
     server: Server, ollama: ScriptedOllama, call: str
 ) -> None:
     await drained(CALLS["Generate"](server, LOCAL))
@@ -152,7 +152,7 @@ async def test_every_request_that_could_carry_a_prompt_asks_for_a_local_model(
     assert {each.body["model"] for each in sent} == {f"{LOCAL}:local"}
 
 
-async def test_an_answer_from_elsewhere_fails_the_stream(
+async def test_an_answer_of_a_remote_model_fails_the_call(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = stream(

@@ -1,4 +1,4 @@
-"""A server that is told to stop says so, finishes what runs, and leaves; what it must cut gets a status."""
+"""The drain: health reports it, running calls finish or end with a status, the process exits."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
 
 
-async def test_what_runs_finishes(ollama: ScriptedOllama) -> None:
+async def test_running_calls_finish(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [
         HEADERS_STREAM,
         chunk(line(response="a", done=False)),
@@ -43,7 +43,7 @@ async def test_what_runs_finishes(ollama: ScriptedOllama) -> None:
         assert text_of(await running) == "a"
 
 
-async def test_readiness_goes_first_and_liveness_stays(ollama: ScriptedOllama) -> None:
+async def test_readiness_ends_first_and_liveness_stays(ollama: ScriptedOllama) -> None:
     async with serving(config_for(ollama.url, lame_duck_s=60.0)) as server:
         await server.until("", "SERVING")
         draining = asyncio.create_task(server.app.drain())
@@ -70,6 +70,9 @@ class _SlowClient:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
 
+    def invocation_metadata(self) -> None:
+        return None
+
     async def send_initial_metadata(self, _metadata: object) -> None:
         pass
 
@@ -94,8 +97,9 @@ async def test_a_watch_reports_a_drain_that_begins_while_it_writes() -> None:
     rpc = Rpc(method="Watch", request_class=health_pb2.HealthCheckRequest, handle=handle, idle=True)
     handler: Any = calls.handler(rpc)
     watching = asyncio.create_task(handler.stream_stream(iter(()), context))
-    while not client.statuses:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not client.statuses:
+            await asyncio.sleep(0)
     readiness.drain()
     calls.end(*DRAINING, idle_only=True)
     client.reads.set()
@@ -107,7 +111,7 @@ async def test_a_watch_reports_a_drain_that_begins_while_it_writes() -> None:
     assert client.code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_an_open_watch_does_not_hold_the_exit(ollama: ScriptedOllama) -> None:
+async def test_an_open_health_watch_does_not_delay_the_exit(ollama: ScriptedOllama) -> None:
     async with serving(config_for(ollama.url, drain_grace_s=30.0)) as server:
         await server.until("", "SERVING")
         watch = health_pb2_grpc.HealthStub(server.channel).Watch(
@@ -121,10 +125,10 @@ async def test_an_open_watch_does_not_hold_the_exit(ollama: ScriptedOllama) -> N
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await watch.read()
         assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert time.monotonic() - begin_s < 5
+        assert time.monotonic() - begin_s < 15  # less than the grace of 30 s
 
 
-async def test_what_outlives_the_grace_is_cut_with_a_status(ollama: ScriptedOllama) -> None:
+async def test_calls_that_outlive_the_grace_end_with_a_status(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="a", done=False)), 60.0]
     async with serving(config_for(ollama.url, drain_grace_s=0.3)) as server:
         await server.until("", "SERVING")
@@ -138,10 +142,10 @@ async def test_what_outlives_the_grace_is_cut_with_a_status(ollama: ScriptedOlla
     assert (cut.code, cut.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
     assert cut.trailers["grpc-retry-pushback-ms"] == "-1"
     assert "RetryInfo" in cut.details
-    await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 2)
+    await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 10)
 
 
-async def test_what_was_cut_in_the_queue_may_be_repeated_elsewhere(ollama: ScriptedOllama) -> None:
+async def test_calls_cut_in_the_queue_may_be_retried(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="a", done=False)), 60.0]
     async with serving(config_for(ollama.url, drain_grace_s=0.2, max_running=1)) as server:
         await server.until("", "SERVING")
@@ -149,14 +153,16 @@ async def test_what_was_cut_in_the_queue_may_be_repeated_elsewhere(ollama: Scrip
         await server.until_admitted(running=1, queued=1)
         await server.app.drain()
         await asyncio.wait((running, waiting))
-    cut = Refusal(waiting.exception())  # type: ignore[arg-type]  # a failed call has one of that kind
+    cut = Refusal(waiting.exception())  # type: ignore[arg-type]
 
     assert cut.reason == "DRAINING"
     assert cut.trailers["grpc-retry-pushback-ms"] == "0"
     assert "RetryInfo" in cut.details
 
 
-async def test_an_embedding_that_was_sent_may_have_run(ollama: ScriptedOllama) -> None:
+async def test_an_embedding_cut_after_it_was_sent_may_not_be_retried(
+    ollama: ScriptedOllama,
+) -> None:
     ollama.scripts["/api/embed"] = [60.0]
     async with serving(config_for(ollama.url, drain_grace_s=0.2)) as server:
         await server.until("", "SERVING")

@@ -1,4 +1,4 @@
-"""Any batch comes back whole and in order, part by part; one bad input is named."""
+"""Embedding a batch of texts: the order of the vectors, and failures that name the input."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ TOO_LONG = "the input length exceeds the context length"
 
 
 def vectors(exchange: Exchange) -> Script:
-    """A vector a text that tells which text it is of; one that begins with "long" fails the request."""
+    """One vector for each text, which identifies the text; a text that begins with "long" fails."""
     inputs = exchange.body.get("input") or []
     if any(text.startswith("long") for text in inputs):
         return error(400, TOO_LONG)
@@ -33,9 +33,10 @@ def embedder(ollama: ScriptedOllama) -> ScriptedOllama:
 
 
 async def embed(server: Server, **fields: object) -> list[pb.EmbedResponse]:
-    """Every response of one call."""
+    """Make one call, and return every response."""
     fields.setdefault("model", MODEL)
-    call = rpc.EmbeddingServiceStub(server.channel).Embed(pb.EmbedRequest(**fields), timeout=60)  # type: ignore[arg-type]
+    request = pb.EmbedRequest(**fields)  # type: ignore[arg-type]
+    call = rpc.EmbeddingServiceStub(server.channel).Embed(request, timeout=60)
     return [response async for response in call]
 
 
@@ -47,7 +48,7 @@ async def refusal(server: Server, **fields: object) -> Refusal:
 
 
 @pytest.mark.usefixtures("embedder")
-async def test_a_batch_comes_back_in_order_and_in_parts(server: Server) -> None:
+async def test_a_batch_is_answered_in_order_and_in_parts(server: Server) -> None:
     responses = await embed(server, inputs=[str(index) for index in range(100)])
     values = [embedding.values[0] for response in responses for embedding in response.embeddings]
 
@@ -58,7 +59,7 @@ async def test_a_batch_comes_back_in_order_and_in_parts(server: Server) -> None:
     assert not responses[1].model
 
 
-async def test_what_fails_after_some_vectors_may_have_run(
+async def test_a_failure_after_some_vectors_may_not_be_retried(
     server: Server, embedder: ScriptedOllama
 ) -> None:
     def busy_after_the_first(exchange: Exchange) -> Script:
@@ -73,7 +74,7 @@ async def test_what_fails_after_some_vectors_may_have_run(
 
 
 @pytest.mark.usefixtures("embedder")
-async def test_the_input_that_does_not_fit_is_named_after_what_came_before(server: Server) -> None:
+async def test_a_long_input_is_named_after_the_vectors_before_it(server: Server) -> None:
     inputs = [str(index) for index in range(20)] + ["long"] + ["1"] * 10
     call = rpc.EmbeddingServiceStub(server.channel).Embed(
         pb.EmbedRequest(model=MODEL, inputs=inputs), timeout=60
@@ -92,7 +93,7 @@ async def test_the_input_that_does_not_fit_is_named_after_what_came_before(serve
     assert refused.fields == ["inputs[20]"]
 
 
-async def test_what_is_asked_reaches_ollama(server: Server, embedder: ScriptedOllama) -> None:
+async def test_the_request_reaches_ollama(server: Server, embedder: ScriptedOllama) -> None:
     await embed(
         server, inputs=["1"], dimensions=2, truncate=True, load=options_pb2.LoadOptions(threads=2)
     )
@@ -127,7 +128,7 @@ async def test_vectors_of_another_model_are_refused(server: Server) -> None:
     ).reason == "DIGEST_MISMATCH"
 
 
-async def test_load_options_need_the_operator(embedder: ScriptedOllama) -> None:
+async def test_load_options_need_the_operators_permission(embedder: ScriptedOllama) -> None:
     async with serving(config_for(embedder.url, load_options=False)) as server:
         refused = await refusal(server, inputs=["1"], load=options_pb2.LoadOptions(threads=2))
 
@@ -146,7 +147,7 @@ async def test_load_options_need_the_operator(embedder: ScriptedOllama) -> None:
         (reply(200, "nonsense"), "BACKEND_FAILURE"),
     ],
 )
-async def test_failures_have_their_reasons(
+async def test_failures_of_ollama_have_reasons(
     server: Server, embedder: ScriptedOllama, script: Script, reason: str
 ) -> None:
     embedder.scripts["/api/embed"] = script
@@ -154,14 +155,14 @@ async def test_failures_have_their_reasons(
     assert (await refusal(server, inputs=["1"])).reason == reason
 
 
-async def test_an_ollama_that_went_away_is_said(server: Server, embedder: ScriptedOllama) -> None:
+async def test_an_unreachable_ollama_is_reported(server: Server, embedder: ScriptedOllama) -> None:
     await embed(server, inputs=["1"])
     await embedder.stop()
 
     assert (await refusal(server, inputs=["1"])).reason == "BACKEND_UNREACHABLE"
 
 
-async def test_real_sentences_lie_as_near_as_their_meanings(real_server: Server) -> None:
+async def test_similar_sentences_have_similar_vectors(real_server: Server) -> None:
     responses = await embed(
         real_server, inputs=["a cat sat", "the cat is sitting", "stock prices fell"]
     )
@@ -181,11 +182,11 @@ async def test_a_real_input_that_is_too_long_is_named(real_server: Server) -> No
     assert len(await embed(real_server, inputs=["short", "word " * 1000], truncate=True)) == 1
 
 
-async def test_a_real_model_that_only_generates_does_not_embed(real_server: Server) -> None:
+async def test_a_real_model_without_the_capability_does_not_embed(real_server: Server) -> None:
     assert (
         await refusal(real_server, model="gemma3:270m", inputs=["x"])
     ).reason == "CAPABILITY_UNSUPPORTED"
 
 
 def _cosine(one: Iterable[float], other: Iterable[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))  # their length is 1
+    return sum(a * b for a, b in zip(one, other, strict=True))  # the vectors have length 1

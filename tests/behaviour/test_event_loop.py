@@ -1,4 +1,4 @@
-"""An operation of gRPC that failed has a result, since gRPC would not free what it holds otherwise."""
+"""Failed operations of gRPC must have a result, because otherwise gRPC does not free them."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from grpc._cython.cygrpc import (  # type: ignore[import-not-found] # the annota
 )
 
 
-async def test_an_operation_that_failed_has_a_result() -> None:
+async def test_a_failed_operation_of_grpc_has_a_result() -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, EventLoop)
     future = loop.create_future()
@@ -18,7 +18,7 @@ async def test_an_operation_that_failed_has_a_result() -> None:
     assert await future is None
 
 
-async def test_any_other_failure_is_one() -> None:
+async def test_other_failed_futures_keep_their_exception() -> None:
     future = asyncio.get_running_loop().create_future()
     future.set_exception(OSError("no"))
 

@@ -1,4 +1,4 @@
-"""Callers take turns; nobody's flood locks another out; what cannot be served in time is refused at once."""
+"""Turns between callers, floods of one caller, and deadlines that cannot be met."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ async def narrow(ollama: ScriptedOllama) -> AsyncIterator[Server]:
 
 
 async def prompt_by(address: str, prompt: str) -> None:
-    """One generation, on a connection of its own."""
+    """Generate on a connection of its own."""
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel:
         stub: rpc.GenerationServiceAsyncStub = rpc.GenerationServiceStub(channel)
         async for _ in stub.Generate(pb.GenerateRequest(model="gemma3:270m", prompt=prompt)):
@@ -34,12 +34,12 @@ async def prompt_by(address: str, prompt: str) -> None:
 
 
 def prompts(ollama: ScriptedOllama) -> list[str]:
-    """What reached Ollama, in order."""
+    """The prompts that reached Ollama, in order."""
     return [exchange.body["prompt"] for exchange in ollama.sent_to("/api/generate")]
 
 
 async def abandon_two(server: Server, ollama: ScriptedOllama) -> None:
-    """Leave two generations, one after the other, while Ollama evaluates their prompts."""
+    """Cancel two generations, one after the other, while Ollama evaluates their prompts."""
     for count in (1, 2):
         call = server.generation.Generate(pb.GenerateRequest(model="gemma3:270m", prompt="long"))
         reading = asyncio.ensure_future(call.read())
@@ -69,7 +69,7 @@ async def test_callers_take_turns(narrow: Server, ollama: ScriptedOllama) -> Non
     assert prompts(ollama) == ["a1", "a2", "b1", "a3"]
 
 
-async def test_a_flood_gives_way_to_whoever_has_less(
+async def test_a_flooding_caller_gives_way_to_one_with_fewer_places(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     release = ollama.hold()
@@ -103,7 +103,7 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
     begin_s = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await narrow.generation.Generate(
-            pb.GenerateRequest(model="gemma3:270m", prompt="3"), timeout=0.9
+            pb.GenerateRequest(model="gemma3:270m", prompt="3"), timeout=1.2
         ).read()
     refused, took_s = Refusal(failure.value), time.monotonic() - begin_s
     release.set()
@@ -114,11 +114,11 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(
         "DEADLINE_TOO_SHORT",
     )
     assert refused.trailers["grpc-retry-pushback-ms"] == "-1"
-    assert took_s < 0.9
+    assert took_s < 1.2
     assert "3" not in prompts(ollama)
 
 
-async def test_where_nobody_waits_no_deadline_is_too_short(
+async def test_no_deadline_is_too_short_if_the_queue_is_empty(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, 0.5, X, chunk(done()), END]
@@ -132,7 +132,7 @@ async def test_where_nobody_waits_no_deadline_is_too_short(
     assert prompts(ollama)[-1] == "2"
 
 
-async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(
+async def test_abandoned_prompt_evaluations_cannot_accumulate(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     evaluates, idle = 30.0, asyncio.Event()
@@ -158,7 +158,7 @@ async def test_what_was_given_up_while_it_was_evaluated_cannot_pile_up(
 
 
 def enter(places: ExitStack, queue: FairQueue, caller: str) -> Ticket | None:
-    """A ticket that is held until `places` is closed; None where the queue is full."""
+    """Return a ticket that is held until `places` is closed, or None if the queue is full."""
     try:
         return places.enter_context(queue.place(caller))
     except QueueFullError:
@@ -166,7 +166,7 @@ def enter(places: ExitStack, queue: FairQueue, caller: str) -> Ticket | None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
-def test_the_place_that_is_told_is_the_place_that_is_had(steps: list[tuple[str, bool]]) -> None:
+def test_the_reported_place_is_the_actual_place(steps: list[tuple[str, bool]]) -> None:
     queue = FairQueue(max_running=1, max_queued=20)
     with ExitStack() as running, ExitStack() as places:
         running.enter_context(queue.slot(places.enter_context(queue.place("first"))))
@@ -188,7 +188,7 @@ def test_the_place_that_is_told_is_the_place_that_is_had(steps: list[tuple[str, 
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=40))
-def test_nobody_is_locked_out_of_a_full_queue(callers: list[str]) -> None:
+def test_a_full_queue_locks_no_caller_out(callers: list[str]) -> None:
     queue = FairQueue(max_running=1, max_queued=8)
     with ExitStack() as places:
         with queue.slot(places.enter_context(queue.place("first"))):
@@ -215,7 +215,7 @@ def test_a_mean_follows_its_samples() -> None:
     assert mean.value == pytest.approx(2.0)
 
 
-async def test_a_defect_while_abandoned_generations_settle_blocks_nobody(
+async def test_a_defect_while_settling_does_not_block_the_queue(
     narrow: Server,
     ollama: ScriptedOllama,
     monkeypatch: pytest.MonkeyPatch,

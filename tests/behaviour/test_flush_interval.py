@@ -1,4 +1,4 @@
-"""A flush interval gathers deltas, and delays nothing else."""
+"""A flush interval gathers deltas and delays nothing else."""
 
 import asyncio
 from typing import Any
@@ -11,14 +11,14 @@ from refusal import Refusal
 from scripted_ollama import END, HEADERS_STREAM, Script, ScriptedOllama, X, chunk, done, line
 from serving import Server, collect, config_for, kinds, serving, text_of
 
-# Long beyond every test: what waits for it is never seen.
+# Longer than every test: output that waits for the interval is never seen.
 LONG = Duration(seconds=10)
 LIMIT_S = 5.0
 USER = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text="x")])
 
 
 def begun(server: Server, heartbeat_interval: Duration | None = None) -> Any:
-    """A generation whose deltas are gathered."""
+    """Begin a generation whose deltas are gathered."""
     request = pb.GenerateRequest(
         model="gemma3:270m",
         conversation=pb.Conversation(messages=[USER]),
@@ -28,7 +28,7 @@ def begun(server: Server, heartbeat_interval: Duration | None = None) -> Any:
 
 
 async def read_into(events: list[pb.GenerateResponse], call: Any) -> None:
-    """Read every event, which must come before the interval has passed."""
+    """Read every event, all of which must arrive before the interval has passed."""
     async with asyncio.timeout(LIMIT_S):
         async for event in call:
             events.append(event)  # noqa: PERF401 - what came before a failure is kept
@@ -37,24 +37,24 @@ async def read_into(events: list[pb.GenerateResponse], call: Any) -> None:
 async def gathered(
     server: Server, heartbeat_interval: Duration | None = None
 ) -> list[pb.GenerateResponse]:
-    """Every event of a generation."""
+    """Return every event of a generation."""
     seen: list[pb.GenerateResponse] = []
     await read_into(seen, begun(server, heartbeat_interval))
     return seen
 
 
 def chat(content: str = "", **fields: object) -> bytes:
-    """A chunk of a conversation's answer."""
+    """One chunk of a conversation's answer."""
     return chunk(line(message={"role": "assistant", "content": content, **fields}, done=False))
 
 
 def spread(*pieces: bytes) -> Script:
-    """Pieces that arrive one after the other, and the end of the answer."""
+    """Pieces that arrive one after the other, and then the end of the answer."""
     apart = [step for piece in pieces for step in (piece, 0.05)]
     return [HEADERS_STREAM, *apart, chunk(done()), END]
 
 
-async def test_the_end_is_not_delayed(server: Server, ollama: ScriptedOllama) -> None:
+async def test_the_end_of_the_answer_is_not_delayed(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/chat"] = spread(chat("a"), chat("b"), chat("c"))
     events = await gathered(server)
 
@@ -86,7 +86,7 @@ async def test_a_tool_call_is_not_delayed_and_keeps_its_place(
     assert kinds(events) == ["started", "delta", "delta", "tool_call", "warning", "finished"]
 
 
-async def test_reasoning_goes_out_before_the_answer(server: Server, ollama: ScriptedOllama) -> None:
+async def test_reasoning_is_sent_before_the_answer(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/chat"] = spread(
         chat(thinking="h"), chat(thinking="m"), chat(thinking="m"), chat("y"), chat("es")
     )
@@ -99,27 +99,25 @@ async def test_reasoning_goes_out_before_the_answer(server: Server, ollama: Scri
     ]
 
 
-async def test_heartbeats_go_on_while_deltas_are_gathered(
+async def test_heartbeats_continue_while_deltas_are_gathered(
     server: Server, ollama: ScriptedOllama
 ) -> None:
-    ollama.scripts["/api/chat"] = [
-        *spread(chat("a"), chat("b"))[:-2],
-        0.6,
-        chunk(done()),
-        END,
-    ]
-    events = await gathered(server, heartbeat_interval=Duration(nanos=100_000_000))
-    beats = [
-        event
-        for event in events
-        if event.progress.phase == pb.GENERATION_PHASE_GENERATING and event.HasField("progress")
-    ]
+    end = asyncio.Event()
+    ollama.scripts["/api/chat"] = [*spread(chat("a"), chat("b"))[:-2], end, chunk(done()), END]
+    events, beats = [], 0
+    async with asyncio.timeout(LIMIT_S):
+        async for event in begun(server, Duration(nanos=100_000_000)):
+            events.append(event)
+            beats += event.HasField("progress") and (
+                event.progress.phase == pb.GENERATION_PHASE_GENERATING
+            )
+            if beats >= 2:
+                end.set()
 
-    assert len(beats) >= 2
     assert text_of(events) == "ab"
 
 
-async def test_a_failure_comes_at_once_and_after_what_was_gathered(
+async def test_a_failure_is_sent_at_once_after_the_gathered_text(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/chat"] = [*spread(chat("a"), chat("b"))[:-2], END]
@@ -131,7 +129,7 @@ async def test_a_failure_comes_at_once_and_after_what_was_gathered(
     assert text_of(events) == "ab"
 
 
-async def test_a_complete_answer_gives_its_slot_to_the_next(ollama: ScriptedOllama) -> None:
+async def test_a_complete_answer_frees_its_slot(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, 0.05, X, 0.05, chunk(done()), END]
     async with serving(config_for(ollama.url, max_running=1)) as server:
         await server.until("", "SERVING")
@@ -144,7 +142,7 @@ async def test_a_complete_answer_gives_its_slot_to_the_next(ollama: ScriptedOlla
     assert [text_of(answer) for answer in answers] == ["xx"] * 3
 
 
-async def test_what_is_gathered_is_bounded(server: Server, ollama: ScriptedOllama) -> None:
+async def test_the_gathered_text_is_bounded(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/chat"] = spread(*[chat("x" * 30_000) for _ in range(10)])
     events = await gathered(server)
     sizes = [event.ByteSize() for event in events]

@@ -1,6 +1,6 @@
-"""A model that hangs is refused and not SERVING until it answers again, and no other model suffers.
+"""Models that hang or have lost their GPU, and clients that do not read.
 
-So is one that lost the GPU it is expected on, except that its calls are still answered.
+A model that hangs is refused and NOT_SERVING until it answers again; other models are served.
 """
 
 import asyncio
@@ -12,7 +12,11 @@ import pytest
 from eudai.v1 import generation_service_pb2 as pb
 from eudai.v1.embedding_service_pb2 import EmbedRequest
 from eudai.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
-from eudai.v1.model_service_pb2 import ListModelsRequest, UnloadModelRequest
+from eudai.v1.model_service_pb2 import (
+    ListModelsRequest,
+    LoadModelRequest,
+    UnloadModelRequest,
+)
 from eudai.v1.model_service_pb2_grpc import ModelServiceStub
 from eudai_server.ollama import backend
 from refusal import Refusal, refusal
@@ -37,7 +41,7 @@ STALLS = 3
 OTHER = "deepseek-r1:1.5b"
 
 
-async def test_an_ollama_all_of_whose_models_hang_is_not_serving_until_one_answers(
+async def test_ollama_is_not_serving_while_all_its_models_hang(
     ollama: ScriptedOllama,
 ) -> None:
     goes_on = asyncio.Event()
@@ -66,7 +70,7 @@ async def test_an_ollama_all_of_whose_models_hang_is_not_serving_until_one_answe
         assert text_of(await collect(server, prompt="hi")) == "x"
 
 
-async def test_a_question_that_is_lost_in_what_hangs_is_asked_anew(ollama: ScriptedOllama) -> None:
+async def test_a_canary_that_gets_no_answer_is_sent_again(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [60.0]
     async with serving(
         config_for(ollama.url, event_timeout_s=0.2, first_event_timeout_s=0.2)
@@ -75,18 +79,18 @@ async def test_a_question_that_is_lost_in_what_hangs_is_asked_anew(ollama: Scrip
         for _ in range(STALLS):
             await refusal(server, prompt="hi")
         await ollama.until_sent("/api/generate", STALLS + 1)
-        del ollama.scripts["/api/generate"]  # the question under way is never answered
+        del ollama.scripts["/api/generate"]  # the running canary never gets an answer
         await server.until("", "SERVING")
 
 
 def only_gemma_hangs(exchange: Exchange) -> Script:
-    """No answer for gemma3:270m; the usual one for every other model."""
+    """Return no answer for gemma3:270m, and the usual answer for every other model."""
     return [60.0] if exchange.model == "gemma3:270m" else words("Hello", " world")
 
 
 @pytest.fixture
 async def hung(ollama: ScriptedOllama) -> AsyncIterator[Server]:
-    """A server before an Ollama that has two models in memory, of which gemma3:270m hangs."""
+    """A server whose Ollama has two models in memory, of which gemma3:270m hangs."""
     async with serving(
         config_for(ollama.url, admin=True, event_timeout_s=0.5, first_event_timeout_s=0.5)
     ) as server:
@@ -98,7 +102,7 @@ async def hung(ollama: ScriptedOllama) -> AsyncIterator[Server]:
         yield server
 
 
-async def test_a_model_that_hangs_alone_is_refused_and_no_other_suffers(
+async def test_a_hanging_model_is_refused_and_others_are_served(
     hung: Server, ollama: ScriptedOllama
 ) -> None:
     sent = len(ollama.sent_to("/api/generate"))
@@ -117,14 +121,16 @@ async def test_a_model_that_hangs_alone_is_refused_and_no_other_suffers(
     assert [model.name for model in listed.models] == [OTHER, "gemma3:270m"]
 
 
-async def test_names_of_one_model_hang_together(hung: Server, ollama: ScriptedOllama) -> None:
+async def test_all_names_of_a_hanging_model_are_refused(
+    hung: Server, ollama: ScriptedOllama
+) -> None:
     ollama.models["alias:latest"] = dict(ollama.models["gemma3:270m"])
     await hung.until("model/alias", "NOT_SERVING")
 
     assert (await refusal(hung, model="alias", prompt="hi")).reason == "BACKEND_STALLED"
 
 
-async def test_unloading_a_model_that_hangs_cures_it(hung: Server, ollama: ScriptedOllama) -> None:
+async def test_unloading_a_hanging_model_cures_it(hung: Server, ollama: ScriptedOllama) -> None:
     asked = len(ollama.sent_to("/api/generate"))
     await ModelServiceStub(hung.channel).UnloadModel(UnloadModelRequest(model="gemma3:270m"))
     ollama.scripts["/api/generate"] = words("back")
@@ -137,7 +143,16 @@ async def test_unloading_a_model_that_hangs_cures_it(hung: Server, ollama: Scrip
     ) == 0
 
 
-async def test_a_model_that_stalls_while_it_embeds_hangs_too(ollama: ScriptedOllama) -> None:
+async def test_loading_a_model_that_hangs_is_refused(hung: Server, ollama: ScriptedOllama) -> None:
+    loads = len(ollama.loads())
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await ModelServiceStub(hung.channel).LoadModel(LoadModelRequest(model="gemma3:270m"))
+
+    assert Refusal(raised.value).reason == "BACKEND_STALLED"
+    assert len(ollama.loads()) == loads
+
+
+async def test_a_model_that_stalls_while_embedding_hangs(ollama: ScriptedOllama) -> None:
     ollama.load("gemma3:270m")
     ollama.scripts["/api/embed"] = lambda exchange: (
         [60.0] if exchange.body["input"] else reply(200, {"embeddings": []})
@@ -157,7 +172,7 @@ async def test_a_model_that_stalls_while_it_embeds_hangs_too(ollama: ScriptedOll
     assert int(reasons[STALLS]) > 0
 
 
-async def test_a_backend_that_never_settles_hangs_too(
+async def test_a_model_that_never_settles_hangs(
     ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "SETTLE_TIMEOUT_S", 0.5)
@@ -173,7 +188,7 @@ async def test_a_backend_that_never_settles_hangs_too(
         await server.until("", "NOT_SERVING")
 
 
-async def test_an_answer_in_between_makes_it_no_outage(ollama: ScriptedOllama) -> None:
+async def test_a_model_that_answers_between_stalls_does_not_hang(ollama: ScriptedOllama) -> None:
     async with serving(
         config_for(ollama.url, event_timeout_s=0.5, first_event_timeout_s=0.5)
     ) as server:
@@ -188,7 +203,7 @@ async def test_an_answer_in_between_makes_it_no_outage(ollama: ScriptedOllama) -
 
 
 def answer_at(tokens_per_s: float) -> Script:
-    """A whole answer that says it came at that rate."""
+    """A complete answer that reports this rate of tokens."""
     fields: dict[str, Any] = {
         "response": "",
         "done": True,
@@ -202,7 +217,7 @@ def answer_at(tokens_per_s: float) -> Script:
 
 @pytest.fixture
 def on_gpu(ollama: ScriptedOllama) -> ScriptedOllama:
-    """Its model lies on a GPU."""
+    """A server whose model is on a GPU."""
     ollama.models["gemma3:270m"]["size_vram"] = 1 << 30
     return ollama
 
@@ -221,7 +236,7 @@ async def test_a_model_that_is_not_on_the_gpu_is_not_serving(on_gpu: ScriptedOll
         await server.until("", "SERVING")
 
 
-async def test_a_model_that_grew_five_times_slower_lost_the_gpu_whatever_ollama_lists(
+async def test_a_model_that_became_five_times_slower_has_lost_the_gpu(
     on_gpu: ScriptedOllama,
 ) -> None:
     async with serving(config_for(on_gpu.url, expect_gpu=True)) as server:
@@ -237,7 +252,7 @@ async def test_a_model_that_grew_five_times_slower_lost_the_gpu_whatever_ollama_
         await server.until("", "SERVING")
 
 
-async def test_answers_that_share_the_gpu_say_nothing_of_it(on_gpu: ScriptedOllama) -> None:
+async def test_concurrent_answers_are_no_evidence_of_a_lost_gpu(on_gpu: ScriptedOllama) -> None:
     async with serving(config_for(on_gpu.url, expect_gpu=True)) as server:
         await server.until("", "SERVING")
         on_gpu.scripts["/api/generate"] = answer_at(100.0)
@@ -247,7 +262,7 @@ async def test_answers_that_share_the_gpu_say_nothing_of_it(on_gpu: ScriptedOlla
         assert await server.health("") == "SERVING"
 
 
-async def test_without_the_expectation_a_cpu_is_no_fault(
+async def test_a_cpu_is_not_a_fault_unless_a_gpu_is_expected(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.models["gemma3:270m"]["size_vram"] = 0
@@ -257,7 +272,7 @@ async def test_without_the_expectation_a_cpu_is_no_fault(
     assert await server.health("") == "SERVING"
 
 
-async def test_a_client_that_reads_nothing_is_given_up(ollama: ScriptedOllama) -> None:
+async def test_the_call_of_a_client_that_does_not_read_is_ended(ollama: ScriptedOllama) -> None:
     flood = [
         HEADERS_STREAM,
         *[chunk(line(response="x" * 60_000, done=False)) for _ in range(400)],
@@ -284,7 +299,7 @@ async def test_a_client_that_reads_nothing_is_given_up(ollama: ScriptedOllama) -
     assert "did not read for 0.5 s" in message
 
 
-async def test_a_look_that_fails_leaves_no_request_behind(ollama: ScriptedOllama) -> None:
+async def test_a_failed_probe_leaves_no_request_open(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/tags"] = [RESET]
     ollama.scripts["/api/ps"] = [60.0]
     async with serving(config_for(ollama.url)) as server:

@@ -1,4 +1,4 @@
-"""Health tells the truth about Ollama, about each model, and about a server on its way out."""
+"""Health statuses: readiness, liveness, each model, and watches."""
 
 import asyncio
 
@@ -44,7 +44,7 @@ async def test_a_frozen_ollama_is_down(server: Server, ollama: ScriptedOllama) -
     await server.until("", "SERVING")
 
 
-async def test_one_slow_answer_is_no_outage(server: Server, ollama: ScriptedOllama) -> None:
+async def test_one_slow_answer_is_not_an_outage(server: Server, ollama: ScriptedOllama) -> None:
     asked = asyncio.Event()
 
     def slow_once(_: object) -> list[float]:
@@ -59,13 +59,13 @@ async def test_one_slow_answer_is_no_outage(server: Server, ollama: ScriptedOlla
         await asyncio.sleep(0.05)  # a second in all, in which nothing changes
 
 
-async def test_something_that_is_not_ollama_is_down(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_server_that_is_not_ollama_is_down(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/ps"] = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]
 
     await server.until("", "NOT_SERVING")
 
 
-async def test_an_ollama_without_models_cannot_serve(ollama: ScriptedOllama) -> None:
+async def test_an_ollama_without_models_is_not_serving(ollama: ScriptedOllama) -> None:
     ollama.models.clear()
     async with serving(config_for(ollama.url)) as server:
         await ollama.until_probed()
@@ -86,7 +86,7 @@ async def test_an_unknown_name_is_not_found(server: Server) -> None:
     assert failure.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_watch_tells_each_change_once(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_watch_reports_each_change_once(server: Server, ollama: ScriptedOllama) -> None:
     watch = health_pb2_grpc.HealthStub(server.channel).Watch(
         health_pb2.HealthCheckRequest(service="")
     )
@@ -100,7 +100,7 @@ async def test_watch_tells_each_change_once(server: Server, ollama: ScriptedOlla
     assert [answer.status for answer in (first, second, third)] == [1, 2, 1]
 
 
-async def test_watching_an_unknown_name_says_so_and_stays(server: Server) -> None:
+async def test_a_watch_of_an_unknown_name_reports_it_and_stays_open(server: Server) -> None:
     watch = health_pb2_grpc.HealthStub(server.channel).Watch(
         health_pb2.HealthCheckRequest(service="nonsense")
     )

@@ -1,4 +1,4 @@
-"""A load belongs to no caller, and what is known of it is never more than what is true."""
+"""Loads of models: who shares one, when a model counts as loaded, and how a load fails."""
 
 import asyncio
 
@@ -38,7 +38,7 @@ async def test_a_load_has_a_limit(ollama: ScriptedOllama) -> None:
     assert refused.reason == "BACKEND_STALLED"
 
 
-async def test_a_load_nobody_waits_for_ends_with_the_server(ollama: ScriptedOllama) -> None:
+async def test_a_load_without_callers_ends_with_the_server(ollama: ScriptedOllama) -> None:
     ollama.load_script = [60.0]
     async with serving(config_for(ollama.url)) as server:
         await server.until("", "SERVING")
@@ -47,11 +47,11 @@ async def test_a_load_nobody_waits_for_ends_with_the_server(ollama: ScriptedOlla
             await asyncio.sleep(0.01)
         call.cancel()
 
-    await asyncio.wait_for(ollama.loads()[0].closed.wait(), 2)
+    await asyncio.wait_for(ollama.loads()[0].closed.wait(), 10)
 
 
 @pytest.mark.usefixtures("quick_probe")
-async def test_what_was_evicted_is_loaded_again(server: Server, ollama: ScriptedOllama) -> None:
+async def test_an_evicted_model_is_loaded_again(server: Server, ollama: ScriptedOllama) -> None:
     await collect(server, prompt="x")
     ollama.resident.clear()
     await ollama.until_probed()
@@ -61,9 +61,7 @@ async def test_what_was_evicted_is_loaded_again(server: Server, ollama: Scripted
 
 
 @pytest.mark.usefixtures("quick_probe")
-async def test_another_model_of_the_same_name_is_loaded_again(
-    server: Server, ollama: ScriptedOllama
-) -> None:
+async def test_a_replaced_model_is_loaded_again(server: Server, ollama: ScriptedOllama) -> None:
     await collect(server, prompt="x")
     ollama.models["gemma3:270m"]["digest"] = "ff" * 32
     await ollama.until_probed()
@@ -73,13 +71,13 @@ async def test_another_model_of_the_same_name_is_loaded_again(
     assert started.digest == "sha256:" + "ff" * 32
 
 
-async def test_a_model_that_is_not_kept_is_loaded_again(
+async def test_a_model_that_is_not_kept_in_memory_is_loaded_again(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     await collect(server, prompt="x", load=options_pb2.LoadOptions(keep_alive=Duration()))
     await collect(server, prompt="x")
 
-    # A load request that keeps nothing would be an unload, so only the generation says it.
+    # A load request with keep_alive 0 would be an unload, so only the generation has it.
     assert [exchange.body.get("keep_alive") for exchange in ollama.loads()] == [None, None]
     assert [exchange.body.get("keep_alive") for exchange in ollama.sent_to("/api/generate")] == [
         0,
@@ -87,7 +85,7 @@ async def test_a_model_that_is_not_kept_is_loaded_again(
     ]
 
 
-async def test_a_load_that_cannot_be_looked_at_is_still_a_load(
+async def test_a_load_succeeds_if_the_running_models_cannot_be_listed(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     def broken_after_the_load(_: object) -> list[object]:
@@ -98,7 +96,7 @@ async def test_a_load_that_cannot_be_looked_at_is_still_a_load(
     assert text_of(await collect(server, prompt="x")) == "Hello world"
 
 
-async def test_a_refused_connection_flips_readiness_at_once(
+async def test_a_refused_connection_ends_readiness_at_once(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     await collect(server, prompt="x")
@@ -110,7 +108,7 @@ async def test_a_refused_connection_flips_readiness_at_once(
 
 
 @pytest.mark.parametrize("script", [[RESET], []])
-async def test_a_connection_that_breaks_before_the_answer_may_have_run(
+async def test_a_request_whose_connection_broke_may_not_be_retried(
     server: Server, ollama: ScriptedOllama, script: list[object]
 ) -> None:
     ollama.scripts["/api/generate"] = script

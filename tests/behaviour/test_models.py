@@ -1,4 +1,4 @@
-"""Models are listed and described as they are, and administration is the operator's."""
+"""Lists and descriptions of models, and which calls need the operator's permission."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from scripted_ollama import (
 from serving import Server
 
 
-async def test_a_list_has_pages_in_order_of_name(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_lists_are_paged_in_order_of_name(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.models |= {f"m{index:02}:latest": {"digest": f"{index:064}"} for index in range(25)}
     names: list[str] = []
     token = ""
@@ -79,14 +79,14 @@ async def test_a_description_is_bounded(
         assert "/api/show" in failure.message
 
 
-async def test_descriptions_are_asked_for_once_a_digest(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_each_digest_is_described_once(admin: Any, ollama: ScriptedOllama) -> None:
     for _ in range(3):
         await admin.ListModels(pb.ListModelsRequest())
 
     assert len(ollama.sent_to("/api/show")) == len(ollama.models)
 
 
-async def test_a_failure_after_the_work_was_done_must_not_repeat_it(
+async def test_a_failure_after_the_work_may_not_be_retried(
     admin: Any, ollama: ScriptedOllama
 ) -> None:
     busy = error(503, "server busy, please try again")
@@ -103,7 +103,7 @@ async def test_a_failure_after_the_work_was_done_must_not_repeat_it(
     assert failure.trailers["grpc-retry-pushback-ms"] == "-1"
 
 
-async def test_an_unload_that_was_sent_must_not_be_repeated(
+async def test_an_unload_that_was_sent_may_not_be_retried(
     admin: Any, ollama: ScriptedOllama
 ) -> None:
     def busy_after_the_unload(_: Exchange) -> Script:
@@ -123,7 +123,7 @@ BAD: dict[str, tuple[str, Any, list[str]]] = {
     "an unload of nothing": ("UnloadModel", pb.UnloadModelRequest(), ["model"]),
     "a model of nothing": ("GetModel", pb.GetModelRequest(), ["model"]),
     "a negative page": ("ListModels", pb.ListModelsRequest(page_size=-1), ["page_size"]),
-    "a made-up page": ("ListModels", pb.ListModelsRequest(page_token="!"), ["page_token"]),  # noqa: S106 - no password
+    "a made-up page": ("ListModels", pb.ListModelsRequest(page_token="!"), ["page_token"]),
     "a load for ever and a day": (
         "LoadModel",
         pb.LoadModelRequest(
@@ -159,7 +159,9 @@ async def test_each_violation_names_its_field(admin: Any, case: str) -> None:
     assert (await refused(getattr(admin, method)(request))).fields == fields
 
 
-async def test_administration_is_the_operators(server: Server, ollama: ScriptedOllama) -> None:
+async def test_administration_needs_the_operators_permission(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     stub = rpc.ModelServiceStub(server.channel)
     ollama.scripts["/api/show"] = reply(200, {})
     calls = [

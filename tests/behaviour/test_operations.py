@@ -1,4 +1,4 @@
-"""An operation that gRPC has begun is never cancelled, since gRPC would not free what it holds."""
+"""Operations that gRPC has begun are never cancelled, because gRPC would not free their memory."""
 
 import asyncio
 from unittest.mock import AsyncMock
@@ -13,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 
 
 class Operation:
-    """What gRPC does until its event is set."""
+    """An operation of gRPC that lasts until its event is set."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
@@ -21,7 +21,7 @@ class Operation:
         self.end = "none"
 
     async def run(self) -> bytes:
-        """As `ServicerContext.read` and `write`."""
+        """Run the operation, as `ServicerContext.read` and `write` do."""
         self.begun.set()
         try:
             await self.event.wait()
@@ -32,14 +32,14 @@ class Operation:
         return b"x"
 
     async def settle(self) -> str:
-        """Let gRPC end it; how it ended."""
+        """Let the operation end, and return how it ended."""
         self.event.set()
         for _ in range(5):
             await asyncio.sleep(0)
         return self.end
 
 
-async def test_a_wait_that_is_cancelled_leaves_the_operation_to_its_end() -> None:
+async def test_a_cancelled_wait_does_not_cancel_the_operation() -> None:
     operation = Operation()
 
     async def write() -> None:
@@ -54,7 +54,7 @@ async def test_a_wait_that_is_cancelled_leaves_the_operation_to_its_end() -> Non
     assert await operation.settle() == "freed"
 
 
-async def test_a_write_whose_call_is_cancelled_is_not_cancelled() -> None:
+async def test_the_write_of_a_cancelled_call_is_not_cancelled() -> None:
     operation = Operation()
     context = AsyncMock(time_remaining=lambda: None, write=lambda _: operation.run())
     call = Call("Generate", context, MessageReader(), idle=False)
@@ -67,7 +67,7 @@ async def test_a_write_whose_call_is_cancelled_is_not_cancelled() -> None:
     assert await operation.settle() == "freed"
 
 
-async def test_a_read_that_is_given_up_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_that_times_out_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_reader, "TIMEOUT_S", 0.01)
     operation = Operation()
     with pytest.raises(ClientStalledError):
@@ -76,7 +76,7 @@ async def test_a_read_that_is_given_up_is_not_cancelled(monkeypatch: pytest.Monk
     assert await operation.settle() == "freed"
 
 
-async def test_a_read_whose_call_is_cancelled_is_not_cancelled() -> None:
+async def test_the_read_of_a_cancelled_call_is_not_cancelled() -> None:
     operation = Operation()
     task = asyncio.create_task(MessageReader().read(operation.run, "a"))
     await operation.begun.wait()
@@ -87,7 +87,7 @@ async def test_a_read_whose_call_is_cancelled_is_not_cancelled() -> None:
     assert await operation.settle() == "freed"
 
 
-async def test_a_read_that_is_evicted_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_evicted_read_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_reader, "SLOW_READS_MAX", 1)
     monkeypatch.setattr(message_reader, "FAIR_S", 0.0)
     reader, operations = MessageReader(), (Operation(), Operation())

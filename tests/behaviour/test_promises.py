@@ -1,4 +1,4 @@
-"""What single comments of the contract promise."""
+"""Promises that single comments of the contract make."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ USER = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(t
 TENTH = Duration(nanos=100_000_000)
 
 
-async def test_an_ollama_that_lacks_the_route_says_its_version(
+async def test_an_ollama_without_the_route_is_reported_with_its_version(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = reply(404, "404 page not found", "text/plain")
@@ -45,7 +45,7 @@ async def test_an_ollama_that_lacks_the_route_says_its_version(
         ("this model does not support embeddings", "embedding"),
     ],
 )
-async def test_a_capability_that_lacks_is_named(
+async def test_a_missing_capability_is_named(
     server: Server, ollama: ScriptedOllama, message: str, capability: str
 ) -> None:
     ollama.scripts["/api/generate"] = error(400, message)
@@ -79,7 +79,7 @@ async def test_a_request_that_reached_ollama_has_a_start_time(
     assert events[0].started.start_time.seconds > 0
 
 
-async def test_a_heartbeat_in_the_queue_says_how_many_are_ahead(ollama: ScriptedOllama) -> None:
+async def test_a_heartbeat_in_the_queue_reports_how_many_are_ahead(ollama: ScriptedOllama) -> None:
     release = ollama.hold()
     options = pb.EventOptions(heartbeat_interval=TENTH)
     async with serving(config_for(ollama.url, max_running=1)) as server:
@@ -98,7 +98,7 @@ async def test_a_heartbeat_in_the_queue_says_how_many_are_ahead(ollama: Scripted
     assert [progress.requests_ahead for progress in queued] == [1, 1, 1]
 
 
-async def test_hidden_reasoning_leaves_no_log_probabilities(
+async def test_hidden_reasoning_has_no_log_probabilities(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     def token(text: str, **fields: str) -> bytes:
@@ -107,7 +107,7 @@ async def test_hidden_reasoning_leaves_no_log_probabilities(
     ollama.scripts["/api/generate"] = stream(
         token("SECRET 0", response=""),
         token("SECRET 1", response="", thinking="hm"),
-        token("SECRET 2", response=""),  # half a character of the reasoning
+        token("SECRET 2", response=""),  # an incomplete character of the reasoning
         token("yes", response="yes"),
         token("half", response=""),
         done(),
@@ -150,7 +150,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("case", LOST)
-async def test_keywords_that_ollama_drops_are_told_at_every_level(
+async def test_keywords_that_ollama_drops_bring_warnings_at_every_level(
     server: Server, ollama: ScriptedOllama, case: str
 ) -> None:
     schema, keyword = LOST[case]
@@ -178,11 +178,11 @@ async def test_keywords_that_ollama_keeps_bring_no_warning(
 
 
 @pytest.mark.parametrize(("content", "warned"), [("", False), ("Let me see.", True)])
-async def test_a_turn_of_tool_calls_needs_no_format(
+async def test_a_turn_of_tool_calls_need_not_match_the_format(
     server: Server,
     ollama: ScriptedOllama,
     content: str,
-    warned: bool,  # noqa: FBT001 - a parameter of pytest's
+    warned: bool,
 ) -> None:
     call = {"function": {"name": "f", "arguments": {}}}
     message = {"role": "assistant", "content": content, "tool_calls": [call]}

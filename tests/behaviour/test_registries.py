@@ -1,4 +1,4 @@
-"""Nothing is fetched from a registry that the operator does not allow, and nothing is named so that it could go there."""
+"""Models come only from registries that the operator allows, and get no name of another one."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +15,7 @@ SUCCESS = stream(line(status="success"))
 
 @pytest.fixture
 async def admin(ollama: ScriptedOllama) -> AsyncIterator[Any]:
-    """A stub of the service before an Ollama with two models, of which one is of an allowed registry."""
+    """A stub of ModelService. Its Ollama has two models, of which one is of an allowed registry."""
     ollama.models[HERE] = {"digest": "0" * 64}
     ollama.scripts |= dict.fromkeys(("/api/pull", "/api/push", "/api/create"), SUCCESS)
     ollama.scripts |= {"/api/show": reply(200, {"details": {}}), "/api/copy": reply(200, "")}
@@ -25,7 +25,7 @@ async def admin(ollama: ScriptedOllama) -> AsyncIterator[Any]:
         yield rpc.ModelServiceStub(server.channel)
 
 
-# Of each: the RPC, its request, and the model that is forbidden.
+# The RPC, its request, and the forbidden model.
 FORBIDDEN: dict[str, tuple[str, Any, str]] = {
     "a pull": ("PullModel", pb.PullModelRequest(model="evil.test/a/b"), "evil.test/a/b:latest"),
     "a pull of the default": ("PullModel", pb.PullModelRequest(model="gemma3"), "gemma3:latest"),
@@ -97,7 +97,7 @@ async def test_the_operator_decides_which_registry_is_insecure(
     ollama: ScriptedOllama,
     model: str,
     sent: str,
-    insecure: bool,  # noqa: FBT001 - a parameter of pytest's
+    insecure: bool,
 ) -> None:
     ollama.models["hf.co/a/b:Q4"] = {"digest": "1" * 64}
     await drained(admin.PullModel(pb.PullModelRequest(model=model)))

@@ -19,7 +19,7 @@ from serving import Server, collect
 USER = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text="x")])
 DIGEST = "sha256:" + "ab" * 32
 
-# No value is another one's, or a default.
+# All values differ from each other and from the defaults.
 SAMPLING: dict[str, Any] = {
     "temperature": 0.25,
     "top_k": 3,
@@ -32,7 +32,7 @@ SAMPLING: dict[str, Any] = {
     "frequency_penalty": 0.625,
     "seed": 4_294_967_295,
 }
-# Our name, Ollama's name, and a value.
+# The contract's name, Ollama's name, and a value.
 LOAD: dict[str, tuple[str, Any]] = {
     "context_length": ("num_ctx", 2048),
     "batch_size": ("num_batch", 64),
@@ -45,9 +45,11 @@ LOAD: dict[str, tuple[str, Any]] = {
 
 
 async def options_sent(server: Server, ollama: ScriptedOllama, **fields: Any) -> dict[str, Any]:
-    """The options that Ollama gets."""
+    """Generate, and return the options that Ollama gets from the request."""
     await collect(server, prompt="x", **fields)
     options: dict[str, Any] = ollama.sent_to("/api/generate")[0].body["options"]
+    if not fields.get("sampling", options_pb2.SamplingOptions()).HasField("seed"):
+        del options["seed"]  # the server's choice
     return options
 
 
@@ -93,7 +95,7 @@ async def test_an_option_that_is_zero_is_sent_as_zero(
         ("load", "batch_size"),
     ],
 )
-async def test_zero_is_refused_where_it_means_nothing(
+async def test_zero_is_refused_where_it_has_no_meaning(
     server: Server, options: str, name: str
 ) -> None:
     refused = await refusal(server, prompt="x", **{options: {name: 0}})
@@ -151,7 +153,7 @@ async def test_every_role_reaches_ollama(server: Server, ollama: ScriptedOllama)
     assert (sent[3]["tool_call_id"], sent[3]["tool_name"]) == ("1", "g")
 
 
-async def test_a_tool_reaches_ollama_whole(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_tool_reaches_ollama_unchanged(server: Server, ollama: ScriptedOllama) -> None:
     schema = '{"type":"object","properties":{"a":{"type":"integer"}}}'
     ollama.scripts["/api/chat"] = stream(done())
     tool = content_pb2.Tool(name="add", description="adds", parameters_schema=schema)
@@ -165,6 +167,28 @@ async def test_a_tool_reaches_ollama_whole(server: Server, ollama: ScriptedOllam
 
 
 @pytest.mark.parametrize(
+    ("choice", "count"),
+    [
+        (pb.TOOL_CHOICE_UNSPECIFIED, 1),
+        (pb.TOOL_CHOICE_AUTO, 1),
+        (pb.TOOL_CHOICE_NONE, 0),
+    ],
+)
+async def test_a_tool_choice_decides_whether_the_model_gets_the_tools(
+    server: Server, ollama: ScriptedOllama, choice: "pb.ToolChoice.ValueType", count: int
+) -> None:
+    ollama.scripts["/api/chat"] = stream(done())
+    await collect(
+        server,
+        conversation=pb.Conversation(messages=[USER]),
+        tools=[content_pb2.Tool(name="add")],
+        tool_choice=choice,
+    )
+
+    assert len(ollama.sent_to("/api/chat")[0].body.get("tools", ())) == count
+
+
+@pytest.mark.parametrize(
     ("effort", "think"),
     [
         (pb.REASONING_EFFORT_UNSPECIFIED, True),
@@ -175,11 +199,11 @@ async def test_a_tool_reaches_ollama_whole(server: Server, ollama: ScriptedOllam
         (pb.REASONING_EFFORT_MAX, "max"),
     ],
 )
-async def test_an_effort_reaches_ollama(
+async def test_a_reasoning_effort_reaches_ollama(
     server: Server,
     ollama: ScriptedOllama,
     effort: "pb.ReasoningEffort.ValueType",
-    think: bool | str,  # noqa: FBT001 - a parameter of pytest's
+    think: bool | str,
 ) -> None:
     await collect(
         server, model="deepseek-r1:1.5b", prompt="x", reasoning=pb.ReasoningOptions(effort=effort)
@@ -188,10 +212,10 @@ async def test_an_effort_reaches_ollama(
     assert ollama.sent_to("/api/generate")[0].body["think"] == think
 
 
-async def test_the_default_effort_asks_to_think_under_a_format_too(
+async def test_the_default_effort_reasons_under_a_format_too(
     server: Server, ollama: ScriptedOllama
 ) -> None:
-    # Unset would not think here.
+    # If `think` were unset, Ollama would not reason here.
     await collect(
         server,
         model="deepseek-r1:1.5b",
@@ -217,9 +241,7 @@ async def test_a_conversation_that_does_not_fit_is_refused(
     assert refused.reason == "CONTEXT_LENGTH_EXCEEDED"
 
 
-async def test_log_probabilities_are_asked_for_where_the_options_are_set(
-    server: Server, ollama: ScriptedOllama
-) -> None:
+async def test_log_probability_options_reach_ollama(server: Server, ollama: ScriptedOllama) -> None:
     await collect(server, prompt="x", logprobs=pb.LogprobOptions())
     await collect(server, prompt="x", logprobs=pb.LogprobOptions(alternatives=4))
     await collect(server, prompt="x")
@@ -285,3 +307,36 @@ async def test_a_field_of_a_creation_reaches_ollama(
 
     assert body["license" if name == "licenses" else name] == CREATED[name]
     assert body["model"] == "mine:latest"
+
+
+async def test_a_seed_is_chosen_sent_and_returned(server: Server, ollama: ScriptedOllama) -> None:
+    starts = [(await collect(server, prompt="hi"))[0].started for _ in range(2)]
+    sent = [exchange.body["options"]["seed"] for exchange in ollama.sent_to("/api/generate")[-2:]]
+
+    assert [started.seed for started in starts] == sent
+    assert sent[0] != sent[1]
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+async def test_the_seed_of_the_request_is_returned(server: Server, seed: int) -> None:
+    events = await collect(server, prompt="hi", sampling=options_pb2.SamplingOptions(seed=seed))
+
+    assert events[0].started.HasField("seed")
+    assert events[0].started.seed == seed
+
+
+async def test_the_seed_of_a_model_is_left_to_the_model(
+    server: Server, ollama: ScriptedOllama
+) -> None:
+    ollama.models["gemma3:270m"]["parameters"] = "seed                           42"
+    events = await collect(server, prompt="hi")
+
+    assert "seed" not in ollama.sent_to("/api/generate")[-1].body["options"]
+    assert not events[0].started.HasField("seed")
+
+
+async def test_started_has_the_version_of_ollama(server: Server, ollama: ScriptedOllama) -> None:
+    await ollama.until_probed()
+    events = await collect(server, prompt="hi")
+
+    assert events[0].started.ollama_version == "0.32.15"

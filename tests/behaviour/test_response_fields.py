@@ -1,4 +1,4 @@
-"""Each field of an answer says what Ollama said, or what the server measured."""
+"""Each field of a response holds what Ollama reported or what the server measured."""
 
 import asyncio
 from typing import Any
@@ -40,18 +40,16 @@ def token(text: str, *, probability: float = -0.5, **fields: str) -> bytes:
     return line(done=False, logprobs=[{**chosen, "top_logprobs": [other]}], **fields)
 
 
-async def test_a_token_has_its_probability_and_its_alternatives(
-    server: Server, ollama: ScriptedOllama
-) -> None:
+async def test_a_token_has_log_probabilities(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = stream(token("a", response="a"), done())
     events = await collect(server, prompt="x", logprobs=pb.LogprobOptions(alternatives=1))
     [found] = [one for event in events for one in event.delta.logprobs]
 
-    assert found.chosen == pb.Logprob(token="a", token_bytes=b"a", logprob=-0.5)  # noqa: S106 - no password
-    assert list(found.top) == [pb.Logprob(token="or", token_bytes=b"or", logprob=-2.5)]  # noqa: S106 - no password
+    assert found.chosen == pb.Logprob(token="a", token_bytes=b"a", logprob=-0.5)
+    assert list(found.top) == [pb.Logprob(token="or", token_bytes=b"or", logprob=-2.5)]
 
 
-async def test_the_unary_call_has_warnings_and_both_kinds_of_log_probabilities(
+async def test_the_unary_call_has_warnings_and_log_probabilities(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = stream(
@@ -74,7 +72,7 @@ async def test_the_unary_call_has_warnings_and_both_kinds_of_log_probabilities(
     ]
 
 
-async def test_timings_are_ollamas_and_the_servers(server: Server) -> None:
+async def test_timings_come_from_ollama_and_the_server(server: Server) -> None:
     timings = (await collect(server, prompt="x"))[-1].finished.timings
 
     assert timings.prompt.ToMilliseconds() == 2
@@ -82,7 +80,7 @@ async def test_timings_are_ollamas_and_the_servers(server: Server) -> None:
     assert timings.total.ToMicroseconds() > 0
 
 
-async def test_progress_says_how_long_it_has_been(server: Server, ollama: ScriptedOllama) -> None:
+async def test_progress_reports_the_elapsed_time(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [0.3, HEADERS_STREAM, chunk(done()), END]
     interval = Duration(nanos=100_000_000)
     events = await collect(server, prompt="x", events=pb.EventOptions(heartbeat_interval=interval))
@@ -95,7 +93,7 @@ async def test_progress_says_how_long_it_has_been(server: Server, ollama: Script
     assert elapsed[-1] >= 100_000
 
 
-async def test_progress_past_the_queue_tells_no_place_in_it(server: Server) -> None:
+async def test_progress_after_the_queue_has_no_place(server: Server) -> None:
     events = await collect(server, prompt="x", events=pb.EventOptions(progress=True))
     progress = [event.progress for event in events if event.HasField("progress")]
 
@@ -103,7 +101,7 @@ async def test_progress_past_the_queue_tells_no_place_in_it(server: Server) -> N
     assert not any(one.HasField("requests_ahead") for one in progress)
 
 
-async def test_an_answer_of_no_tokens_counts_zero_and_one_cut_off_counts_nothing(
+async def test_an_empty_answer_has_zero_tokens_and_a_cut_one_no_count(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = stream(done(prompt=0, output=0))
@@ -125,7 +123,7 @@ async def test_an_answer_of_no_tokens_counts_zero_and_one_cut_off_counts_nothing
         ("something new", 2, pb.FINISH_REASON_UNSPECIFIED),
     ],
 )
-async def test_the_reason_of_an_end_is_told(
+async def test_the_finish_reason_is_reported(
     server: Server,
     ollama: ScriptedOllama,
     word: str,
@@ -138,7 +136,7 @@ async def test_the_reason_of_an_end_is_told(
     assert (finished.reason, finished.backend_reason) == (reason, word)
 
 
-async def test_a_call_that_was_lost_or_altered_brings_a_warning(
+async def test_a_lost_or_altered_tool_call_brings_a_warning(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     conversation = pb.Conversation(messages=[USER])
@@ -182,7 +180,7 @@ CAPABILITIES = {
 
 
 @pytest.mark.parametrize("word", CAPABILITIES)
-async def test_a_capability_is_told_and_can_be_asked_for(
+async def test_a_capability_is_listed_and_can_be_filtered_by(
     admin: Any, ollama: ScriptedOllama, word: str
 ) -> None:
     def shown(exchange: Exchange) -> Script:
@@ -198,9 +196,7 @@ async def test_a_capability_is_told_and_can_be_asked_for(
     assert list(models[0].capabilities) == [capability]
 
 
-async def test_a_model_is_described_as_ollama_describes_it(
-    admin: Any, ollama: ScriptedOllama
-) -> None:
+async def test_a_description_is_that_of_ollama(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.models["gemma3:270m"] |= {
         "size": 1000,
         "modified_at": "2026-01-02T03:04:05Z",
@@ -265,7 +261,7 @@ async def test_a_model_is_described_as_ollama_describes_it(
     ],
 )
 @pytest.mark.parametrize("method", ["PullModel", "PushModel"])
-async def test_a_transfer_tells_its_phase_and_ollamas_words(
+async def test_a_transfer_reports_its_phase_and_status(
     admin: Any,
     ollama: ScriptedOllama,
     method: str,
@@ -288,9 +284,7 @@ async def test_a_transfer_tells_its_phase_and_ollamas_words(
     assert events[-1].completed.name == "gemma3:270m"
 
 
-async def test_a_load_says_how_long_it_took_and_what_was_loaded(
-    admin: Any, ollama: ScriptedOllama
-) -> None:
+async def test_a_load_reports_its_time_and_its_model(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.load_script = [0.2, *reply(200, {"done": True, "done_reason": "load"})]
     request = model_service_pb2.LoadModelRequest(model="gemma3:270m")
     request.load.context_length = 2048
@@ -302,7 +296,7 @@ async def test_a_load_says_how_long_it_took_and_what_was_loaded(
     assert ollama.loads()[0].body["options"] == {"num_ctx": 2048}
 
 
-async def test_what_waits_is_counted(ollama: ScriptedOllama) -> None:
+async def test_waiting_requests_are_counted(ollama: ScriptedOllama) -> None:
     release = ollama.hold()
     async with serving(config_for(ollama.url, max_running=1, max_queued=5)) as server:
         await server.until("", "SERVING")
@@ -337,14 +331,14 @@ async def test_a_model_is_copied_deleted_and_unloaded(admin: Any, ollama: Script
     assert ollama.unloads() == ["gemma3:270m"]
 
 
-def test_a_place_at_the_head_of_the_queue_is_told() -> None:
+def test_the_first_place_in_the_queue_is_reported() -> None:
     event = Progress(Phase.QUEUED, requests_ahead=0)
-    response = response_from(event, "")
+    response = response_from(event)
 
     assert response.progress.HasField("requests_ahead")
 
 
-async def test_an_operator_who_allows_administration_and_no_load_options_says_so(
+async def test_server_info_reports_what_the_operator_allows(
     ollama: ScriptedOllama,
 ) -> None:
     async with serving(config_for(ollama.url, admin=True, load_options=False)) as server:

@@ -1,4 +1,4 @@
-"""Clients with the published service config repeat what never ran, and nothing else."""
+"""Clients with the published service config retry only what never ran."""
 
 import json
 
@@ -12,7 +12,7 @@ from serving import Server
 REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
 
 
-def test_the_config_names_what_exists_and_may_be_repeated() -> None:
+def test_the_config_names_only_methods_that_may_be_retried() -> None:
     config = json.loads(SERVICE_CONFIG)
     names = [name for method in config["methodConfig"] for name in method["name"]]
 
@@ -23,7 +23,7 @@ def test_the_config_names_what_exists_and_may_be_repeated() -> None:
     }
 
 
-async def test_a_refusal_is_repeated_when_the_server_says(
+async def test_a_refused_call_is_retried_after_the_servers_delay(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     answers = [
@@ -41,7 +41,9 @@ async def test_a_refusal_is_repeated_when_the_server_says(
     assert len(ollama.sent_to("/api/generate")) == 2
 
 
-async def test_what_may_have_run_is_not_repeated(server: Server, ollama: ScriptedOllama) -> None:
+async def test_a_call_that_may_have_run_is_not_retried(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="", done=False)), RESET]
     async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failure:

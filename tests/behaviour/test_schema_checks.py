@@ -1,4 +1,4 @@
-"""No schema costs the server more than a fraction of a second of another process."""
+"""The process that compiles and checks expensive JSON Schemas, with limits and a queue."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ REFERENCE = json.dumps({"$ref": "#/$defs/a", "$defs": {"a": {"type": "integer"}}
 
 @pytest.fixture
 async def checks() -> AsyncIterator[SchemaChecks]:
-    """Checks with a process of their own."""
+    """SchemaChecks with a worker process of their own."""
     running = SchemaChecks()
     yield running
     await running.close()
@@ -58,7 +58,7 @@ async def until_checking(checks: SchemaChecks, *, queued: int) -> None:
         (REFERENCE, " " * (1 << 20) + "1", None),
     ],
 )
-async def test_a_text_fits_or_not_or_takes_too_long(
+async def test_a_text_matches_or_not_or_takes_too_long(
     checks: SchemaChecks, schema: str, text: str, fits: object
 ) -> None:
     assert await checks.fits(Schema(schema), text, "a") is fits
@@ -77,7 +77,7 @@ async def test_the_first_schema_that_does_not_compile_is_named(checks: SchemaChe
 
 
 def any_of(links: int) -> Schema:
-    """A schema that takes exponential time to check against, and none to compile."""
+    """A schema that is cheap to compile, but takes exponential time to check a value against."""
     return Schema(any_of_chain(links))
 
 
@@ -96,12 +96,12 @@ def any_of(links: int) -> Schema:
         (json.dumps({"patternProperties": {"x" * 1025: {}}}), "more than 1024 characters"),
     ],
 )
-def test_what_a_schema_may_not_be_is_said(text: str, reason: str) -> None:
+def test_an_invalid_schema_is_refused_with_a_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Schema(text)
 
 
-async def test_a_process_that_died_is_started_again(checks: SchemaChecks) -> None:
+async def test_a_dead_process_is_started_again(checks: SchemaChecks) -> None:
     schema = Schema(REFERENCE)
     assert await checks.fits(schema, "1", "a")
     (worker,) = workers()
@@ -110,7 +110,7 @@ async def test_a_process_that_died_is_started_again(checks: SchemaChecks) -> Non
     assert await checks.fits(schema, "1", "a")
 
 
-async def test_without_a_process_no_call_fails(
+async def test_no_call_fails_if_the_process_cannot_start(
     checks: SchemaChecks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -123,7 +123,7 @@ async def test_without_a_process_no_call_fails(
     assert await checks.fits(schema, "1", "a") is None
 
 
-async def test_a_caller_who_leaves_does_not_get_anothers_answer(checks: SchemaChecks) -> None:
+async def test_the_answer_for_a_caller_who_left_goes_to_no_other(checks: SchemaChecks) -> None:
     leaving = asyncio.create_task(checks.fits(any_of(40), '"x"', "a"))
     await until_checking(checks, queued=0)
     leaving.cancel()
@@ -144,7 +144,7 @@ async def test_callers_take_turns(checks: SchemaChecks) -> None:
     assert done <= 2
 
 
-async def test_a_queue_that_is_full_refuses() -> None:
+async def test_a_full_queue_refuses() -> None:
     checks = SchemaChecks(queued_max=1)
     held = [asyncio.create_task(checks.fits(any_of(40), '"x"', "a")) for _ in range(2)]
     await until_checking(checks, queued=1)
@@ -173,7 +173,8 @@ async def test_an_answer_that_takes_too_long_to_check_brings_a_warning(
 
 
 async def test_a_schema_that_is_too_expensive_names_its_field(server: Server) -> None:
-    ask = pb.Conversation(messages=[{"role": content_pb2.ROLE_USER, "parts": [{"text": "x"}]}])  # type: ignore[list-item]
+    part = content_pb2.Part(text="x")
+    ask = pb.Conversation(messages=[content_pb2.Message(role=content_pb2.ROLE_USER, parts=[part])])
     tools = [
         content_pb2.Tool(name="a"),
         content_pb2.Tool(name="b", parameters_schema=patterns(PATTERNS_MAX, 15, type="object")),

@@ -1,4 +1,4 @@
-"""A caller can ask what it talks to."""
+"""GetServerInfo reports versions, limits and running requests."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from serving import Server, collect
 
 
 async def info(server: Server) -> pb.GetServerInfoResponse:
-    """What the server says of itself."""
+    """Call GetServerInfo."""
     answer: pb.GetServerInfoResponse = await rpc.ServerServiceStub(server.channel).GetServerInfo(
         pb.GetServerInfoRequest(), timeout=5
     )
@@ -18,7 +18,7 @@ async def info(server: Server) -> pb.GetServerInfoResponse:
 
 
 @pytest.mark.usefixtures("quick_probe")
-async def test_versions_and_limits_are_told(server: Server, ollama: ScriptedOllama) -> None:
+async def test_versions_and_limits_are_reported(server: Server, ollama: ScriptedOllama) -> None:
     up = await info(server)
     await ollama.stop()
     await server.until("", "NOT_SERVING")
@@ -33,7 +33,7 @@ async def test_versions_and_limits_are_told(server: Server, ollama: ScriptedOlla
     )
 
 
-async def test_what_runs_is_counted(server: Server, ollama: ScriptedOllama) -> None:
+async def test_running_requests_are_counted(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="x", done=False)), 60.0]
     running = [asyncio.create_task(collect(server, prompt="x")) for _ in range(3)]
     while len(ollama.sent_to("/api/generate")) < 3:

@@ -1,4 +1,4 @@
-"""What callers share is bounded: a queue for each model that exists, and connections to Ollama."""
+"""Resources that callers share: a queue for each model, and connections to Ollama."""
 
 import asyncio
 import resource
@@ -12,8 +12,12 @@ import pytest
 from eudai.v1.embedding_service_pb2 import EmbedRequest
 from eudai.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from eudai_server.core.errors import NoConnectionLeftError, UnreachableError
+from eudai_server.core.readiness import Readiness
+from eudai_server.ollama.state.catalog import Catalog
+from eudai_server.ollama.state.endpoint import Endpoint
 from eudai_server.ollama.transport import client
 from eudai_server.ollama.transport.client import Client
+from eudai_server.ollama.wire.requests import Request
 from refusal import Refusal, refusal
 from scripted_ollama import Exchange, Script, ScriptedOllama, reply
 from serving import Server, collect, config_for, serving, text_of
@@ -73,7 +77,7 @@ async def test_an_unknown_model_gets_no_queue_and_no_prompt_reaches_ollama(
     assert narrow.app.parts.admission.queued == 0
 
 
-async def test_a_model_that_was_made_a_moment_ago_is_found(
+async def test_a_new_model_is_found_before_the_next_probe(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.models["new:latest"] = {"digest": "99" * 32, "capabilities": ["completion"]}
@@ -81,7 +85,7 @@ async def test_a_model_that_was_made_a_moment_ago_is_found(
     assert text_of(await collect(narrow, model="new:latest", prompt="hi")) == "Hello world"
 
 
-async def test_an_embedding_waits_for_its_turn_and_is_refused_past_the_bound(
+async def test_an_embedding_waits_for_its_turn_or_is_refused(
     narrow: Server, ollama: ScriptedOllama
 ) -> None:
     release = asyncio.Event()
@@ -114,7 +118,7 @@ async def test_an_embedding_waits_for_its_turn_and_is_refused_past_the_bound(
 
 
 @pytest.mark.usefixtures("quick_probe")
-async def test_past_the_connections_to_ollama_calls_are_refused_and_health_is_not(
+async def test_calls_over_the_connection_limit_are_refused_and_health_stays(
     ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = ollama.hold()
@@ -144,7 +148,7 @@ async def collect_one_token(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = held
 
 
-# ---- what this process lacks is not an outage of Ollama
+# ---- a lack of resources of this process is not an outage of Ollama
 
 
 @contextmanager
@@ -165,32 +169,49 @@ def no_more_files() -> Iterator[None]:
             each.close()
 
 
-async def test_a_lack_of_file_descriptors_is_not_an_outage(ollama: ScriptedOllama) -> None:
-    outages: list[str] = []
-    http = Client(ollama.url)
-    http.on_refused = lambda: outages.append("refused")
-    with no_more_files(), pytest.raises(NoConnectionLeftError):
-        await http.fetch("GET", "/api/tags")
-    after = await http.fetch("GET", "/api/tags")
-    await http.close()
+TAGS = Request("GET", "/api/tags")
 
-    assert outages == []
+
+def watched(url: str) -> tuple[Endpoint, Readiness]:
+    """An endpoint that was up at its last probe, and where it reports an outage."""
+    readiness = Readiness()
+    endpoint = Endpoint(Client(url), Catalog(), readiness)
+    endpoint.mark(up=True)
+    return endpoint, readiness
+
+
+async def test_a_lack_of_file_descriptors_is_not_an_outage(ollama: ScriptedOllama) -> None:
+    endpoint, readiness = watched(ollama.url)
+    with no_more_files(), pytest.raises(NoConnectionLeftError):
+        await endpoint.fetch(TAGS)
+    after = await endpoint.fetch(TAGS)
+    await endpoint.close()
+
+    assert readiness.backend_up
     assert b"gemma3:270m" in after
 
 
-async def test_a_connection_that_takes_too_long_is_left_to_the_probe(
+async def test_a_connection_timeout_is_not_an_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.2)
-    outages: list[str] = []
     with socket.socket() as deaf, socket.socket() as queued:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
         queued.connect(deaf.getsockname())  # takes the only place; the next one gets no answer
-        http = Client(f"http://127.0.0.1:{deaf.getsockname()[1]}")
-        http.on_refused = lambda: outages.append("refused")
+        endpoint, readiness = watched(f"http://127.0.0.1:{deaf.getsockname()[1]}")
         with pytest.raises(UnreachableError):
-            await http.fetch("GET", "/api/tags")
-        await http.close()
+            await endpoint.fetch(TAGS)
+        await endpoint.close()
 
-    assert outages == []
+    assert readiness.backend_up
+
+
+async def test_a_refused_connection_is_an_outage_at_once(ollama: ScriptedOllama) -> None:
+    await ollama.stop()
+    endpoint, readiness = watched(ollama.url)
+    with pytest.raises(UnreachableError):
+        await endpoint.fetch(TAGS)
+    await endpoint.close()
+
+    assert not readiness.backend_up

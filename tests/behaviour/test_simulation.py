@@ -1,4 +1,7 @@
-"""The whole server on a virtual clock, before an Ollama and callers that a seed decides. `make simulate` runs a thousand of them."""
+"""Runs the simulation: the whole server on a virtual clock, as a seed determines.
+
+`make simulate` runs a thousand seeds.
+"""
 
 import os
 import subprocess
@@ -51,7 +54,7 @@ def percent_ok(output: str, which: str) -> float:
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.row("R16b", "the simulation: no invariant breaks, whatever the seed")
+@pytest.mark.row("R16b", "the simulation breaks no invariant, whatever the seed")
 def test_no_seed_breaks_an_invariant(figures: Row) -> None:
     seeds = figures.some(1000, 100)
     ended = simulation("--seeds", str(seeds))
@@ -65,9 +68,9 @@ def test_no_seed_breaks_an_invariant(figures: Row) -> None:
 
 @pytest.mark.row(
     "R16",
-    "Ollama comes, goes and hangs at random for ten minutes: slots, queue, statuses and texts hold",
+    "Ollama stops, starts and hangs at random for ten minutes: all invariants hold",
 )
-def test_ten_minutes_of_an_ollama_that_comes_and_goes(figures: Row) -> None:
+def test_ten_minutes_of_outages_break_no_invariant(figures: Row) -> None:
     ended = simulation("--seeds", "3", "--minutes", "10", "--calls", "400")
 
     assert ended.returncode == 0, ended.stdout
@@ -81,14 +84,14 @@ def test_ten_minutes_of_an_ollama_that_comes_and_goes(figures: Row) -> None:
 
 
 @pytest.mark.parametrize("reason", ["QUEUE_FULL", "MODEL_NOT_FOUND", "BACKEND_STALLED"])
-def test_a_server_that_refuses_every_call_fails(reason: str) -> None:
+def test_a_server_that_refuses_every_call_fails_the_simulation(reason: str) -> None:
     ended = simulation("--seeds", "10", program=("-c", REFUSING, reason))
 
     assert ended.returncode == 1, ended.stderr
     assert "too few patient calls ended OK" in ended.stdout
 
 
-def test_a_seed_decides_all_that_happens() -> None:
+def test_the_same_seed_gives_the_same_run() -> None:
     first, again, other = (simulation("--seed", seed).stdout for seed in ("17", "17", "18"))
 
     assert first.splitlines()[0].startswith("seed 17: ")

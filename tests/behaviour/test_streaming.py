@@ -1,4 +1,4 @@
-"""Events arrive in the promised order, as soon as there is something, each said once."""
+"""The events of a generation: their order, their content, and when they are sent."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def test_the_order_is_started_deltas_finished(server: Server, ollama: Scri
     assert set(kinds(events)[1:-1]) == {"delta"}
 
 
-async def test_started_says_which_model_answers(server: Server) -> None:
+async def test_started_names_the_model(server: Server) -> None:
     started = (await collect(server, prompt="hi"))[0].started
 
     assert started.model == "gemma3:270m"
@@ -40,7 +40,9 @@ async def test_started_says_which_model_answers(server: Server) -> None:
     assert started.start_time.seconds > 0
 
 
-async def test_finished_says_usage_and_times_once(server: Server, ollama: ScriptedOllama) -> None:
+async def test_finished_reports_usage_and_timings_once(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = words("a", "b")
     finished = (await collect(server, prompt="hi"))[-1].finished
 
@@ -55,7 +57,7 @@ async def test_finished_says_usage_and_times_once(server: Server, ollama: Script
     )
 
 
-async def test_the_first_word_is_not_held(server: Server, ollama: ScriptedOllama) -> None:
+async def test_the_first_output_is_not_delayed(server: Server, ollama: ScriptedOllama) -> None:
     more = asyncio.Event()
     ollama.scripts["/api/generate"] = [
         HEADERS_STREAM,
@@ -76,7 +78,7 @@ async def test_the_first_word_is_not_held(server: Server, ollama: ScriptedOllama
     assert last.HasField("finished")
 
 
-async def test_what_arrived_together_goes_out_together(
+async def test_output_that_arrived_together_is_sent_together(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     together = b"".join(line(response=f"{index} ", done=False) for index in range(500))
@@ -87,7 +89,7 @@ async def test_what_arrived_together_goes_out_together(
     assert len(events) < 20
 
 
-async def test_a_flush_interval_gathers_all_but_the_first(
+async def test_a_flush_interval_gathers_all_deltas_but_the_first(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     pieces = [chunk(line(response="x", done=False)) for _ in range(20)]
@@ -102,7 +104,9 @@ async def test_a_flush_interval_gathers_all_but_the_first(
     assert kinds(events).count("delta") <= 3
 
 
-async def test_reasoning_has_its_own_channel(server: Server, ollama: ScriptedOllama) -> None:
+async def test_reasoning_is_separate_from_the_answer(
+    server: Server, ollama: ScriptedOllama
+) -> None:
     ollama.scripts["/api/generate"] = stream(
         line(response="", thinking="hm", done=False),
         line(response="yes", thinking=" so", done=False),
@@ -165,7 +169,7 @@ async def test_log_probabilities_of_an_empty_piece_wait_for_the_next(
     assert ollama.sent_to("/api/generate")[0].body["top_logprobs"] == 1
 
 
-async def test_progress_comes_only_on_request(server: Server) -> None:
+async def test_progress_is_sent_only_on_request(server: Server) -> None:
     events = await collect(server, prompt="hi", events=pb.EventOptions(progress=True))
     phases = [event.progress.phase for event in events if event.HasField("progress")]
 
@@ -173,7 +177,7 @@ async def test_progress_comes_only_on_request(server: Server) -> None:
     assert "progress" not in kinds(await collect(server, prompt="hi"))
 
 
-async def test_the_unary_call_returns_the_same_whole(
+async def test_the_unary_call_returns_the_same_answer(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = stream(
@@ -192,7 +196,7 @@ async def test_the_unary_call_returns_the_same_whole(
     assert whole.started.model == THINKER
 
 
-async def test_metadata_names_the_generation_and_counts_its_tokens(server: Server) -> None:
+async def test_metadata_has_the_id_and_the_tokens(server: Server) -> None:
     call = server.generation.Generate(
         pb.GenerateRequest(model="gemma3:270m", prompt="hi"), timeout=10
     )
@@ -205,7 +209,7 @@ async def test_metadata_names_the_generation_and_counts_its_tokens(server: Serve
     assert (trailing["eudai-input-tokens"], trailing["eudai-output-tokens"]) == ("3", "2")
 
 
-async def test_a_conversation_goes_to_chat_with_its_system(
+async def test_a_conversation_is_sent_with_its_system_prompt(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/chat"] = stream(
@@ -271,7 +275,7 @@ async def test_every_option_reaches_ollama_under_its_own_name(
     assert body["keep_alive"] == -1
 
 
-async def test_thinking_is_always_said(server: Server, ollama: ScriptedOllama) -> None:
+async def test_every_request_says_whether_to_reason(server: Server, ollama: ScriptedOllama) -> None:
     await collect(server, prompt="hi")
     await collect(server, model=THINKER, prompt="hi")
     await collect(
@@ -292,7 +296,7 @@ async def test_thinking_is_always_said(server: Server, ollama: ScriptedOllama) -
     ]
 
 
-async def test_a_conversation_that_does_not_fit_is_cut_only_on_request_and_with_a_warning(
+async def test_a_long_conversation_is_cut_only_on_request(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     refusal = error(

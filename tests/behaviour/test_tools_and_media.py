@@ -1,11 +1,12 @@
-"""Tools and media go through whole, and what Ollama would keep to itself is said.
+"""Tools, media, formats and heartbeats of a conversation.
 
-The lines are Ollama 0.32.15's: tool calls as its `api.ToolCall` writes them, in the middle of a stream (a model with a built-in
-parser) or on its last line (a model with a template of its own).
+The lines are those of Ollama 0.32.15, as its `api.ToolCall` writes tool calls: in the middle of a
+stream (a model with a built-in parser) or on its last line (a model with a template of its own).
 """
 
 import asyncio
 import base64
+from collections import Counter
 
 import pytest
 from descriptors import descriptor_set
@@ -16,8 +17,14 @@ from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, done, li
 from serving import Server, collect, kinds
 
 ARGUMENTS = '{"zebra":12345678901234567890,"apple":1.50}'
-CALL = b'{"message":{"role":"assistant","content":"","tool_calls":[{"id":"call_abc","function":{"index":0,"name":"add","arguments":%b}}]},'
-SCHEMA = '{"type":"object","properties":{"zebra":{"type":"integer"},"apple":{"type":"number","minimum":1}},"required":["zebra"]}'
+CALL = (
+    b'{"message":{"role":"assistant","content":"","tool_calls":'
+    b'[{"id":"call_abc","function":{"index":0,"name":"add","arguments":%b}}]},'
+)
+SCHEMA = (
+    '{"type":"object","properties":{"zebra":{"type":"integer"},'
+    '"apple":{"type":"number","minimum":1}},"required":["zebra"]}'
+)
 TOOLS = [
     content_pb2.Tool(name="add", description="adds", parameters_schema=SCHEMA),
     content_pb2.Tool(name="now"),
@@ -26,7 +33,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 20
 
 
 def ask(*parts: content_pb2.Part) -> pb.Conversation:
-    """One turn of a user."""
+    """A conversation of one user message."""
     return pb.Conversation(
         messages=[
             content_pb2.Message(
@@ -46,7 +53,7 @@ def call_line(arguments: str = ARGUMENTS, *, last: bool = False) -> bytes:
 async def test_a_tool_call_arrives_whole(
     server: Server,
     ollama: ScriptedOllama,
-    last: bool,  # noqa: FBT001 - a parameter of pytest's
+    last: bool,
 ) -> None:
     text = line(message={"content": "Let me see."}, done=False)
     ollama.scripts["/api/chat"] = stream(text, call_line(last=last), *([] if last else [done()]))
@@ -70,9 +77,7 @@ async def test_tools_reach_ollama_as_they_were_written(
     assert sent[1]["function"]["parameters"] == {"type": "object", "properties": {}}
 
 
-async def test_an_id_is_made_up_where_ollama_gives_none(
-    server: Server, ollama: ScriptedOllama
-) -> None:
+async def test_a_tool_call_without_an_id_gets_one(server: Server, ollama: ScriptedOllama) -> None:
     nameless = call_line().replace(b'"id":"call_abc",', b"")
     ollama.scripts["/api/chat"] = stream(nameless, nameless, done())
     first, second = [await collect(server, conversation=ask(), tools=TOOLS) for _ in range(2)]
@@ -82,7 +87,7 @@ async def test_an_id_is_made_up_where_ollama_gives_none(
     assert all(ids)
 
 
-async def test_results_go_back_under_the_name_of_their_call(
+async def test_a_tool_result_has_the_name_of_its_call(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/chat"] = stream(done())
@@ -114,7 +119,7 @@ async def test_results_go_back_under_the_name_of_their_call(
     ("name", "arguments"),
     [("subtract", ARGUMENTS), ("add", '{"zebra":"no integer"}'), ("add", "{}")],
 )
-async def test_a_call_that_fits_no_tool_brings_a_warning(
+async def test_a_call_that_matches_no_tool_brings_a_warning(
     server: Server, ollama: ScriptedOllama, name: str, arguments: str
 ) -> None:
     ollama.scripts["/api/chat"] = stream(
@@ -127,7 +132,7 @@ async def test_a_call_that_fits_no_tool_brings_a_warning(
     assert warning.tool_call_id == "call_abc"
 
 
-async def test_schema_keywords_that_ollama_drops_bring_a_warning(
+async def test_dropped_schema_keywords_bring_a_warning(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/chat"] = stream(done())
@@ -152,7 +157,7 @@ async def test_the_unary_call_has_the_tool_calls_in_its_message(
 
 
 @pytest.mark.parametrize("name", ["functions.add", "x" * 256, "add numbers", "ajouter_é"])
-async def test_an_answer_can_be_appended_whatever_the_model_calls_the_tool(
+async def test_an_answer_can_be_appended_whatever_the_tools_name(
     server: Server, ollama: ScriptedOllama, name: str
 ) -> None:
     called = call_line().replace(b'"name":"add"', f'"name":"{name}"'.encode())
@@ -182,7 +187,7 @@ async def test_the_name_in_a_past_tool_call_is_bounded(server: Server, name: str
     assert refused.fields == ["conversation.messages[0].tool_calls[0].name"]
 
 
-async def test_media_go_as_bytes_in_and_base64_out(server: Server, ollama: ScriptedOllama) -> None:
+async def test_media_are_sent_to_ollama_as_base64(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/chat"] = stream(done())
     wav = b"RIFF\0\0\0\0WAVEfmt "
     parts = [
@@ -206,7 +211,7 @@ async def test_media_go_as_bytes_in_and_base64_out(server: Server, ollama: Scrip
         ("", PNG, "mime_type"),
     ],
 )
-async def test_an_image_that_is_none_is_refused(
+async def test_a_file_that_is_not_an_image_is_refused(
     server: Server, mime_type: str, data: bytes, field: str
 ) -> None:
     part = content_pb2.Part(media=content_pb2.Media(mime_type=mime_type, data=data))
@@ -216,7 +221,8 @@ async def test_an_image_that_is_none_is_refused(
 
 
 def _tool_turn(**fields: object) -> pb.Conversation:
-    return pb.Conversation(messages=[content_pb2.Message(role=content_pb2.ROLE_TOOL, **fields)])  # type: ignore[arg-type]  # one kind each
+    message = content_pb2.Message(role=content_pb2.ROLE_TOOL, **fields)  # type: ignore[arg-type]
+    return pb.Conversation(messages=[message])
 
 
 BAD_TURNS = {
@@ -248,7 +254,7 @@ BAD_TURNS = {
 
 
 @pytest.mark.parametrize("case", BAD_TURNS)
-async def test_turns_about_tools_are_judged(server: Server, case: str) -> None:
+async def test_invalid_tool_turns_name_their_fields(server: Server, case: str) -> None:
     conversation, fields = BAD_TURNS[case]
     refused = await refusal(server, conversation=conversation)
 
@@ -266,9 +272,7 @@ async def test_turns_about_tools_are_judged(server: Server, case: str) -> None:
         ('{"type":"object","$ref":"http://127.0.0.1:9/"}', "is not a valid JSON Schema"),
     ],
 )
-async def test_a_schema_that_is_none_names_its_tool(
-    server: Server, schema: str, reason: str
-) -> None:
+async def test_an_invalid_schema_names_its_tool(server: Server, schema: str, reason: str) -> None:
     refused = await refusal(
         server, conversation=ask(), tools=[content_pb2.Tool(name="f", parameters_schema=schema)]
     )
@@ -277,18 +281,21 @@ async def test_a_schema_that_is_none_names_its_tool(
     assert reason in refused.message
 
 
-async def test_two_tools_of_one_name_are_refused(server: Server) -> None:
+async def test_duplicate_tool_names_are_refused(server: Server) -> None:
     assert (
         await refusal(server, conversation=ask(), tools=[content_pb2.Tool(name="f")] * 2)
     ).fields == ["tools[1].name"]
 
 
 @pytest.mark.parametrize("answer", ['{"a":', '{"a":"no integer"}', "no JSON"])
-async def test_an_answer_that_is_not_of_its_format_brings_a_warning(
+async def test_an_answer_that_breaks_its_format_brings_a_warning(
     server: Server, ollama: ScriptedOllama, answer: str
 ) -> None:
     ollama.scripts["/api/generate"] = words(answer, reason="length")
-    schema = '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"not":{"required":["b"]}}'
+    schema = (
+        '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],'
+        '"not":{"required":["b"]}}'
+    )
     events = await collect(server, prompt="x", format=pb.OutputFormat(json_schema=schema))
 
     assert kinds(events) == ["warning", "started", "delta", "warning", "finished"]
@@ -296,7 +303,7 @@ async def test_an_answer_that_is_not_of_its_format_brings_a_warning(
     assert events[-2].warning.code == pb.GENERATION_WARNING_CODE_FORMAT_NOT_SATISFIED
 
 
-async def test_an_answer_that_is_of_its_format_brings_none(
+async def test_an_answer_that_matches_its_format_brings_no_warning(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/generate"] = words('{"a"', ":1}")
@@ -307,7 +314,7 @@ async def test_an_answer_that_is_of_its_format_brings_none(
         assert "warning" not in kinds(await collect(server, prompt="x", format=shape))
 
 
-async def test_a_protobuf_format_reaches_ollama_as_a_schema(
+async def test_a_protobuf_format_is_sent_as_a_schema(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     shape = pb.ProtobufFormat(
@@ -322,26 +329,26 @@ async def test_a_protobuf_format_reaches_ollama_as_a_schema(
     assert refused.fields == ["format.protobuf"]
 
 
-async def test_a_heartbeat_fills_the_silence(server: Server, ollama: ScriptedOllama) -> None:
-    ollama.scripts["/api/generate"] = [
-        0.5,
-        HEADERS_STREAM,
-        chunk(line(response="a", done=False)),
-        0.5,
-        chunk(done()),
-        END,
-    ]
-    events = await collect(
-        server, prompt="x", events=pb.EventOptions(heartbeat_interval=Duration(nanos=100_000_000))
-    )
-    phases = [event.progress.phase for event in events if event.HasField("progress")]
+async def test_heartbeats_are_sent_during_silence(server: Server, ollama: ScriptedOllama) -> None:
+    begin, end = asyncio.Event(), asyncio.Event()
+    piece = chunk(line(response="a", done=False))
+    ollama.scripts["/api/generate"] = [begin, HEADERS_STREAM, piece, end, chunk(done()), END]
+    request = pb.GenerateRequest(model="gemma3:270m", prompt="x")
+    request.events.heartbeat_interval.FromMilliseconds(100)
+    phases: Counter[int] = Counter()
+    events = []
+    async for event in server.generation.Generate(request, timeout=30):
+        events.append(event)
+        phases[event.progress.phase] += event.HasField("progress")
+        if phases[pb.GENERATION_PHASE_EVALUATING_PROMPT] >= 3:
+            begin.set()
+        if phases[pb.GENERATION_PHASE_GENERATING] >= 2:
+            end.set()
 
-    assert phases.count(pb.GENERATION_PHASE_EVALUATING_PROMPT) >= 3
-    assert phases.count(pb.GENERATION_PHASE_GENERATING) >= 2
     assert kinds(events)[-1] == "finished"
 
 
-async def test_a_heartbeat_outlives_nobody(server: Server, ollama: ScriptedOllama) -> None:
+async def test_heartbeats_end_with_their_call(server: Server, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/generate"] = [60.0]
     request = pb.GenerateRequest(
         model="gemma3:270m",
@@ -353,4 +360,4 @@ async def test_a_heartbeat_outlives_nobody(server: Server, ollama: ScriptedOllam
         await call.read()
     call.cancel()
 
-    await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 2)
+    await asyncio.wait_for(ollama.sent_to("/api/generate")[0].closed.wait(), 10)

@@ -1,10 +1,11 @@
-"""Pulls, pushes and creations are whole, or fail with their reason."""
+"""Pulls, pushes and creations of models: progress, silence, failures and registries."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import pytest
 from eudai.v1 import (
     content_pb2,
@@ -13,7 +14,7 @@ from eudai.v1 import (
     options_pb2,
 )
 from eudai_server.ollama import store
-from refusal import refused
+from refusal import Refusal, refused
 from scripted_ollama import (
     END,
     HEADERS_STREAM,
@@ -87,7 +88,7 @@ async def test_calls_for_one_model_share_one_download(admin: Any, ollama: Script
 async def test_a_download_ends_with_its_last_caller_unless_detached(
     admin: Any,
     ollama: ScriptedOllama,
-    detach: bool,  # noqa: FBT001 - a parameter of pytest's
+    detach: bool,
 ) -> None:
     rest = asyncio.Event()
     ollama.scripts["/api/pull"] = [
@@ -103,17 +104,73 @@ async def test_a_download_ends_with_its_last_caller_unless_detached(
     await first.read()
     await second.read()
     first.cancel()
-    await asyncio.sleep(0.1)  # the download is not closed
+    await asyncio.sleep(0.1)  # meanwhile the download is not closed
     exchange = ollama.sent_to("/api/pull")[0]
     after_one = exchange.closed.is_set()
     second.cancel()
     if detach:
-        await asyncio.sleep(0.1)  # nor is it now
+        await asyncio.sleep(0.1)  # it is still not closed
         assert not exchange.closed.is_set()
         rest.set()
     await asyncio.wait_for(exchange.closed.wait(), 5)
 
     assert not after_one
+
+
+async def test_a_detached_pull_is_listed_and_can_be_cancelled(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
+    ollama.scripts["/api/pull"] = [HEADERS_STREAM, chunk(LAYERS[1]), 60.0]
+    call = admin.PullModel(pb.PullModelRequest(model="gemma3:270m", detach=True))
+    await call.read()
+    followed = await admin.ListPulls(pb.ListPullsRequest())
+    call.cancel()
+    async with asyncio.timeout(5):
+        while (listed := await admin.ListPulls(pb.ListPullsRequest())).pulls[0].callers:
+            await asyncio.sleep(0.01)
+    await admin.CancelPull(pb.CancelPullRequest(model="gemma3:270m"))
+    afterwards = await admin.ListPulls(pb.ListPullsRequest())
+
+    progress = pb.TransferProgress(
+        phase=pb.TRANSFER_PHASE_TRANSFERRING,
+        completed_bytes=40,
+        total_bytes=100,
+        status="pulling aaaa",
+    )
+    pull = pb.Pull(model="gemma3:270m", progress=progress, detached=True)
+    assert list(followed.pulls) == [pb.Pull(**fields_of(pull), callers=1)]
+    assert list(listed.pulls) == [pull]
+    assert list(afterwards.pulls) == []
+    assert ollama.sent_to("/api/pull")[0].closed.is_set()
+
+
+def fields_of(message: pb.Pull) -> dict[str, Any]:
+    """The fields that are set."""
+    return {field.name: value for field, value in message.ListFields()}
+
+
+async def test_a_cancelled_pull_fails_for_every_caller_with_a_reason(
+    admin: Any, ollama: ScriptedOllama
+) -> None:
+    ollama.scripts["/api/pull"] = [HEADERS_STREAM, chunk(LAYERS[1]), 60.0]
+    calls = [admin.PullModel(PULL) for _ in range(2)]
+    for call in calls:
+        await call.read()
+    await admin.CancelPull(pb.CancelPullRequest(model="gemma3:270m"))
+    failures = []
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await call.read()
+        failures.append(Refusal(failure.value).reason)
+
+    assert failures == ["PULL_CANCELLED"] * 2
+    assert len(ollama.sent_to("/api/pull")) == 1
+
+
+async def test_a_pull_that_does_not_run_cannot_be_cancelled(admin: Any) -> None:
+    failure = await refused(admin.CancelPull(pb.CancelPullRequest(model="gemma3:270m")))
+
+    assert failure.reason == "PULL_NOT_FOUND"
 
 
 PULL_ERRORS = [
@@ -129,7 +186,7 @@ PULL_ERRORS = [
 
 
 @pytest.mark.parametrize(("message", "reason"), PULL_ERRORS)
-async def test_a_pull_that_fails_inside_a_200_fails(
+async def test_an_error_line_after_http_200_fails_the_pull(
     admin: Any, ollama: ScriptedOllama, message: str, reason: str
 ) -> None:
     ollama.scripts["/api/pull"] = stream(LAYERS[0], line(error=message))
@@ -143,7 +200,7 @@ async def test_a_pull_that_fails_inside_a_200_fails(
     "status",
     ["verifying sha256 digest", pytest.param("writing manifest", marks=pytest.mark.slow)],
 )
-async def test_a_pull_that_works_in_silence_is_not_stalled(
+async def test_a_pull_that_verifies_in_silence_is_not_stalled(
     ollama: ScriptedOllama, status: str
 ) -> None:
     ollama.scripts["/api/show"] = reply(200, {})
@@ -177,7 +234,7 @@ async def test_a_creation_that_converts_in_silence_is_not_stalled(ollama: Script
     assert events[-1].HasField("completed")
 
 
-async def test_a_pull_that_works_in_silence_has_a_limit(
+async def test_a_pull_that_verifies_in_silence_has_a_limit(
     ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "WORK_TIMEOUT_S", 0.6)
@@ -198,13 +255,13 @@ async def test_a_pull_whose_registry_is_silent_is_stalled(ollama: ScriptedOllama
 
 @asynccontextmanager
 async def impatient(ollama: ScriptedOllama) -> AsyncIterator[Any]:
-    """A stub of a server that waits for little."""
+    """A stub of a server with a short limit for silence."""
     async with serving(config_for(ollama.url, admin=True, first_event_timeout_s=1.0)) as server:
         await server.until("", "SERVING")
         yield rpc.ModelServiceStub(server.channel)
 
 
-async def test_a_pull_that_breaks_off_is_not_complete(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_an_interrupted_pull_fails(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/pull"] = stream(*LAYERS[:3])
 
     assert (
@@ -212,7 +269,7 @@ async def test_a_pull_that_breaks_off_is_not_complete(admin: Any, ollama: Script
     ).reason == "BACKEND_STREAM_INTERRUPTED"
 
 
-async def test_only_registries_that_the_operator_wrote_down_are_used(
+async def test_only_registries_that_the_operator_allows_are_used(
     admin: Any, ollama: ScriptedOllama
 ) -> None:
     ollama.scripts["/api/pull"] = stream(*LAYERS)
@@ -240,7 +297,7 @@ async def test_a_push_streams_its_progress(admin: Any, ollama: ScriptedOllama) -
     ).reason == "MODEL_NOT_FOUND"
 
 
-async def test_a_creation_says_everything_that_is_set(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_a_creation_sends_every_field(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/create"] = stream(line(status="writing manifest"), line(status="success"))
     ollama.models["mine:latest"] = {"digest": "1" * 64}
     request = pb.CreateModelRequest(
@@ -269,7 +326,7 @@ async def test_a_creation_says_everything_that_is_set(admin: Any, ollama: Script
     }
 
 
-async def test_a_creation_fetches_nothing_in_silence(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_a_creation_does_not_pull_what_is_missing(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts[f"/api/blobs/{DIGEST}"] = reply(404, "")
     from_model = await refused(
         admin.CreateModel(pb.CreateModelRequest(model="mine", base_model="nope"))

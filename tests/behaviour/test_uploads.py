@@ -1,4 +1,4 @@
-"""An upload is whole and has its digest, or fails with the reason; neither side can make it wait for ever."""
+"""Uploads of files: their digest, and the limits for a silent client or a silent Ollama."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
 
 
 def pieces(digest: str, *datas: bytes) -> Any:
-    """An upload."""
+    """The messages of an upload."""
 
     async def send() -> AsyncIterator[pb.UploadBlobRequest]:
         yield pb.UploadBlobRequest(digest=digest)
@@ -36,7 +36,7 @@ def pieces(digest: str, *datas: bytes) -> Any:
         ("", reply(201, ""), ["digest"]),
     ],
 )
-async def test_bytes_of_another_digest_are_refused(
+async def test_data_with_another_digest_is_refused(
     admin: Any, ollama: ScriptedOllama, digest: str, script: Script, fields: list[str]
 ) -> None:
     def answer(exchange: Exchange) -> Script:
@@ -47,7 +47,7 @@ async def test_bytes_of_another_digest_are_refused(
     assert (await refused(admin.UploadBlob(pieces(digest, b"hel", b"lo")))).fields == fields
 
 
-async def test_a_file_that_is_there_is_not_sent_again(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_a_file_that_ollama_has_is_not_sent_again(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts[f"/api/blobs/{HELLO}"] = reply(200, "")
     answer = await admin.UploadBlob(pieces(HELLO, b"hello"))
 
@@ -56,18 +56,18 @@ async def test_a_file_that_is_there_is_not_sent_again(admin: Any, ollama: Script
 
 
 def absent(exchange: Exchange) -> Script:
-    """Ollama has no such file, and takes it."""
+    """Answer as an Ollama that does not have the file and accepts it."""
     return reply(201 if exchange.headers.get("transfer-encoding") else 404, "")
 
 
-async def test_a_file_is_kept(admin: Any, ollama: ScriptedOllama) -> None:
+async def test_a_file_is_uploaded(admin: Any, ollama: ScriptedOllama) -> None:
     ollama.scripts[f"/api/blobs/{HELLO}"] = absent
     answer = await admin.UploadBlob(pieces(HELLO, b"hel", b"lo"))
 
     assert (answer.size_bytes, answer.existed) == (5, False)
 
 
-async def test_a_client_that_goes_silent_is_told_so(
+async def test_the_upload_of_a_silent_client_ends_with_a_status(
     admin: Any, ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(message_reader, "TIMEOUT_S", 0.3)
@@ -84,7 +84,7 @@ async def test_a_client_that_goes_silent_is_told_so(
     assert "the client did not send a complete message" in str(failure.value.details())
 
 
-async def test_a_piece_that_does_not_parse_is_the_callers_fault(ollama: ScriptedOllama) -> None:
+async def test_a_malformed_piece_is_an_invalid_request(ollama: ScriptedOllama) -> None:
     ollama.scripts[f"/api/blobs/{HELLO}"] = absent
     first = pb.UploadBlobRequest(digest=HELLO, data=b"hel").SerializeToString()
     async with serving(config_for(ollama.url, admin=True)) as server:
@@ -95,7 +95,7 @@ async def test_a_piece_that_does_not_parse_is_the_callers_fault(ollama: Scripted
     assert failure.reason == "INVALID_REQUEST"
 
 
-async def test_an_ollama_that_does_not_answer_is_given_up(ollama: ScriptedOllama) -> None:
+async def test_an_upload_fails_if_ollama_does_not_answer(ollama: ScriptedOllama) -> None:
     ollama.scripts[f"/api/blobs/{HELLO}"] = lambda exchange: (
         [60.0] if exchange.headers.get("transfer-encoding") else reply(404, "")
     )
@@ -104,11 +104,11 @@ async def test_an_ollama_that_does_not_answer_is_given_up(ollama: ScriptedOllama
     assert failure.reason == "BACKEND_STALLED"
 
 
-async def test_an_ollama_that_does_not_read_is_given_up() -> None:
+async def test_an_upload_fails_if_ollama_does_not_read() -> None:
     done, closed = asyncio.Event(), asyncio.Event()
 
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer questions, and read nothing of a file."""
+        """Answer other requests, but do not read the file."""
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"POST"):
             cast("asyncio.Transport", writer.transport).pause_reading()
@@ -133,7 +133,7 @@ async def test_an_ollama_that_does_not_read_is_given_up() -> None:
 
 
 async def upload_to(url: str, *datas: bytes) -> Refusal:
-    """An upload that must fail while its server waits for Ollama."""
+    """Upload to this address; the upload must fail while the server waits for Ollama."""
     config = config_for(url, admin=True, first_event_timeout_s=0.5)
     async with serving(config) as server, asyncio.timeout(20):
         await server.until("", "SERVING")

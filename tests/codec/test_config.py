@@ -1,4 +1,4 @@
-"""The environment is read once, and what does not hold is named with its reason."""
+"""The configuration: environment variables, their defaults, and errors that name the variable."""
 
 import pytest
 from eudai_server.config import HARMLESS, UNSUPPORTED, VARIABLES, Config, ConfigError
@@ -40,24 +40,24 @@ def test_a_bad_value_names_the_variable_and_the_reason(variable: str, text: str)
 
 
 @pytest.mark.parametrize("variable", UNSUPPORTED)
-def test_a_protection_that_is_not_there_is_not_promised(variable: str) -> None:
+def test_an_unsupported_protection_is_refused(variable: str) -> None:
     with pytest.raises(ConfigError, match=variable):
         Config.from_env({variable: "/some/file"})
 
 
-def test_a_default_that_promises_nothing_may_be_written_down() -> None:
+def test_unsupported_variables_accept_their_defaults() -> None:
     assert Config.from_env(HARMLESS) == Config()
 
 
-def test_nothing_set_gives_the_defaults_and_an_empty_variable_is_unset() -> None:
+def test_unset_and_empty_variables_have_defaults() -> None:
     assert Config.from_env({}) == Config() == Config.from_env(dict.fromkeys(VARIABLES, ""))
 
 
-def test_four_may_wait_for_each_that_runs() -> None:
+def test_the_queue_holds_four_times_as_many_as_may_run() -> None:
     assert Config.from_env({"EUDAI_MAX_RUNNING": "3"}).max_queued == 12
 
 
-def test_what_is_set_arrives() -> None:
+def test_every_variable_is_read() -> None:
     env = {
         "OLLAMA_BASE_URL": "https://ollama.internal:8443/base/",
         "EUDAI_LISTEN": "[::]:50051",

@@ -1,4 +1,4 @@
-"""docs/ollama-coverage.md names only parts of the protos that exist.
+"""docs/ollama-coverage.md names only parts of the contract that exist.
 
 It names every method and every field that a caller can ask of Ollama.
 """
@@ -26,12 +26,13 @@ FILES: list[FileDescriptor] = [
 
 REASON_CHARS_MIN = 8
 
-# What the service adds of its own: none of it is Ollama's.
+# Parts that the service adds; Ollama does not have them.
 OURS = {
-    "expected_digest", "events", "labels", "time_budget", "logprobs", "sampling", "stop", "format", "reasoning", "load", "tools", "infill",
-    "conversation", "hide", "messages", "parts", "tool_calls", "media", "file_descriptor_set", "message_type", "allow_missing", "detach",
-    "page_size", "page_token", "loaded_only", "capabilities", "progress", "heartbeat_interval", "flush_interval", "request", "digest",
-    "data",
+    "expected_digest", "events", "labels", "time_budget", "logprobs", "sampling", "stop",
+    "format", "reasoning", "load", "tools", "infill", "conversation", "hide", "messages",
+    "parts", "tool_calls", "media", "file_descriptor_set", "message_type", "allow_missing",
+    "detach", "page_size", "page_token", "loaded_only", "capabilities", "progress",
+    "heartbeat_interval", "flush_interval", "request", "digest", "data", "tool_choice",
 }  # fmt: skip
 
 
@@ -46,11 +47,11 @@ def contract() -> Iterator[str]:
 
 
 def named() -> set[str]:
-    """What the page says is here."""
+    """The names on the page."""
     return {name for row in ROWS for name in re.findall(r"`([A-Z][a-z]\w+(?:\.\w+)?)`", row[1])}
 
 
-def test_what_the_page_names_exists() -> None:
+def test_every_name_on_the_page_exists() -> None:
     assert named() - set(contract()) == set()
 
 
@@ -70,7 +71,7 @@ def test_every_method_and_every_field_of_a_request_is_on_the_page() -> None:
     assert asked - ours - named() == set()
 
 
-def test_what_is_not_here_says_why() -> None:
+def test_every_missing_feature_has_a_reason() -> None:
     reasons = [
         row[1].removeprefix("not supported").strip(";: ") for row in ROWS if row[1].startswith("no")
     ]

@@ -1,4 +1,4 @@
-"""Every way in which Ollama says that it failed has a row, and its words stay inside."""
+"""Each failure of Ollama has a reason, and its text is never sent to a caller."""
 
 import json
 
@@ -7,7 +7,12 @@ from eudai_server.core.errors import ModelNotFoundError, Reason, ServiceError
 from eudai_server.ollama.wire.errors import error_from_line, error_from_response
 from hypothesis import given, strategies as st
 
-# Words of Ollama 0.32.15 and of its runner, as they were seen or as they stand in its source.
+# An error of the runner within an error of Ollama.
+NESTED = (
+    b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",'
+    b'\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}'
+)
+# Texts of Ollama 0.32.15 and its runner, as seen or as in their source.
 ROWS: list[tuple[int, bytes, Reason]] = [
     (400, b'{"error":"\\"m\\" does not support thinking"}', Reason.CAPABILITY_UNSUPPORTED),
     (
@@ -25,11 +30,7 @@ ROWS: list[tuple[int, bytes, Reason]] = [
         b'{"error":"the input length exceeds the context length"}',
         Reason.CONTEXT_LENGTH_EXCEEDED,
     ),
-    (
-        400,
-        b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}',
-        Reason.CONTEXT_LENGTH_EXCEEDED,
-    ),
+    (400, NESTED, Reason.CONTEXT_LENGTH_EXCEEDED),
     (400, b'{"error":"this server cannot run this remote model"}', Reason.CLOUD_DISABLED),
     (400, b'{"error":"failed to parse grammar"}', Reason.BACKEND_FAILURE),
     (
@@ -61,14 +62,14 @@ ROWS: list[tuple[int, bytes, Reason]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "reason"), ROWS)
-def test_a_failure_has_a_row(status: int, body: bytes, reason: Reason) -> None:
+def test_every_failure_has_a_reason(status: int, body: bytes, reason: Reason) -> None:
     assert error_from_response(status, body, "m").reason is reason
 
 
-# What parsers said of malformed calls, or would say by Ollama's source.
+# Errors of parsers about malformed tool calls, as seen or as in Ollama's source.
 MALFORMED_CALLS = [
     "failed to parse JSON: invalid character 'n' looking for beginning of object key string",
-    "error parsing tool call: raw='server busy, please try again', err=unexpected end of JSON input",
+    "error parsing tool call: raw='server busy, please try again', err=unexpected end of JSON",
     'llama-server returned invalid tool call arguments for "f": unexpected end of JSON input',
     "incomplete GLM tool call: XML syntax error on line 1: unexpected EOF",
     "tool 'server busy' not found",
@@ -80,7 +81,7 @@ MALFORMED_CALLS = [
 
 
 @pytest.mark.parametrize("text", MALFORMED_CALLS)
-def test_a_malformed_call_is_told_from_a_failure_of_ollama(text: str) -> None:
+def test_a_malformed_tool_call_is_not_a_failure_of_ollama(text: str) -> None:
     error = json.dumps(text).encode()
     body = b'{"error":' + error + b"}"
     errors = [error_from_response(500, body, "m", "/api/chat"), error_from_line(error, "m")]
@@ -90,16 +91,14 @@ def test_a_malformed_call_is_told_from_a_failure_of_ollama(text: str) -> None:
 
 
 @pytest.mark.parametrize(("status", "route"), [(400, "/api/chat"), (500, "/api/embed")])
-def test_only_a_generation_can_fail_by_a_malformed_call(status: int, route: str) -> None:
+def test_only_generations_fail_with_malformed_tool_calls(status: int, route: str) -> None:
     error = error_from_response(status, b'{"error":"EOF"}', "m", route)
 
     assert error.reason is Reason.BACKEND_FAILURE
 
 
-def test_the_nested_error_of_the_runner_gives_its_numbers() -> None:
-    body = b'{"error":"{\\"error\\":{\\"type\\":\\"exceed_context_size_error\\",\\"n_prompt_tokens\\":9,\\"n_ctx\\":8}}"}'
-
-    assert error_from_response(400, body, "m").metadata == {
+def test_the_runners_nested_error_gives_the_token_counts() -> None:
+    assert error_from_response(400, NESTED, "m").metadata == {
         "input_tokens": "9",
         "context_length": "8",
     }
@@ -127,12 +126,12 @@ def test_a_model_is_named_as_the_caller_wrote_it() -> None:
         b"null",
     ],
 )
-def test_a_failure_after_the_first_line_is_never_repeated(text: bytes) -> None:
+def test_a_failure_after_the_first_line_may_not_be_retried(text: bytes) -> None:
     assert error_from_line(text, "m").retry_after_s is None
 
 
 @given(st.integers(201, 599), st.binary(max_size=80))
-def test_no_answer_does_harm_or_gets_out(status: int, body: bytes) -> None:
+def test_any_error_body_becomes_a_service_error_without_its_text(status: int, body: bytes) -> None:
     error = error_from_response(status, b"SECRET" + body, "m")
 
     assert isinstance(error, ServiceError)

@@ -1,4 +1,4 @@
-"""What Ollama loses or changes without a word is told: repetitions, calls that it could not parse, rounded numbers."""
+"""Losses that Ollama does not report: repetitions, lost tool calls, rounded numbers."""
 
 import time
 
@@ -21,7 +21,7 @@ def thought_line(text: str) -> bytes:
 
 
 def warnings_of(*lines: bytes, **options: object) -> list[GenerationWarningCode]:
-    """What an answer with tools brings."""
+    """The warnings for an answer with tools."""
     decoder = StreamDecoder("m", has_tools=True, **options)  # type: ignore[arg-type]
     events = decoder.feed(b"".join(lines))
     assert isinstance(events[-1], Finished)
@@ -54,20 +54,20 @@ LOST = [GenerationWarningCode.TOOL_CALL_LOST]
 FIVE_WORDS = b"".join(text_line(f" word{number}") for number in range(5))
 
 
-def test_an_empty_answer_of_many_tokens_is_a_lost_call() -> None:
+def test_an_empty_answer_of_many_tokens_is_a_lost_tool_call() -> None:
     assert warnings_of(done(output=5)) == LOST
-    # A model may have nothing to say.
+    # An empty answer of few tokens is not a loss.
     assert warnings_of(done(output=2)) == []
 
 
-def test_tokens_that_never_came_are_a_lost_call() -> None:
+def test_missing_tokens_are_a_lost_tool_call() -> None:
     assert warnings_of(FIVE_WORDS, done(output=40)) == LOST
     assert warnings_of(thought_line("Hm"), done(output=40), hide_reasoning=True) == LOST
     # The tags around an answer are tokens too.
     assert warnings_of(FIVE_WORDS, done(output=16)) == []
 
 
-def test_what_explains_missing_tokens_is_no_loss() -> None:
+def test_explained_missing_tokens_are_not_a_loss() -> None:
     assert warnings_of(text_line("🌧" * 10), done(output=40)) == []
     assert warnings_of(FIVE_WORDS, done("length", output=40)) == []
     assert (
@@ -77,7 +77,7 @@ def test_what_explains_missing_tokens_is_no_loss() -> None:
     assert warnings_of(FIVE_WORDS, call, done(output=40)) == []
 
 
-def test_without_tools_nothing_is_missed() -> None:
+def test_without_tools_no_tool_call_is_lost() -> None:
     events = StreamDecoder("m").feed(FIVE_WORDS + done(output=40))
 
     assert not [event for event in events if isinstance(event, GenerationWarning)]
@@ -118,14 +118,14 @@ def test_a_number_that_may_be_rounded_brings_a_warning(arguments: str) -> None:
         '{"9007199254740992":"1e+21"}',
     ],
 )
-def test_what_is_exact_brings_none(arguments: str) -> None:
+def test_an_exact_number_brings_no_warning(arguments: str) -> None:
     assert alteration_warning(ToolCall("id", "f", arguments)) is None
 
 
 @pytest.mark.parametrize("piece", ['"', "\\", "1", "1.1e", "-", "9007199254740993,"])
-def test_the_check_takes_time_in_proportion_to_its_input(piece: str) -> None:
+def test_the_time_of_the_check_is_linear_in_its_input(piece: str) -> None:
     begin_s = time.monotonic()
     alteration_warning(ToolCall("id", "f", piece * (CHECKED_CHARS_MAX // len(piece))))
 
-    # It takes some ten milliseconds; were it quadratic, it would take minutes.
+    # It takes some ten milliseconds; if it were quadratic, it would take minutes.
     assert time.monotonic() - begin_s < 5

@@ -1,4 +1,4 @@
-"""A stream is split into the same lines, however its bytes are cut, and only at line feeds."""
+"""Splitting a stream into lines: only at line feeds, with one limit, however the bytes are cut."""
 
 import pytest
 from eudai_server.core.errors import Reason, ServiceError

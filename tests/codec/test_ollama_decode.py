@@ -1,4 +1,4 @@
-"""Bytes of Ollama's stream become the same events, however they are cut."""
+"""Decoding the stream of a generation: the same events, however its bytes are cut."""
 
 import json
 
@@ -34,7 +34,7 @@ Whole = tuple[list[tuple[Channel, str, list[object]]], object, Reason | None]
 
 
 def decode(pieces: list[bytes]) -> Whole:
-    """Everything that comes of these pieces, neighbouring deltas of a channel joined."""
+    """Decode these pieces; adjacent deltas of one channel are joined."""
     decoder = StreamDecoder("m")
     events: list[Output] = []
     for piece in pieces:
@@ -50,17 +50,17 @@ def decode(pieces: list[bytes]) -> Whole:
             else:
                 joined.append((event.channel, event.text, list(event.logprobs)))
     finished = next((event for event in events if isinstance(event, Finished)), None)
-    assert decoder.finished == (finished is not None)
+    assert decoder.finished is finished
     return joined, finished, decoder.failure.reason if decoder.failure else None
 
 
 @pytest.mark.slow
 @settings(max_examples=1000)
 @given(st.data(), LINES, st.booleans())
-def test_any_cut_gives_the_same_events(
+def test_the_events_do_not_depend_on_how_the_bytes_are_cut(
     data: st.DataObject,
     lines: list[bytes],
-    whole: bool,  # noqa: FBT001 - drawn by hypothesis
+    whole: bool,
 ) -> None:
     stream = b"".join([*lines, done()] if whole else lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
@@ -77,23 +77,23 @@ def test_any_cut_gives_the_same_events(
 @pytest.mark.slow
 @settings(max_examples=1000)
 @given(st.lists(st.binary(max_size=60), max_size=6))
-def test_no_bytes_do_harm(pieces: list[bytes]) -> None:
+def test_any_bytes_end_with_an_event_or_a_failure(pieces: list[bytes]) -> None:
     _, finished, reason = decode(pieces)
 
     assert (finished is None) == (reason is not None)
 
 
-def test_a_byte_at_a_time_is_enough() -> None:
+def test_a_stream_may_arrive_one_byte_at_a_time() -> None:
     stream = line(response="Grüße", done=False) + done()
 
     assert decode([bytes([byte]) for byte in stream]) == decode([stream])
 
 
-def test_the_last_line_may_lack_its_end() -> None:
+def test_the_last_line_needs_no_line_feed() -> None:
     assert decode([done().rstrip()])[2] is None
 
 
-def test_what_came_before_a_bad_line_is_kept() -> None:
+def test_events_before_a_bad_line_are_kept() -> None:
     decoder = StreamDecoder("m")
     events = decoder.feed(line(response="kept", done=False) + b"{nonsense}\n")
 
@@ -102,12 +102,12 @@ def test_what_came_before_a_bad_line_is_kept() -> None:
     assert decoder.feed(done()) == []
 
 
-def test_a_line_is_bounded_complete_or_not() -> None:
+def test_the_length_of_a_line_is_bounded() -> None:
     for stream in (b"x" * (LINE_BYTES_MAX + 1), b'"' + b"x" * LINE_BYTES_MAX + b'"\n'):
         assert decode([stream])[2] is Reason.BACKEND_FAILURE
 
 
-def test_fields_of_a_newer_ollama_are_passed_over() -> None:
+def test_unknown_fields_are_ignored() -> None:
     stream = (
         json.dumps({"response": "a", "new": {"deep": [1]}, "done": False}).encode() + b"\n" + done()
     )
@@ -125,7 +125,7 @@ def test_fields_of_a_newer_ollama_are_passed_over() -> None:
         ("new", 5, FinishReason.UNSPECIFIED),
     ],
 )
-def test_the_reason_tells_which_limit_was_reached(
+def test_the_finish_reason_names_the_limit_that_was_reached(
     word: str, tokens: int, expected: FinishReason
 ) -> None:
     limit = 10 if tokens == 10 else None
@@ -149,15 +149,15 @@ def test_the_reason_tells_which_limit_was_reached(
         (b"7", Reason.BACKEND_FAILURE),
     ],
 )
-def test_an_error_line_is_looked_up_like_any_other_failure(error: bytes, reason: Reason) -> None:
+def test_an_error_line_has_the_reason_of_an_error_response(error: bytes, reason: Reason) -> None:
     assert decode([line(response="a", done=False), b'{"error":' + error + b"}\n"])[2] is reason
 
 
-def test_no_error_is_no_failure() -> None:
+def test_a_null_error_is_not_a_failure() -> None:
     assert decode([b'{"error":null,"response":"a","done":false}\n', done()])[2] is None
 
 
-def test_an_error_line_speaks_before_anything_else_in_it() -> None:
+def test_the_error_of_a_line_takes_precedence() -> None:
     assert (
         decode([b'{"error":"model \\"x\\" not found","response":"x","done":true}\n'])[2]
         is Reason.MODEL_NOT_FOUND

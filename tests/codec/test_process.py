@@ -1,4 +1,4 @@
-"""Settings of the process: the operator's own win, and a platform without them serves too."""
+"""Settings of the process: memory arenas, trimming, and the limit of open files."""
 
 import asyncio
 import ctypes
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from eudai_server import process
 
-# Threads that allocate at the same time, and then how many arenas there are.
+# Allocates in several threads at once, and prints the arenas of the allocator.
 ARENAS = """
 import ctypes, os, threading
 from eudai_server.process import limit_arenas
@@ -32,17 +32,17 @@ libc.fflush(None)
 
 
 class RecordingLibrary:
-    """A C library that notes how its functions are called."""
+    """A C library that records the calls of its functions."""
 
     def __init__(self) -> None:
         self.called: list[tuple[str, tuple[Any, ...]]] = []
 
     def mallopt(self, *arguments: Any) -> None:
-        """Note the call."""
+        """Record the call."""
         self.called.append(("mallopt", arguments))
 
     def malloc_trim(self, *arguments: Any) -> None:
-        """Note the call."""
+        """Record the call."""
         self.called.append(("malloc_trim", arguments))
 
 
@@ -57,21 +57,19 @@ def libc(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
 @pytest.mark.parametrize(
     "environ", [{"MALLOC_ARENA_MAX": "4"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"}]
 )
-def test_an_operators_arenas_are_left_alone(environ: dict[str, str], libc: Any) -> None:
+def test_the_operators_number_of_arenas_is_kept(environ: dict[str, str], libc: Any) -> None:
     process.limit_arenas(environ)
 
     assert libc == []
 
 
-def test_otherwise_there_is_one_arena(libc: Any) -> None:
+def test_by_default_there_is_one_arena(libc: Any) -> None:
     process.limit_arenas({"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"})
 
     assert libc == [("mallopt", (process.M_ARENA_MAX, 1))]
 
 
-async def test_memory_is_trimmed_again_and_again(
-    libc: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_memory_is_trimmed_periodically(libc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "TRIM_INTERVAL_S", 0.001)
     task = asyncio.create_task(process.trim_memory())
     async with asyncio.timeout(5):
@@ -83,7 +81,7 @@ async def test_memory_is_trimmed_again_and_again(
 
 
 def no_library(_: None) -> object:
-    """What opening the C library does on some platforms."""
+    """Fail, as opening the C library does on some platforms."""
     raise OSError("this platform cannot open its own process")
 
 
@@ -99,7 +97,7 @@ async def test_a_c_library_without_these_functions_is_not_an_error(
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
 @pytest.mark.parametrize(("environ", "one"), [({}, True), ({"MALLOC_ARENA_MAX": "8"}, False)])
-def test_threads_share_the_arena(environ: dict[str, str], one: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_threads_share_the_arena(environ: dict[str, str], one: bool) -> None:
     variables = {**os.environ, "GLIBC_TUNABLES": "", **environ}
     ended = subprocess.run(
         [sys.executable, "-c", ARENAS], env=variables, capture_output=True, text=True, check=True
@@ -118,7 +116,7 @@ def test_the_limit_of_open_files_is_raised(monkeypatch: pytest.MonkeyPatch) -> N
     assert limits == [(65_536, 65_536)]
 
 
-def test_a_limit_of_open_files_that_cannot_be_raised_is_no_error(
+def test_a_limit_of_open_files_that_cannot_be_raised_is_not_an_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any) -> None:

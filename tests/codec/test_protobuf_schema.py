@@ -1,4 +1,4 @@
-"""What satisfies the schema of a message parses into that message."""
+"""JSON Schemas of protobuf messages: every value that matches parses into the message."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ ORDER = pb.ProtobufFormat(
 
 
 def satisfies(answer: dict[str, Any]) -> bool:
-    """Whether an answer satisfies the schema of ORDER."""
+    """Whether an answer matches the schema of ORDER."""
     return fits(compile_schema(loads(schema_text_from(ORDER))), json.dumps(answer))
 
 
@@ -38,7 +38,7 @@ ANSWER: dict[str, Any] = {
 }
 
 
-def test_an_answer_that_fits_parses() -> None:
+def test_an_answer_that_matches_the_schema_parses() -> None:
     message = json_format.Parse(json.dumps(ANSWER), message_class("order.proto", "acme.v1.Order")())
 
     assert satisfies(ANSWER)
@@ -71,18 +71,18 @@ def test_an_answer_that_fits_parses() -> None:
     ],
     ids=str,
 )
-def test_an_answer_that_would_not_parse_does_not_fit(change: dict[str, Any]) -> None:
+def test_an_answer_that_does_not_parse_does_not_match(change: dict[str, Any]) -> None:
     assert not satisfies({**ANSWER, **change})
 
 
-def test_what_is_optional_may_be_left_out_and_nothing_else() -> None:
+def test_only_optional_fields_may_be_left_out() -> None:
     assert satisfies({**ANSWER, "note": "x"})
     for name in ANSWER:
         without = {key: value for key, value in ANSWER.items() if key != name}
         assert satisfies(without) == (name == "transfer")
 
 
-def test_properties_come_in_the_order_of_the_numbers() -> None:
+def test_properties_are_in_the_order_of_the_field_numbers() -> None:
     shapes = json.loads(schema_text_from(ORDER))["anyOf"]
 
     assert list(shapes[0]["properties"])[:3] == ["orderNumber", "customer", "lines"]
@@ -99,18 +99,20 @@ def test_properties_come_in_the_order_of_the_numbers() -> None:
         ("acme.v1.Order", b"x" * (1 << 20) + b"x", "must not be longer"),
     ],
 )
-def test_what_cannot_be_is_said(message_type: str, data: bytes, reason: str) -> None:
+def test_an_unsupported_message_is_refused_with_a_reason(
+    message_type: str, data: bytes, reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         schema_text_from(pb.ProtobufFormat(message_type=message_type, file_descriptor_set=data))
 
 
-def test_a_set_without_its_imports_does_not_link() -> None:
+def test_a_descriptor_set_without_its_imports_is_refused() -> None:
     bare = descriptor_set("order.proto", imports=False)
     with pytest.raises(ValueError, match="include every import"):
         schema_text_from(pb.ProtobufFormat(message_type="acme.v1.Order", file_descriptor_set=bare))
 
 
-def test_oneofs_that_combine_without_end_are_refused() -> None:
+def test_too_many_combinations_of_oneofs_are_refused() -> None:
     file = descriptor_pb2.FileDescriptorProto(name="x.proto", syntax="proto3")
     message = file.message_type.add(name="X")
     for index in range(ONEOF_CHOICES_MAX):
@@ -122,7 +124,7 @@ def test_oneofs_that_combine_without_end_are_refused() -> None:
 
 
 def mesh(types: int, fields: int, oneofs: int = 0, enum_values: int = 0) -> pb.ProtobufFormat:
-    """Message types whose fields hold one another; oneofs of one member; an enum beside them."""
+    """Message types whose fields contain each other, oneofs of one member, and an enum."""
     file = descriptor_pb2.FileDescriptorProto(name="x.proto", syntax="proto3")
     for index in range(types):
         message = file.message_type.add(name=f"M{index}")
@@ -162,19 +164,19 @@ def test_limits_are_checked_before_a_schema_is_built(shape: pb.ProtobufFormat, r
 @pytest.mark.parametrize(
     "shape", [mesh(30, 33), mesh(200, 5), mesh(2, 10, oneofs=4, enum_values=2000)]
 )
-def test_what_is_accepted_is_a_schema_within_the_limits(shape: pb.ProtobufFormat) -> None:
+def test_an_accepted_message_gives_a_schema_within_the_limits(shape: pb.ProtobufFormat) -> None:
     schema = Schema(schema_text_from(shape))
 
     assert fits(compile_schema(schema.value), "[]") is False
 
 
-def test_messages_that_hold_one_another_may_be_left_out() -> None:
+def test_recursive_messages_may_be_left_out() -> None:
     root = loads(schema_text_from(mesh(3, 2)))
 
     assert root["required"] == []
 
 
-def test_a_pattern_is_compiled_once_however_many_fields_have_it() -> None:
+def test_a_pattern_of_many_fields_is_compiled_once() -> None:
     text = schema_text_from(ORDER)
 
     assert text.count('"pattern"') == len(set(loads(text)["$defs"]) & set(SHARED))

@@ -1,4 +1,4 @@
-"""A request is judged: never anything but a Generation or a ServiceError comes of it."""
+"""Decoding requests: the result is a Generation or a ServiceError, and nothing else."""
 
 from eudai.v1 import generation_service_pb2 as pb, options_pb2
 from eudai_server.core.errors import ServiceError
@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 @settings(max_examples=1500)
 @given(st.binary(max_size=200))
-def test_no_bytes_do_harm(data: bytes) -> None:
+def test_any_bytes_give_a_generation_or_a_service_error(data: bytes) -> None:
     try:
         request = parse(pb.GenerateRequest, data)
         generation = generation_from(request, id="g", arrived_s=0.0, load_options=True)
@@ -33,7 +33,7 @@ def test_no_bytes_do_harm(data: bytes) -> None:
     ),
     st.one_of(st.integers(-(2**31), 2**31 - 1), st.floats()),
 )
-def test_a_sampling_value_is_kept_or_named(name: str, value: float) -> None:
+def test_a_sampling_value_is_accepted_or_its_field_is_named(name: str, value: float) -> None:
     sampling = options_pb2.SamplingOptions()
     try:
         setattr(sampling, name, value)
@@ -49,7 +49,7 @@ def test_a_sampling_value_is_kept_or_named(name: str, value: float) -> None:
         }
 
 
-def test_every_sampling_and_load_field_is_judged() -> None:
+def test_every_sampling_and_load_field_is_decoded() -> None:
     sampling = options_pb2.SamplingOptions(
         **{field.name: 1 for field in options_pb2.SamplingOptions.DESCRIPTOR.fields}
     )
@@ -69,7 +69,7 @@ def test_every_sampling_and_load_field_is_judged() -> None:
     assert generation.load.keep_alive_s == 60
 
 
-def test_zero_is_not_unset() -> None:
+def test_zero_differs_from_unset() -> None:
     request = pb.GenerateRequest(
         model="m", prompt="x", sampling=options_pb2.SamplingOptions(temperature=0)
     )
@@ -79,7 +79,7 @@ def test_zero_is_not_unset() -> None:
     }
 
 
-def test_an_empty_load_needs_no_operator() -> None:
+def test_empty_load_options_need_no_permission() -> None:
     request = pb.GenerateRequest(model="m", prompt="x", load=options_pb2.LoadOptions())
 
     assert generation_from(request, id="g", arrived_s=0.0, load_options=False).load.options == ()

@@ -1,4 +1,4 @@
-"""A script becomes tokens that spell it, none of which another script has."""
+"""Scripts of the scripted model become tokens that spell them, and no two scripts share a token."""
 
 import re
 
@@ -8,7 +8,7 @@ from scripted_model import Script
 from scripted_model.model import model_bytes
 from scripted_model.script import tokens_of
 
-# Each has a beginning of its own, so that it can be told from the others.
+# Each has a unique beginning, so that the scripts can be distinguished.
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=2, max_size=60))
 
 
@@ -44,7 +44,7 @@ def test_a_tag_stays_whole_unless_it_ends_an_answer() -> None:
         {"a": Script(tokens=(b"!",))},
     ],
 )
-def test_scripts_that_cannot_be_told_apart_are_refused(scripts: dict[str, Script]) -> None:
+def test_ambiguous_scripts_are_refused(scripts: dict[str, Script]) -> None:
     with pytest.raises(ValueError, match=r"too short|occurs twice"):
         tokens_of(scripts)
 

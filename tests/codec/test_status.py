@@ -1,4 +1,4 @@
-"""One table turns causes into codes, and the proto, the code and the table name the same causes."""
+"""The table of reasons and codes: the contract, the code and the table agree."""
 
 from pathlib import Path
 
@@ -20,14 +20,15 @@ PREFIX = "ERROR_REASON_"
 DETAILS_BYTES_MAX = 4096
 
 
-def test_the_reasons_are_the_protos() -> None:
-    proto = {name.removeprefix(PREFIX) for name in error_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118 - an enum wrapper, no dict
+def test_the_reasons_equal_those_of_the_contract() -> None:
+    proto = {name.removeprefix(PREFIX) for name, _ in error_pb2.ErrorReason.items()}
+    proto.remove("UNSPECIFIED")
 
     assert set(Reason) == proto
     assert set(CODES) == set(Reason)
 
 
-def test_each_code_is_the_one_its_comment_promises() -> None:
+def test_each_code_matches_the_comment_in_the_contract() -> None:
     text = (Path(__file__).parents[2] / "proto/eudai/v1/error.proto").read_text()
     for reason, code in CODES.items():
         comment = text[: text.index(f"{PREFIX}{reason} =")].rpartition(";")[2]
@@ -44,7 +45,7 @@ def test_each_code_is_the_one_its_comment_promises() -> None:
         (generation.ReasoningEffort, pb.ReasoningEffort, "REASONING_EFFORT_"),
     ],
 )
-def test_the_enumerations_are_the_protos(
+def test_the_enums_equal_those_of_the_contract(
     ours: type[heart.Phase], theirs: "type[pb.GenerationPhase]", prefix: str
 ) -> None:
     assert {f"{prefix}{name}" for name in ours} | {f"{prefix}UNSPECIFIED"} == set(theirs.keys())
@@ -75,7 +76,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=600)
     metadata=st.dictionaries(TEXT, TEXT, max_size=20),
     stretch=st.integers(1, 20),
 )
-def test_details_stay_under_four_kibibytes_whatever_the_request_held(
+def test_details_stay_under_four_kibibytes_for_any_request(
     violations: list[Violation], message: str, metadata: dict[str, str], stretch: int
 ) -> None:
     longer = [Violation(one.field * stretch, one.description * stretch) for one in violations]
@@ -95,7 +96,7 @@ def test_details_stay_under_four_kibibytes_whatever_the_request_held(
         assert status.details[-1].TypeName() == "eudai.v1.GenerationFailure"
 
 
-def test_the_first_violation_is_always_told_and_cut_between_characters() -> None:
+def test_the_first_violation_is_always_sent_and_cut_between_characters() -> None:
     status = status_from(InvalidRequestError([Violation("é" * 500, "漢" * 500)] * 100))
     assert len(status.SerializeToString()) < DETAILS_BYTES_MAX
     bad_request = error_details_pb2.BadRequest()
@@ -107,7 +108,7 @@ def test_the_first_violation_is_always_told_and_cut_between_characters() -> None
     assert last.description.endswith("more violations")
 
 
-def test_only_what_never_ran_may_be_repeated() -> None:
+def test_only_calls_that_never_ran_may_be_retried() -> None:
     ran = ServiceError(Reason.BACKEND_STALLED, "x")
     never_ran = ServiceError(Reason.QUEUE_FULL, "x", retry_after_s=0.25)
 

@@ -1,4 +1,4 @@
-"""A number of rounds goes in; how many real answers under a format parsed, of how many, comes out. Run by `make formats`."""
+"""Counts how many answers of a real model under a format can be parsed. Run by `make formats`."""
 
 import argparse
 import json
@@ -24,15 +24,23 @@ SCHEMA = json.dumps(
         "additionalProperties": False,
     }
 )
-# The model is a base model: it goes on from examples.
-CITIES = '{"city":"Paris","inhabitants":2100000,"capital":true}\n{"city":"Lyon","inhabitants":520000,"capital":false}\n'
-LINES = '{"product":"tea","quantity":2,"price":"3.50"}\n{"product":"sugar","quantity":1,"price":"0.99"}\n'
+# The model is a base model: it continues examples.
+CITIES = (
+    '{"city":"Paris","inhabitants":2100000,"capital":true}\n'
+    '{"city":"Lyon","inhabitants":520000,"capital":false}\n'
+)
+LINES = (
+    '{"product":"tea","quantity":2,"price":"3.50"}\n'
+    '{"product":"sugar","quantity":1,"price":"0.99"}\n'
+)
 ORDERS = 2 * (
-    '{"orderNumber":"17","customer":{"name":"Ada","age":36},"lines":[{"product":"tea","quantity":2,"price":"3.50"}],"labels":{"shop":"web"},'
-    '"state":"STATE_OPEN","card":"visa","paid":true,"total":"7","receipt":"aGVs","orderedAt":"2026-11-22T10:00:00Z","delivery":"90s",'
+    '{"orderNumber":"17","customer":{"name":"Ada","age":36},'
+    '"lines":[{"product":"tea","quantity":2,"price":"3.50"}],"labels":{"shop":"web"},'
+    '"state":"STATE_OPEN","card":"visa","paid":true,"total":"7","receipt":"aGVs",'
+    '"orderedAt":"2026-11-22T10:00:00Z","delivery":"90s",'
     '"rating":5,"tree":{"name":"root","children":[]}}\n'
 )
-# A small base model may write a text without end; nobody's JSON is whole then.
+# A small base model may write an endless text, and then no JSON is complete.
 TOKENS_MAX = 400
 
 
@@ -45,7 +53,7 @@ def protobuf(name: str) -> pb.OutputFormat:
 
 
 def main() -> int:
-    """Exit code 0 if every whole answer parsed."""
+    """Run the rounds. The exit code is 0 if every complete answer parsed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--address", default="127.0.0.1:50051")
@@ -93,7 +101,8 @@ def main() -> int:
                         file=sys.stderr,
                     )
             print(
-                f"{name}: {parsed} of {options.rounds} parsed, {whole} ended by themselves, {time.monotonic() - begin_s:.0f} s"
+                f"{name}: {parsed} of {options.rounds} parsed, {whole} ended by themselves, "
+                f"{time.monotonic() - begin_s:.0f} s"
             )
             failed += options.rounds - parsed
     return min(failed, 1)

@@ -1,4 +1,4 @@
-"""R5 to R8: Ollama dies, hangs, goes and comes back, or sends anything at all; every call ends with the truth, in time."""
+"""R5 to R8: Ollama dies, freezes, restarts or sends any bytes, and every call ends in time."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ LONG: dict[str, Any] = {"stop": {"max_output_tokens": 1500}, "sampling": {"tempe
 
 @pytest.fixture
 async def own(real_url: str) -> AsyncIterator[OwnOllama]:
-    """A real Ollama that may be killed."""
+    """A real Ollama that the test may kill."""
     ollama = OwnOllama(real_url)
     await ollama.start()
     yield ollama
@@ -37,9 +37,9 @@ async def own(real_url: str) -> AsyncIterator[OwnOllama]:
 @pytest.mark.timeout(500)
 @pytest.mark.row(
     "R5",
-    "the real Ollama is killed mid-stream: UNAVAILABLE at once, never OK without its last line",
+    "the real Ollama is killed mid-stream: UNAVAILABLE at once, never OK without the last line",
 )
-async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> None:
+async def test_a_killed_ollama_is_reported_at_once(own: OwnOllama, figures: Row) -> None:
     rng, took_ms, whole = random.Random(5), [], 0
     async with observing(own.url) as server, channel_to(server.address) as channel:
         for _ in range(figures.some(100, 3)):
@@ -67,10 +67,10 @@ async def test_a_killed_ollama_is_told_at_once(own: OwnOllama, figures: Row) -> 
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R6",
-    "the real Ollama, or what generates in it, freezes (SIGSTOP): BACKEND_STALLED, NOT_SERVING, back after SIGCONT",
+    "the real Ollama or its runner freezes (SIGSTOP): BACKEND_STALLED, and SERVING after SIGCONT",
 )
 @pytest.mark.parametrize("part", ["server", "runner"])
-async def test_a_frozen_ollama_is_told_in_time(own: OwnOllama, figures: Row, part: str) -> None:
+async def test_a_frozen_ollama_is_reported_in_time(own: OwnOllama, figures: Row, part: str) -> None:
     limit_s = 1.0
     async with (
         observing(
@@ -114,9 +114,11 @@ async def test_a_frozen_ollama_is_told_in_time(own: OwnOllama, figures: Row, par
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "R7", "Ollama's port closes and opens: refused at once, readiness follows, liveness does not"
+    "R7", "Ollama's port closes and opens: calls are refused at once, readiness follows"
 )
-async def test_a_port_that_comes_and_goes(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_readiness_follows_a_port_that_closes_and_opens(
+    ollama: ScriptedOllama, figures: Row
+) -> None:
     refused_ms, downs, ups, alive = [], [], [], True
     async with observing(ollama.url) as server, channel_to(server.address) as channel:
         for _ in range(figures.some(50, 3)):
@@ -177,8 +179,12 @@ HOSTILE: dict[str, tuple[Script, str]] = {
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R8", "hostile bytes, to the server: right text byte for byte, or a typed status")
-async def test_hostile_streams_end_with_the_truth(ollama: ScriptedOllama, figures: Row) -> None:
+@pytest.mark.row(
+    "R8", "hostile bytes, to the server: the right text byte for byte, or a typed status"
+)
+async def test_hostile_streams_end_with_the_right_status(
+    ollama: ScriptedOllama, figures: Row
+) -> None:
     async with observing(ollama.url) as server, channel_to(server.address) as channel:
         await until_health(channel, serving=True)
         for name, (script, reason) in HOSTILE.items():
@@ -203,9 +209,9 @@ _NOISE = st.one_of(
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "R8b",
-    "hostile bytes, to the decoder, cut anywhere: right text, or a typed failure, and always an end",
+    "hostile bytes, to the decoder, cut anywhere: the right text or a typed failure, always an end",
 )
-def test_hostile_bytes_end_with_the_truth(figures: Row) -> None:
+def test_hostile_bytes_end_with_the_right_failure(figures: Row) -> None:
     examples = figures.some(2000, 200)
     ends = {"whole": 0, "failed": 0}
 

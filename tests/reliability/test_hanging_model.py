@@ -1,4 +1,4 @@
-"""R22: of two models in the real Ollama one freezes: the other is served as before, and an unload cures."""
+"""R22: one of two models in the real Ollama freezes, and the other one is served as before."""
 
 import asyncio
 import signal
@@ -37,7 +37,7 @@ async def own(real_url: str) -> AsyncIterator[OwnOllama]:
 
 
 async def embed(channel: Any, model: str = OTHER) -> float:
-    """Seconds that one embedding takes."""
+    """Embed a text, and return the seconds that it took."""
     begin_s = time.monotonic()
     request = EmbedRequest(model=model, inputs=["a cat sat"])
     parts = [part async for part in EmbeddingServiceStub(channel).Embed(request, timeout=30)]
@@ -46,7 +46,7 @@ async def embed(channel: Any, model: str = OTHER) -> float:
 
 
 async def load_both(channel: Any, own: OwnOllama) -> psutil.Process:
-    """Load the two models; returns the runner of the one that is to freeze."""
+    """Load the two models, and return the runner of the one that will freeze."""
     await embed(channel)
     before = set(own.runners())
     assert (await generate(channel, "hi", stop={"max_output_tokens": 2})).finished
@@ -57,9 +57,9 @@ async def load_both(channel: Any, own: OwnOllama) -> psutil.Process:
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R22",
-    "of two models in the real Ollama one freezes: the other is served as before, an unload cures",
+    "one of two models in the real Ollama freezes: the other is served, an unload ends the hang",
 )
-async def test_a_frozen_model_delays_no_other(own: OwnOllama, figures: Row) -> None:
+async def test_a_frozen_model_delays_no_other_model(own: OwnOllama, figures: Row) -> None:
     rounds = figures.some(300, 40)
     async with (
         observing(

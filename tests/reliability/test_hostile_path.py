@@ -1,4 +1,4 @@
-"""R23: a request whose path is not valid UTF-8 ends the accept loop of some grpcio, and delays nobody by a second."""
+"""R23: a request whose path is not valid UTF-8, on the locked grpcio and on a newer one."""
 
 import asyncio
 import time
@@ -19,14 +19,14 @@ TIMEOUT_S = 20.0
 
 
 @pytest.mark.row("R23", "a path that is not UTF-8: the next call succeeds within a second")
-async def test_a_hostile_path_delays_nobody(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_a_hostile_path_delays_no_call(ollama: ScriptedOllama, figures: Row) -> None:
     errors = await _note_delays(figures, ollama, grpc.__version__, {})
     figures.count("errors logged", errors, "==", 0)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R23b", "the same on a grpcio whose accept loop it ends: the server listens again")
-async def test_a_hostile_path_delays_nobody_on_a_newer_grpcio(
+@pytest.mark.row("R23b", "the same on a grpcio whose accept loop ends: the server listens again")
+async def test_a_hostile_path_delays_no_call_on_a_newer_grpcio(
     ollama: ScriptedOllama, figures: Row
 ) -> None:
     if not (NEWER_GRPCIO / "installed.stamp").exists():
@@ -37,7 +37,7 @@ async def test_a_hostile_path_delays_nobody_on_a_newer_grpcio(
 
 
 async def _note_delays(figures: Row, ollama: ScriptedOllama, version: str, env: Any) -> int:
-    """How long each frame delays the next call; returns how many errors the server has logged."""
+    """Note how long each frame delays the next call; return how many errors the server logged."""
     ollama.scripts["/api/generate"] = words("x")
     delays_s = []
     async with observing(ollama.url, **env) as server:
@@ -55,7 +55,7 @@ async def _note_delays(figures: Row, ollama: ScriptedOllama, version: str, env: 
 
 
 async def _until_answered(address: str) -> float:
-    """Call until a call succeeds; the seconds until then."""
+    """Call until a call succeeds, and return the seconds until then."""
     begin_s = time.monotonic()
     while time.monotonic() - begin_s < TIMEOUT_S:
         async with channel_to(address) as channel:

@@ -1,4 +1,4 @@
-"""R21: requests that are made to cost much, sent again and again. Who calls beside them waits little longer."""
+"""R21: requests that are made to be expensive, sent repeatedly, hardly delay other callers."""
 
 import asyncio
 import gc
@@ -40,12 +40,12 @@ CALL = (
 
 
 def chained_references() -> pb.GenerateRequest:
-    """2 KB; to check an answer against it takes 2**26 steps."""
+    """2 KB; checking an answer against it takes 2**26 steps."""
     return _with_format(json_schema=any_of_chain(26))
 
 
 def chained_references_of_tools() -> pb.GenerateRequest:
-    """The same as the schema of many tools."""
+    """The same, as the schema of many tools."""
     schema = json.loads(any_of_chain(40))
     properties = {"a": {"$ref": schema["$ref"]}}
     return _with_tools(
@@ -54,17 +54,17 @@ def chained_references_of_tools() -> pb.GenerateRequest:
 
 
 def costly_patterns() -> pb.GenerateRequest:
-    """10 KB; to compile it took 577 MiB."""
+    """10 KB; compiling it took 577 MiB."""
     return _with_format(json_schema=patterns(200, 60))
 
 
 def costly_patterns_of_tools() -> pb.GenerateRequest:
-    """As many and as long patterns as are allowed, in each of many tools."""
+    """The allowed number and length of patterns, in each of many tools."""
     return _with_tools(patterns(12, 15, type="object"))
 
 
 def empty_messages() -> pb.GenerateRequest:
-    """0.8 MB."""
+    """0.8 MB of empty messages."""
     return pb.GenerateRequest(
         model=MODEL, conversation=pb.Conversation(messages=[content_pb2.Message()] * 400_000)
     )
@@ -110,14 +110,14 @@ def _with_tools(schema: str) -> pb.GenerateRequest:
     )
 
 
-# ---- what they do to others
+# ---- their effect on others
 
-# An address, and until when; how what was sent ended.
+# Takes an address and an end time; returns how the attack's calls ended.
 Attack = Callable[[str, float], Awaitable[Counter[str]]]
 
 
 def sending(request: pb.GenerateRequest) -> Attack:
-    """Send a request again and again, two at once."""
+    """Send a request repeatedly, two at once."""
     data = request.SerializeToString()
 
     async def attack(address: str, end_s: float) -> Counter[str]:
@@ -159,7 +159,7 @@ async def send_paths(address: str, end_s: float) -> Counter[str]:
 
 
 async def hold_messages(address: str, end_s: float) -> Counter[str]:
-    """Begin six messages that stop one byte before the longest one, again and again."""
+    """Repeatedly begin six messages that stop one byte before the limit."""
     program = Path(http2_client.__file__)
     seconds = f"{end_s - time.monotonic():.1f}"
     process = spawn(
@@ -170,11 +170,13 @@ async def hold_messages(address: str, end_s: float) -> Counter[str]:
     return Counter(json.loads(printed))
 
 
-# What is made before the attack begins, so that the test does not delay itself.
+# The request is made before the attack begins, so that the test does not delay itself.
 ROWS: dict[str, tuple[Callable[[], Attack], str, str]] = {
     "R21a": (lambda: send_paths, "a path that is not UTF-8", "refused"),
     "R21b": (lambda: sending(chained_references()), "a schema of 26 chained anyOf", "OK"),
-    "R21c": (lambda: sending(chained_references_of_tools()), "the same, of 40, in 8 tools", "OK"),
+    "R21c": (
+        lambda: sending(chained_references_of_tools()), "8 tools with 40 chained anyOf each", "OK",
+    ),
     "R21d": (
         lambda: sending(costly_patterns()), "a schema of 200 patterns of 60 letters",
         "INVALID_ARGUMENT INVALID_REQUEST format.json_schema",
@@ -184,7 +186,9 @@ ROWS: dict[str, tuple[Callable[[], Attack], str, str]] = {
         "INVALID_ARGUMENT INVALID_REQUEST tools[",
     ),
     "R21f": (
-        lambda: sending(empty_messages()), "400,000 empty messages", "INVALID_ARGUMENT INVALID_REQUEST",
+        lambda: sending(empty_messages()),
+        "400,000 empty messages",
+        "INVALID_ARGUMENT INVALID_REQUEST",
     ),
     "R21g": (
         lambda: sending(types_that_reach_each_other()), "30 message types of 150 fields",
@@ -204,12 +208,14 @@ ROWS: dict[str, tuple[Callable[[], Attack], str, str]] = {
     [
         pytest.param(
             number,
-            marks=pytest.mark.row(number, f"{what}: others wait 100 ms at most, memory stays"),
+            marks=pytest.mark.row(
+                number, f"{what}: others wait at most 100 ms, memory does not grow"
+            ),
         )
         for number, (_, what, _) in ROWS.items()
     ],
 )
-async def test_hostile_requests_hurt_nobody_else(
+async def test_hostile_requests_delay_no_other_caller(
     attack: str, ollama: ScriptedOllama, figures: Row
 ) -> None:
     make, _, expected = ROWS[attack]
@@ -224,7 +230,7 @@ async def test_hostile_requests_hurt_nobody_else(
             await asyncio.sleep(figures.some(3, 1))
             idle = await server.inside()
             calm_ms, waits_ms[:] = max(waits_ms), []
-            gc.freeze()  # pauses of the caller's own are not what is measured
+            gc.freeze()  # the pauses of this process are not measured
             ended = await run(server.address, time.monotonic() + figures.some(8, 1))
             gc.unfreeze()
             others.cancel()

@@ -1,4 +1,4 @@
-"""R1 to R4, R15: clients leave at any moment, hurry, freeze, or do not read; nothing of them stays behind."""
+"""R1 to R4, R15: clients cancel, hurry, freeze or do not read, and nothing of them is left."""
 
 import asyncio
 import random
@@ -30,14 +30,14 @@ from scripted_ollama import (
 
 ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (X, 0.005)]]
 MIB = 1 << 20
-# Long enough that a busy machine has sent the call to Ollama by then.
+# Long enough for a busy machine to send the call to Ollama.
 DEADLINE_S = 0.5
 
 
 async def _cancel_many(
     server: Observed, count: int, concurrently: int, rng: random.Random, after_s: float
 ) -> dict[str, float]:
-    """By prompt, when each was left."""
+    """Cancel many calls, and return when each was cancelled, by prompt."""
     left: dict[str, float] = {}
     numbers = iter(range(count))
 
@@ -52,9 +52,9 @@ async def _cancel_many(
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "R1", "10,000 clients cancel at random moments: streams closed at once, nothing left"
+    "R1", "10,000 clients cancel at random moments: streams close at once, nothing is left"
 )
-async def test_cancels_leave_nothing(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_cancellations_leave_nothing_behind(ollama: ScriptedOllama, figures: Row) -> None:
     rng = random.Random(1)
     ollama.scripts["/api/generate"] = ENDLESS
     async with observing(ollama.url, EUDAI_MAX_RUNNING="64", EUDAI_MAX_QUEUED="64") as server:
@@ -81,7 +81,7 @@ async def test_cancels_leave_nothing(ollama: ScriptedOllama, figures: Row) -> No
 
 
 def _late_ms(ollama: ScriptedOllama, left: dict[str, float]) -> list[float]:
-    """How long after each call its stream was closed."""
+    """How many milliseconds after each cancellation its stream was closed."""
     sent = [
         exchange for exchange in ollama.sent_to("/api/generate") if exchange.body["prompt"] in left
     ]
@@ -89,7 +89,7 @@ def _late_ms(ollama: ScriptedOllama, left: dict[str, float]) -> list[float]:
 
 
 async def _settled(server: Observed) -> dict[str, Any]:
-    """What is inside, a second after the last call, between two probes."""
+    """The server's state a second after the last call, between two probes."""
     await server.until_idle()
     await asyncio.sleep(1)
     least: dict[str, Any] = await server.inside()
@@ -101,8 +101,10 @@ async def _settled(server: Observed) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.row("R2", "a minute of cancels under contention: afterwards 100 of 100 calls succeed")
-async def test_a_storm_of_cancels_breaks_nothing(figures: Row) -> None:
+@pytest.mark.row(
+    "R2", "a minute of cancellations under contention: afterwards 100 of 100 calls succeed"
+)
+async def test_a_minute_of_cancellations_breaks_nothing(figures: Row) -> None:
     rng, cancelled = random.Random(2), 0
     async with (
         faulty_ollama(tokens=5, token_ms=5) as (url, _),
@@ -130,7 +132,7 @@ async def test_a_storm_of_cancels_breaks_nothing(figures: Row) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R3",
-    "a deadline passes queued, before the first token, or mid-stream: DEADLINE_EXCEEDED, stream closed",
+    "a deadline passes in any phase: DEADLINE_EXCEEDED, and the stream to Ollama is closed",
 )
 async def test_deadlines_end_calls_in_every_phase(ollama: ScriptedOllama, figures: Row) -> None:
     count = figures.some(1000, 40)
@@ -169,7 +171,7 @@ def _unless_canary(script: Script) -> Any:
 
 
 async def _hurry(channel: Any, count: int, concurrently: int) -> dict[str, float]:
-    """Calls whose deadline passes; by prompt, when."""
+    """Make calls whose deadline passes, and return when it passed, by prompt."""
     ended: dict[str, float] = {}
     numbers = iter(range(count))
 
@@ -189,7 +191,8 @@ from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc a
 async def main():
     channel = grpc.aio.insecure_channel(sys.argv[1])
     generate = rpc.GenerationServiceStub(channel).Generate
-    calls = [generate(pb.GenerateRequest(model=sys.argv[2], prompt="x")) for _ in range(int(sys.argv[3]))]
+    request = pb.GenerateRequest(model=sys.argv[2], prompt="x")
+    calls = [generate(request) for _ in range(int(sys.argv[3]))]
     await asyncio.gather(*(call.read() for call in calls))
     print("reading", flush=True)
     await asyncio.sleep(1000)
@@ -198,7 +201,7 @@ asyncio.run(main())
 
 
 async def _frozen_client(address: str, calls: int) -> "subprocess.Popen[bytes]":
-    """A client that has begun its calls, and then stopped."""
+    """Start a client process that begins its calls and then freezes."""
     process = spawn(
         sys.executable, "-c", _FROZEN_CLIENT, address, MODEL, str(calls), stdout=subprocess.PIPE
     )
@@ -209,9 +212,9 @@ async def _frozen_client(address: str, calls: int) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.row(
-    "R4", "a client freezes (SIGSTOP): its call ends within keepalive and timeout, 2 s and 1 s here"
+    "R4", "a client freezes (SIGSTOP): its call ends within keepalive and timeout (2 s and 1 s)"
 )
-async def test_a_frozen_client_is_given_up(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_the_calls_of_a_frozen_client_are_ended(ollama: ScriptedOllama, figures: Row) -> None:
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, X, 600.0]
     async with (
         observing(ollama.url, keepalive_s=2, keepalive_timeout_s=1) as server,
@@ -230,7 +233,7 @@ async def test_a_frozen_client_is_given_up(ollama: ScriptedOllama, figures: Row)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R15", "200 readers stall: little memory each, others are not slowed")
+@pytest.mark.row("R15", "200 readers stall: each costs little memory, and others are not slowed")
 async def test_stalled_readers_cost_little(ollama: ScriptedOllama, figures: Row) -> None:
     readers = figures.some(200, 20)
     steps = [
@@ -251,7 +254,9 @@ async def test_stalled_readers_cost_little(ollama: ScriptedOllama, figures: Row)
     ):
         await until_health(channel, serving=True)
         process = await _frozen_client(server.address, readers)
-        process.send_signal(signal.SIGCONT)  # it does not read now, but takes what comes
+        process.send_signal(
+            signal.SIGCONT
+        )  # it still does not read, but its system acknowledges data
         try:
             flowing = await _quick_p99(channel, figures)
             process.send_signal(signal.SIGSTOP)

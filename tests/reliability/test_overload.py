@@ -1,4 +1,4 @@
-"""R9, R10, R19: more than can be done, from everybody at once, from one, or while nothing can be done at all."""
+"""R9, R10, R19: ten times the load, retries during an outage, and a flood of one caller."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ TOKENS, TOKEN_MS = 10, 10
 async def _open_loop(
     rate: float, span_s: float, start: Callable[[], Awaitable[Outcome]]
 ) -> list[Outcome]:
-    """Begin calls at a rate, whatever becomes of them."""
+    """Begin calls at a fixed rate, whether or not earlier calls have ended."""
     tasks: list[asyncio.Future[Outcome]] = []
     begin_s = time.monotonic()
     while (now_s := time.monotonic() - begin_s) < span_s:
@@ -40,7 +40,7 @@ async def _open_loop(
 async def _closed_loop(
     workers: int, span_s: float, start: Callable[[], Awaitable[Outcome]], rest_s: float = 0.0
 ) -> list[Outcome]:
-    """So many at once, each again as soon as it ended."""
+    """Keep this many calls running: each begins again as soon as it has ended."""
     outcomes: list[Outcome] = []
     end_s = time.monotonic() + span_s
 
@@ -55,7 +55,7 @@ async def _closed_loop(
 
 
 class Look:
-    """Looks at a busy server, again and again: how long health takes, and how many wait."""
+    """Repeatedly measures how long health takes and how many calls wait."""
 
     def __init__(self, server: Observed, channel: Any) -> None:
         self.checks_ms: list[float] = []
@@ -64,7 +64,7 @@ class Look:
         self._channel = channel
 
     async def on(self) -> None:
-        """Until cancelled."""
+        """Measure until cancelled."""
         while True:
             begin_s = time.monotonic()
             assert await health(self._channel)
@@ -76,9 +76,9 @@ class Look:
 @pytest.mark.timeout(180)
 @pytest.mark.row(
     "R9",
-    "ten times what can be served, for a minute: nothing lost, refusals at once, health answers",
+    "ten times the load for a minute: no call is lost, refusals are immediate, health answers",
 )
-async def test_ten_times_too_much(figures: Row) -> None:
+async def test_ten_times_the_load_is_refused_at_once(figures: Row) -> None:
     async with (
         faulty_ollama(tokens=TOKENS, token_ms=TOKEN_MS) as (url, _),
         observing(url, EUDAI_MAX_RUNNING=str(RUNNING), EUDAI_MAX_QUEUED="16") as server,
@@ -90,11 +90,11 @@ async def test_ten_times_too_much(figures: Row) -> None:
         idle = (await server.inside())["rss"]
         calm = await _closed_loop(2 * RUNNING, figures.some(10, 1), lambda: generate(channel))
         peak_rate = len(calm) / _span_s(calm)
-        gc.freeze()  # pauses of the caller's own are not what is measured
+        gc.freeze()  # the pauses of this process are not measured
         look = Look(server, aside)
         looking = asyncio.create_task(look.on())
         async with AsyncExitStack() as opened:
-            # One connection has 100 streams at most; gRPC resets those above that without advice.
+            # A connection has at most 100 streams; gRPC resets further ones without retry advice.
             callers = cycle(
                 [
                     await opened.enter_async_context(channel_to(server.address))
@@ -117,7 +117,7 @@ async def test_ten_times_too_much(figures: Row) -> None:
 
 
 def _span_s(outcomes: list[Outcome]) -> float:
-    """From the first beginning to the last end."""
+    """The seconds from the first beginning to the last end."""
     return max(outcome.ended_s for outcome in outcomes) - min(
         outcome.ended_s - outcome.took_s for outcome in outcomes
     )
@@ -146,9 +146,9 @@ def _judge_refusals(figures: Row, outcomes: list[Outcome]) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.row(
     "R10",
-    "an outage with 100 retrying clients: hardly a call more than asked for, and all is well soon after",
+    "an outage with 100 retrying clients: few additional calls, and a quick recovery",
 )
-async def test_retries_make_no_outage_worse(ollama: ScriptedOllama, figures: Row) -> None:
+async def test_retries_do_not_worsen_an_outage(ollama: ScriptedOllama, figures: Row) -> None:
     span_s = figures.some(10, 2)
     async with (
         observing(ollama.url, EUDAI_MAX_RUNNING="64", EUDAI_MAX_QUEUED="256") as server,
@@ -194,7 +194,7 @@ async def test_retries_make_no_outage_worse(ollama: ScriptedOllama, figures: Row
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.row("R19", "one caller floods: another keeps its share")
+@pytest.mark.row("R19", "one caller floods the server, and another keeps its share")
 async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
     span_s = figures.some(15, 3)
     async with (

@@ -1,6 +1,6 @@
-"""R17: what the other rows do, mixed, for as long as one likes: nothing grows, and every failure is explained.
+"""R17: a mix of everything for a long time; memory must not grow, and every failure is explained.
 
-`make soak MINUTES=30 MIX=faults` runs one mix; MIX=leavers the other.
+`make soak MINUTES=30 MIX=faults` runs one mix, and MIX=leavers the other.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ LIMITS: Any = {
     "EUDAI_MAX_RUNNING": "16",
     "EUDAI_MAX_QUEUED": "16",
 }
-# What a fault of this Ollama, or a frozen one, may end a call with.
+# Statuses with which a fault of this Ollama, or a frozen Ollama, may end a call.
 EXPLAINED = {
     "BACKEND_STREAM_INTERRUPTED": "UNAVAILABLE",
     "BACKEND_UNREACHABLE": "UNAVAILABLE",
@@ -50,15 +50,15 @@ EXPLAINED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """What the callers do."""
+    """What the callers of a soak do."""
 
-    # How often each, in relation to one another.
+    # The relative frequency of each.
     asks: int
     leaves: int
     hurries: int
     checks: int
     calls_per_connection: int
-    # Of the generations, how many Ollama spoils.
+    # The share of generations in which Ollama has a fault.
     fault_share: float
     # By how a call ended: at least this share of all calls must have ended so. Without a floor, a
     # server that refused everything would pass.
@@ -90,7 +90,7 @@ LEAVERS = Mix(
 
 
 class Traffic:
-    """Callers who ask, leave, hurry and check, for a time."""
+    """Callers who ask, leave, hurry and check health, for a limited time."""
 
     def __init__(self, mix: Mix, relay: Relay, end_s: float) -> None:
         self.ends: Counter[str] = Counter()
@@ -108,7 +108,7 @@ class Traffic:
         ]
 
     async def work(self) -> None:
-        """One caller, with a new connection now and then."""
+        """Make calls as one caller, with a new connection now and then."""
         while time.monotonic() < self._end_s:
             async with channel_to(self._relay.address) as channel:
                 for _ in range(self._calls_per_connection):
@@ -160,16 +160,16 @@ class Traffic:
 
 @dataclass
 class Soak:
-    """What a run of one mix has seen."""
+    """What was measured in a run of one mix."""
 
     traffic: Traffic
     before: dict[str, Any]
     after: dict[str, Any] = field(default_factory=dict)
-    # By seconds since the beginning.
+    # By the seconds since the beginning.
     samples: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
 
     async def sample(self, server: Observed) -> None:
-        """Look inside the server every SAMPLE_S, until cancelled."""
+        """Read the server's state every SAMPLE_S until cancelled."""
         begin_s = time.monotonic()
         while True:
             await asyncio.sleep(SAMPLE_S)
@@ -210,19 +210,19 @@ async def _soak(mix: Mix, span_s: float) -> Soak:
             id="faults",
             marks=pytest.mark.row(
                 "R17",
-                "a soak of faults, leavers and cuts: memory and descriptors flat, the loop on time, no error unexplained",
+                "a soak of faults and leaving callers: memory stays flat, every error is explained",
             ),
         ),
         pytest.param(
             LEAVERS,
             id="leavers",
             marks=pytest.mark.row(
-                "R17b", "the same where most callers leave or hurry, on connections that are kept"
+                "R17b", "the same with callers who mostly leave or hurry, on long-lived connections"
             ),
         ),
     ],
 )
-async def test_a_soak_wears_nothing_out(
+async def test_a_soak_keeps_memory_and_descriptors_flat(
     mix: Mix, figures: Row, pytestconfig: pytest.Config
 ) -> None:
     span_s = 60 * (pytestconfig.getoption("--minutes") or figures.some(30, 6) / 60)
@@ -275,12 +275,12 @@ def _note_memory(figures: Row, samples: list[tuple[float, int]], span_s: float) 
 
 
 def _growth_per_s(samples: list[tuple[float, int]]) -> float:
-    """How fast the memory that the server cannot do without grows: bytes a second.
+    """The growth in bytes a second of the memory that the server needs.
 
-    The median slope between any two of the least values of each minute (Theil and Sen). Memory is
-    lost when it never comes back, so what is lost lifts every minimum that follows. Calls that wait
-    or run in a burst add some MiB for a second or two, which a busy machine makes more frequent at
-    random: they move a straight line through all samples by more than the bound, in both directions.
+    The median slope between any two of the least values of each minute (Theil and Sen). Memory that
+    leaks raises every later minimum. A burst of waiting calls adds some MiB for a second or two,
+    more often on a busy machine, and would move a straight line through all samples by more than
+    the bound.
     """
     least: dict[int, tuple[float, int]] = {}
     for at_s, rss in samples:
@@ -293,6 +293,6 @@ def _growth_per_s(samples: list[tuple[float, int]]) -> float:
 
 
 def _least_squares(samples: list[tuple[float, int]]) -> float:
-    """The slope of the straight line through all of them."""
+    """The slope of the straight line through all samples."""
     times, values = zip(*samples, strict=True)
     return statistics.linear_regression(times, values).slope

@@ -1,4 +1,4 @@
-"""A seed goes in; callers come out, each of whom asks for a generation, and may leave, hurry, or read slowly."""
+"""Simulated callers, as a seed determines: each generates, and may leave, hurry or read slowly."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from simulation.world import MODELS
 
 OK = "OK"
 LEFT = "CANCELLED by the client"
-# What one message takes a client who is given up because it does not read.
+# How long a client takes for a message if its call is ended because it does not read.
 STALLED_S = 1000.0
 
 
@@ -36,7 +36,7 @@ class Plan:
 
     @property
     def patient(self) -> bool:
-        """Whether the client stays, reads, and sets no limit of time."""
+        """Whether the client stays, reads, and sets no time limit."""
         return (
             self.leaves_s is None
             and self.deadline_s is None
@@ -46,7 +46,7 @@ class Plan:
 
 
 def plans_from(rng: random.Random, count: int, span_s: float) -> list[Plan]:
-    """That many calls within a span."""
+    """Plan this many calls within a span."""
     callers = [f"ipv4:10.0.0.{number}" for number in range(rng.randint(1, 4))]
     models = MODELS[: rng.randint(1, 2)]
     return [
@@ -74,7 +74,7 @@ def _plan(rng: random.Random, number: int, arrives_s: float, caller: str, model:
 
 
 class Context:
-    """`grpc.aio.ServicerContext`, as far as the wrapper uses it, keeping what the client would see."""
+    """What the server uses of `grpc.aio.ServicerContext`; records what the client would see."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -85,35 +85,35 @@ class Context:
         self._ended = asyncio.Event()
 
     def leave(self) -> None:
-        """The client is gone."""
+        """Cancel the call, as gRPC does when the client has left."""
         self._ended.set()
 
     def time_remaining(self) -> float | None:
-        """Until the deadline."""
+        """The seconds until the deadline."""
         return self.plan.deadline_s
 
     def peer(self) -> str:
-        """An address with a port, as gRPC writes it."""
+        """An address with a port, in gRPC's notation."""
         return f"{self.plan.caller}:{self.plan.number}"
 
     def invocation_metadata(self) -> tuple[()]:
-        """None."""
+        """Return no metadata."""
         return ()
 
     async def read(self) -> bytes:
-        """The request, which arrives whole."""
+        """Return the request, which arrives at once."""
         request = self.plan.request
         whole = pb.GenerateOnceRequest(request=request) if self.plan.once else request
         return whole.SerializeToString()
 
     def set_trailing_metadata(self, _trailers: object) -> None:
-        """Seen by nobody here."""
+        """Ignore the metadata."""
 
     async def send_initial_metadata(self, _metadata: object) -> None:
-        """Seen by nobody here."""
+        """Ignore the metadata."""
 
     async def write(self, message: bytes) -> None:
-        """Takes as long as the client reads."""
+        """Wait as long as the client takes to read."""
         if self.status:
             raise Violation(
                 f"call {self.plan.number} was written to after its status {self.status}"
@@ -139,7 +139,7 @@ class Context:
         ]
 
     async def abort(self, code: grpc.StatusCode, _message: str, trailers: Any = ()) -> None:
-        """End the call."""
+        """End the call with a status."""
         if self.status:
             raise Violation(f"call {self.plan.number} ended twice: {self.status}, then {code.name}")
         self.status = code.name
@@ -153,7 +153,7 @@ class Context:
 
 
 async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Context:
-    """Make one call, to its end, and judge what its client saw."""
+    """Make one call to its end, and check what its client saw."""
     context = Context(plan)
     await asyncio.sleep(plan.arrives_s)
     task = asyncio.ensure_future(handlers[plan.once](None, context))
@@ -178,7 +178,8 @@ async def call(plan: Plan, handlers: dict[bool, Any], trace: list[str]) -> Conte
         )
     _judge(plan, context)
     trace.append(
-        f"{asyncio.get_running_loop().time():.4f} {plan.number} {context.status} {context.reason} {len(context.messages)}"
+        f"{asyncio.get_running_loop().time():.4f} {plan.number} {context.status} "
+        f"{context.reason} {len(context.messages)}"
     )
     return context
 

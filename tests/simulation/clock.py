@@ -1,4 +1,4 @@
-"""An event loop whose time is its own: it jumps to the next timer, so an hour takes as long as what happens in it."""
+"""An event loop with a virtual clock, which jumps to the next timer instead of waiting."""
 
 import asyncio
 import selectors
@@ -11,24 +11,24 @@ BEGIN_S = 1000.0
 
 
 class Violation(BaseException):
-    """An invariant that does not hold."""
+    """A broken invariant."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Runs what is ready; where nothing is, it moves its clock to the next timer instead of waiting."""
+    """Runs what is ready; if nothing is ready, its clock jumps to the next timer."""
 
     def __init__(self, check: Callable[[], None]) -> None:
-        """`check` is called after every round of the loop; it raises Violation."""
+        """`check` is called after every iteration of the loop, and raises Violation."""
         self.now_s = BEGIN_S
         self._check = check
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
-        """Seconds, virtual."""
+        """The virtual time in seconds."""
         return self.now_s
 
     def _run_once(self) -> None:
-        """The loop's one step; it has no public name."""
+        """Run one iteration. asyncio has no public name for it."""
         super()._run_once()  # type: ignore[misc]
         self._check()
 
@@ -47,7 +47,7 @@ class _Jumping(selectors.DefaultSelector):
 
 @contextmanager
 def virtual_time(loop: VirtualLoop) -> Iterator[None]:
-    """Let `time.monotonic` tell the loop's time."""
+    """Make `time.monotonic` return the loop's time during the block."""
     real = time.monotonic, time.monotonic_ns
     time.monotonic, time.monotonic_ns = loop.time, lambda: int(loop.time() * 1e9)
     try:

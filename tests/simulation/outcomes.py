@@ -32,7 +32,7 @@ class Outcomes:
     calm: Counter[str] = field(default_factory=Counter)
 
     def add(self, context: Context, *, calm: bool) -> None:
-        """Count one call. Raises Violation if a calm one ended in a way that no fault explains."""
+        """Count one call. Raises Violation if a calm call ended in a way that no fault explains."""
         outcome = f"{context.status} {context.reason}".strip()
         self.every[outcome] += 1
         if context.plan.patient:
@@ -50,7 +50,7 @@ class Outcomes:
         return self
 
     def shares(self) -> Iterator[str]:
-        """How many of the patient calls, and of the calm ones, ended OK."""
+        """How many of the patient calls and of the calm calls ended OK."""
         for name, counted, _ in self._bounds():
             yield f"{counted[OK]} of {counted.total()} {name} calls ended OK"
 

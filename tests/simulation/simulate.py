@@ -1,10 +1,10 @@
-"""A seed goes in; the whole server runs through a day that never was, and the first invariant that breaks comes out.
+"""Simulates the whole server with faults that a seed determines, and checks its invariants.
 
-Everything between gRPC and HTTP is real: the wrapper, the services, the queue, the loads, the probe, the codecs. The
-clock, the network, Ollama and the callers are not, so that a seed decides all that happens.
+Everything between gRPC and HTTP is real: the wrapper, services, queue, loads, probe and codecs. The
+clock, the network, Ollama and the callers are simulated, so the seed determines the whole run.
 
-    python -m simulation.simulate --seeds 1000      every seed from 0 on; names those that break
-    python -m simulation.simulate --seed 7          one, with what happened
+    python -m simulation.simulate --seeds 1000      run the seeds from 0 on; name those that fail
+    python -m simulation.simulate --seed 7          run one seed, and print what happened
 """
 
 import argparse
@@ -30,7 +30,7 @@ from simulation.clock import BEGIN_S, Violation, VirtualLoop, virtual_time
 from simulation.outcomes import Outcomes
 from simulation.world import World, WorldClient
 
-# Longer than every limit of a call without a deadline, one after the other, for all who can wait.
+# Longer than all limits of a call without a deadline, in sequence, for all that can wait.
 PATIENCE_S = 3600.0
 HEALTH_S = 2.6
 HEALTH_POLL_S = 0.25
@@ -39,7 +39,7 @@ NOBODYS_S = 120.0
 
 
 class Watched(FairQueue):
-    """A queue that checks its own promises."""
+    """A queue that checks its own invariants."""
 
     # All queues of the server that exist now.
     alive: ClassVar["WeakSet[Watched]"] = WeakSet()
@@ -49,7 +49,7 @@ class Watched(FairQueue):
         self.alive.add(self)
         self._numbers: dict[Ticket, int] = {}
         self._held: list[Ticket] = []
-        # Of every caller who waits: how many turns each other caller had meanwhile.
+        # For each waiting caller: how many turns each other caller has had meanwhile.
         self._passed: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @contextmanager
@@ -68,7 +68,7 @@ class Watched(FairQueue):
 
     @contextmanager
     def slot(self, ticket: Ticket) -> Iterator[None]:
-        """In order of arrival for each caller, and no caller twice while another waits."""
+        """Check the order: by arrival for each caller, and callers take turns."""
         self._held = [other for other in self._held if not other.evicted]
         self._held.remove(ticket)
         waiting = {other.caller for other in self._held}
@@ -88,7 +88,7 @@ class Watched(FairQueue):
 
 
 class Simulation:
-    """One seed."""
+    """The simulation of one seed."""
 
     def __init__(self, seed: int, *, calls: int, span_s: float) -> None:
         self.rng = random.Random(seed)
@@ -108,12 +108,12 @@ class Simulation:
 
     @property
     def calm(self) -> bool:
-        """Whether Ollama never failed, went or hung so far, and the server does not drain."""
+        """Whether Ollama has never failed, gone or hung so far, and the server does not drain."""
         steady = not self.world.fault_share and self.world.changed_s == float("-inf")
         return steady and self.drains_s is None
 
     def check(self) -> None:
-        """After every round of the loop."""
+        """Check the queues after every iteration of the loop."""
         for queue in Watched.alive:
             if not 0 <= queue.running <= queue.max_running:
                 raise Violation(f"{queue.running} requests run, and {queue.max_running} may")
@@ -121,8 +121,9 @@ class Simulation:
                 raise Violation(f"{queue.queued} requests wait, and {queue.max_queued} may")
 
     async def run(self) -> Outcomes:
-        """How many calls ended how. Raises Violation."""
-        self.parts = Parts(self.config, WorldClient(self.world), write_timeout_s=30.0)  # type: ignore[arg-type]
+        """Run the calls, and return how they ended. Raises Violation."""
+        client: Any = WorldClient(self.world)
+        self.parts = Parts(self.config, client, write_timeout_s=30.0)
         handlers = self._handlers(self.parts)
         self.parts.start()
         before = asyncio.all_tasks()
@@ -165,7 +166,7 @@ class Simulation:
         return [task.result() for task in tasks]
 
     async def _flap(self) -> None:
-        """Ollama goes and comes back."""
+        """Stop and start Ollama."""
         while True:
             await asyncio.sleep(self.rng.choice((1e6, self.rng.uniform(1, 40))))
             self.world.go(up=False)
@@ -173,7 +174,7 @@ class Simulation:
             self.world.go(up=True)
 
     async def _freeze(self) -> None:
-        """Ollama, or what generates in it, hangs and goes on."""
+        """Freeze Ollama or a runner, and let it continue."""
         while True:
             await asyncio.sleep(self.rng.choice((1e6, self.rng.uniform(1, 40))))
             self.world.freeze(self.rng.choice(("runner", "whole")))
@@ -181,7 +182,7 @@ class Simulation:
             self.world.freeze("")
 
     async def _evict(self) -> None:
-        """Ollama drops models, as it does when they idle or another needs the room."""
+        """Evict models, as Ollama does if they are idle or another model needs the memory."""
         while True:
             await asyncio.sleep(self.rng.uniform(1, 60))
             self.world.resident.clear()
@@ -194,9 +195,9 @@ class Simulation:
             steady = loop.time() - max(self.world.changed_s, BEGIN_S) > HEALTH_S
             answers = self.world.up and self.world.frozen != "whole"
             if not steady or (answers and self.world.frozen):
-                continue  # what generates hangs: health finds out by what calls meet
+                continue  # the runner hangs: health notices only by calls
             if self.parts.readiness.hanging:
-                # Calls met silence, by a fault of their own; the server must find out by itself.
+                # Calls met silence because of their own faults; the server must correct itself.
                 hung_s += HEALTH_POLL_S
                 if hung_s < HEALTH_S:
                     continue
@@ -208,7 +209,7 @@ class Simulation:
                 )
 
     async def _drain(self, parts: Parts) -> None:
-        """As App.drain does, without a port."""
+        """Drain as App.drain does, without a port."""
         if self.drains_s is None:
             return
         await asyncio.sleep(self.drains_s)
@@ -221,9 +222,10 @@ class Simulation:
         await asyncio.sleep(EVERYTHING_ENDS_S)
         if parts.admission.running or parts.admission.queued:
             raise Violation(
-                f"{parts.admission.running} run and {parts.admission.queued} wait after every call has ended"
+                f"{parts.admission.running} run and {parts.admission.queued} wait "
+                "after every call has ended"
             )
-        # A load is nobody's, and may go on; but not for ever.
+        # A load belongs to no caller and may continue, but has a limit.
         end_s = time.monotonic() + NOBODYS_S
         while left := [
             task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()
@@ -236,8 +238,8 @@ class Simulation:
 
 
 def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Outcomes, str]:
-    """How the calls of a seed ended, and a digest of all that happened. Raises Violation."""
-    random.seed(seed)  # the server's own jitter
+    """Run a seed; return how its calls ended, and a digest of the run. Raises Violation."""
+    random.seed(seed)  # the jitter of the server
     Watched.alive.clear()
     simulation = Simulation(seed, calls=calls, span_s=span_s)
     loop = VirtualLoop(simulation.check)
@@ -251,7 +253,7 @@ def simulate(seed: int, *, calls: int, span_s: float) -> tuple[Outcomes, str]:
 
 
 def main() -> int:
-    """Exit code 1 where an invariant broke, or too few calls ended OK."""
+    """Run the command. The exit code is 1 if an invariant broke, or too few calls ended OK."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -285,7 +287,7 @@ def main() -> int:
 
 
 def _report(total: Outcomes, broken: list[int], seeds: int) -> int:
-    """Print how the calls of all seeds ended; returns the exit code."""
+    """Print how the calls of all seeds ended, and return the exit code."""
     for outcome, count in total.every.most_common():
         print(f"{count:8} {outcome}")
     too_few = list(total.too_few())

@@ -5,12 +5,14 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Self
 
-from eudai_server.core.errors import Reason, ServiceError, UnreachableError
+from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.ollama.transport.client import BODY_BYTES_MAX, RefusedError
 from eudai_server.ollama.wire.errors import error_from_response
+from eudai_server.ollama.wire.requests import Request
 from scripted_ollama import done, line, numbered
 from simulation.clock import Violation
 
@@ -32,32 +34,30 @@ CANARY = "."
 
 
 class World:
-    """What Ollama does, and what it was asked to do."""
+    """A simulated Ollama: what it does, and what it was asked to do."""
 
     def __init__(self, rng: random.Random, max_running: int) -> None:
         self.rng = rng
         self.max_running = max_running
         self.fault_share = rng.choice((0.0, 0.05, 0.3))
         self.up = True
-        # What hangs of it: nothing, what generates, or the whole.
+        # What hangs: nothing, the runner, or the whole Ollama.
         self.frozen = ""
         self._thawed = asyncio.Event()
         self._thawed.set()
-        # When it last came or went.
+        # When it last stopped or started.
         self.changed_s = float("-inf")
         self.resident: set[str] = set()
         self.open: set[Answer] = set()
         self.generating: Counter[str] = Counter()
-        self.on_refused: Callable[[], None] = lambda: None
         self.loads = 0
 
-    # What the server calls, in place of ollama.client.Client.
+    # What the server calls, in place of the HTTP client.
     async def open_answer(self, route: str, body: dict[str, object], model: str) -> "Answer":
-        """An answer, or a failure."""
+        """Return an answer, or raise a failure."""
         await asyncio.sleep(self.rng.uniform(0.0005, 0.01))
         if not self.up:
-            self.on_refused()
-            raise UnreachableError(1.0)
+            raise RefusedError
         if route in FACTS:
             await self.hang("whole")
             return self._answer([(0.001, self._facts(route, model)), (0.0, b"")])
@@ -77,7 +77,8 @@ class World:
         self.generating[model] += 1
         if self.generating[model] > self.max_running:
             raise Violation(
-                f"{self.generating[model]} generations of {model} were sent to Ollama, which runs {self.max_running}"
+                f"{self.generating[model]} generations of {model} were sent to Ollama, "
+                f"which runs {self.max_running}"
             )
         try:
             yield
@@ -97,7 +98,8 @@ class World:
             case "status 503":
                 raise error_from_response(
                     503,
-                    b'{"error":"server busy, please try again.  maximum pending requests exceeded"}',
+                    b'{"error":"server busy, please try again.  '
+                    b'maximum pending requests exceeded"}',
                     model,
                 )
             case "silence":
@@ -166,7 +168,7 @@ class World:
             self.generating[model] += 1
         return answer
 
-    # ---- what happens to it
+    # ---- faults
 
     async def hang(self, *parts: str) -> None:
         """Wait while one of these hangs."""
@@ -174,13 +176,13 @@ class World:
             await self._thawed.wait()
 
     def freeze(self, part: str) -> None:
-        """Let that part hang; "" lets everything go on."""
+        """Let this part hang; "" lets everything continue."""
         self.frozen = part
         self.changed_s = asyncio.get_running_loop().time()
         (self._thawed.clear if part else self._thawed.set)()
 
     def go(self, *, up: bool) -> None:
-        """Come or go; whatever is under way breaks."""
+        """Go down or come up; running requests break."""
         self.up = up
         self.changed_s = asyncio.get_running_loop().time()
         if not up:
@@ -190,7 +192,7 @@ class World:
 
 
 class Answer:
-    """Plays its steps."""
+    """An answer that plays its steps."""
 
     def __init__(self, world: World, steps: list[tuple[float, bytes | str]], model: str) -> None:
         self._world = world
@@ -199,11 +201,11 @@ class Answer:
         self._broken = asyncio.Event()
 
     def break_off(self) -> None:
-        """The connection is gone."""
+        """Break the connection."""
         self._broken.set()
 
     async def read(self) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         delay_s, data = next(self._steps, (0.0, b""))
         if self._model:
             await self._world.hang("runner", "whole")
@@ -237,40 +239,19 @@ class WorldClient:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    @property
-    def on_refused(self) -> Callable[[], None]:
-        """As the client's."""
-        return self._world.on_refused
-
-    @on_refused.setter
-    def on_refused(self, hook: Callable[[], None]) -> None:
-        self._world.on_refused = hook
-
-    async def open(
-        self,
-        _method: str,
-        route: str,
-        body: bytes | None = None,
-        *,
-        model: str = "",
-        vital: bool = False,
-    ) -> Answer:
+    async def open(self, request: Request, *, vital: bool = False) -> Answer:
         """As the client's."""
         del vital
-        return await self._world.open_answer(route, json.loads(body) if body else {}, model)
+        body = json.loads(request.body) if isinstance(request.body, bytes) else {}
+        return await self._world.open_answer(request.route, body, request.model)
 
     async def fetch(
-        self,
-        method: str,
-        route: str,
-        body: bytes | None = None,
-        *,
-        model: str = "",
-        vital: bool = False,
+        self, request: Request, *, vital: bool = False, bytes_max: int = BODY_BYTES_MAX
     ) -> bytes:
         """As the client's."""
+        del bytes_max
         whole = b""
-        async with await self.open(method, route, body, model=model, vital=vital) as answer:
+        async with await self.open(request, vital=vital) as answer:
             while data := await answer.read():
                 whole += data
         return whole
@@ -282,7 +263,7 @@ class WorldClient:
 def _recut(
     steps: list[tuple[float, bytes | str]], rng: random.Random
 ) -> Iterator[tuple[float, bytes | str]]:
-    """The same bytes, cut elsewhere: lines come in halves, or several at once."""
+    """Cut the same bytes at other places: lines arrive in halves, or several at once."""
     held = b""
     for delay_s, data in steps:
         if isinstance(data, str):

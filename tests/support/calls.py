@@ -1,4 +1,4 @@
-"""An address goes in; calls, and how each ended, come out."""
+"""Calls of a server at an address, and how each of them ended."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ PLAIN = (("grpc.enable_retries", 0),)
 
 @dataclass
 class Outcome:
-    """One call."""
+    """How one call ended."""
 
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
@@ -34,8 +34,8 @@ class Outcome:
 
 @asynccontextmanager
 async def channel_to(address: str, options: Any = PLAIN) -> AsyncIterator[Any]:
-    """A channel without retries of its own, which would hide what is measured."""
-    # A channel of its own connection: by default, channels to one address share one.
+    """A channel that does not retry, because retries would hide what is measured."""
+    # By default, channels to one address share a connection.
     async with grpc.aio.insecure_channel(
         address, options=[*options, ("grpc.use_local_subchannel_pool", 1)]
     ) as channel:
@@ -50,7 +50,7 @@ async def generate(
     on_queued: Callable[[], None] | None = None,
     **fields: Any,
 ) -> Outcome:
-    """One generation, to its end, however it ends. `on_text` is called with every piece.
+    """Make one generation to its end. `on_text` is called with every piece of output.
 
     `on_queued` is called whenever the place in the queue changes, if the call asks for progress.
     """
@@ -76,7 +76,7 @@ async def generate(
 
 
 async def begun(channel: Any, prompt: str, **fields: Any) -> "asyncio.Task[Outcome]":
-    """A generation that has had its first word, or has ended."""
+    """Start a generation, and return when it has had its first output or has ended."""
     began = asyncio.Event()
     task = asyncio.create_task(generate(channel, prompt, on_text=began.set, **fields))
     task.add_done_callback(lambda _: began.set())
@@ -85,7 +85,7 @@ async def begun(channel: Any, prompt: str, **fields: Any) -> "asyncio.Task[Outco
 
 
 async def queued(channel: Any, prompt: str) -> "asyncio.Task[Outcome]":
-    """A generation that waits in the queue, or has ended."""
+    """Start a generation, and return when it waits in the queue or has ended."""
     waits = asyncio.Event()
     events = pb.EventOptions(progress=True)
     task = asyncio.create_task(generate(channel, prompt, on_queued=waits.set, events=events))
@@ -95,7 +95,7 @@ async def queued(channel: Any, prompt: str) -> "asyncio.Task[Outcome]":
 
 
 async def leave(channel: Any, prompt: str, after_s: float) -> float:
-    """Begin a generation, leave it, and say when."""
+    """Begin a generation, cancel it, and return when."""
     call = rpc.GenerationServiceStub(channel).Generate(
         pb.GenerateRequest(model=MODEL, prompt=prompt)
     )
@@ -113,7 +113,7 @@ async def _read(call: Any) -> None:
 
 
 def outcome_of(failure: grpc.aio.AioRpcError) -> Outcome:
-    """How a call of any method failed, just now."""
+    """The outcome of a call of any method that failed just now."""
     outcome = Outcome(ended_s=time.monotonic())
     _take(failure, outcome)
     return outcome
@@ -129,7 +129,7 @@ def _take(failure: grpc.aio.AioRpcError, outcome: Outcome) -> None:
 
 
 async def health(channel: Any, name: str = "") -> bool:
-    """Whether that name is SERVING."""
+    """Whether this name is SERVING."""
     answer = await health_pb2_grpc.HealthStub(channel).Check(
         health_pb2.HealthCheckRequest(service=name), timeout=5
     )
@@ -139,7 +139,7 @@ async def health(channel: Any, name: str = "") -> bool:
 async def until_health(
     channel: Any, *, serving: bool, name: str = "", timeout_s: float = 20.0
 ) -> float:
-    """Wait until that name is SERVING, or is not; returns the seconds it took."""
+    """Wait until this name is SERVING, or is not; return the seconds that it took."""
     begin_s = time.monotonic()
     async with asyncio.timeout(timeout_s):
         while True:

@@ -1,4 +1,4 @@
-"""A proto of tests/support/protos goes in; its descriptor set, as a caller would send it, and its classes come out."""
+"""Descriptor sets and message classes of the protos in tests/support/protos."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ PROTOS = Path(__file__).parent / "protos"
 
 @cache
 def descriptor_set(name: str, *, imports: bool = True) -> bytes:
-    """As `protoc --descriptor_set_out` writes it."""
+    """The descriptor set, as `protoc --descriptor_set_out` writes it."""
     with tempfile.NamedTemporaryFile() as output:
         command = [
             sys.executable,
@@ -30,7 +30,7 @@ def descriptor_set(name: str, *, imports: bool = True) -> bytes:
 
 
 def message_class(name: str, message_type: str) -> Any:
-    """The class a caller would have generated."""
+    """The class that a caller would have generated."""
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(descriptor_set(name)).file:
         pool.Add(file)

@@ -1,7 +1,7 @@
-"""A coroutine goes in; the same comes out with an exception thrown at one of the moments at which it waits.
+"""Throws an exception into a coroutine at one of its awaits.
 
-Only where a coroutine waits can something from outside reach it, so throwing at each of these moments in turn is
-injecting a fault at every await of the path it takes.
+A fault from outside can reach a coroutine only where it waits. Throwing at each wait in turn
+injects a fault at every await of the path.
 """
 
 from collections.abc import Coroutine, Generator
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Failpoint:
-    """Throws once, at the wait with a number."""
+    """Throws an exception once, at the wait with this number."""
 
     def __init__(self, number: int, error: type[BaseException], text: str) -> None:
-        """`number` from 0 on; `text` is the exception's."""
+        """`number` counts from 0; `text` is the text of the exception."""
         self.number = number
         self.error = error
         self.text = text
@@ -24,7 +24,7 @@ class Failpoint:
         return self.waits > self.number
 
     def __call__(self, path: Coroutine[Any, Any, Any]) -> "_Faulty":
-        """The same path, with the fault in it."""
+        """Wrap a coroutine, so that the exception is thrown into it."""
         return _Faulty(path, self)
 
 
@@ -44,10 +44,10 @@ class _Faulty:
                 now = self._point.waits == self._point.number
                 self._point.waits += 1
                 if now and waited is not None:
-                    waited.cancel()  # as a task that is cancelled does, so that what is waited for is given up in order
+                    waited.cancel()  # as the cancellation of a task does first
                 try:
                     step, value = self._path.send, (yield waited)
-                except BaseException as error:  # noqa: BLE001 - whatever it is goes where it would have gone
+                except BaseException as error:  # noqa: BLE001 - any error is passed on
                     step, value = self._path.throw, error
                 if now:
                     step, value = self._path.throw, self._point.error(self._point.text)

@@ -1,9 +1,9 @@
-"""An Ollama with defects, by a seed, in a process of its own: what scripted_ollama plays, decided by chance.
+"""A scripted Ollama in a process of its own, with faults that a seed determines.
 
     python faulty_ollama.py SEED FAULT_SHARE TOKENS TOKEN_MS        prints its port
 
-At FAULT_SHARE of the generations something goes wrong: it is late, stalls, is cut, sends garbage, an error line, another
-content type or HTTP 503, closes without a word, or sends its bytes one by one.
+FAULT_SHARE of the generations have a fault: they are late, stall, or are cut; send garbage, an
+error line, another content type or HTTP 503; close without an answer; or send single bytes.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ START_TIMEOUT_S = 20.0
 
 
 class FaultyOllama:
-    """Scripts for ScriptedOllama, by chance."""
+    """Chooses a script for ScriptedOllama at random."""
 
     def __init__(self, seed: int, fault_share: float, tokens: int, token_s: float) -> None:
         self._rng = random.Random(seed)
@@ -45,7 +45,7 @@ class FaultyOllama:
         self._token_s = token_s
 
     def script(self, _exchange: Exchange) -> Script:
-        """For one generation."""
+        """The script of one generation."""
         fault = self._rng.choice(FAULTS) if self._rng.random() < self._fault_share else ""
         match fault:
             case "503":
@@ -94,7 +94,7 @@ async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float) ->
     await ollama.start()
     print(ollama.port, flush=True)
     parent = os.getppid()
-    while os.getppid() == parent:  # whoever started it may be killed
+    while os.getppid() == parent:  # the process that started it may be killed
         await asyncio.sleep(1)
         ollama.exchanges.clear()
 
@@ -103,7 +103,7 @@ async def _serve(seed: int, fault_share: float, tokens: int, token_ms: float) ->
 async def faulty_ollama(
     seed: int = 0, fault_share: float = 0.0, tokens: int = 10, token_ms: float = 5
 ) -> AsyncIterator[tuple[str, int]]:
-    """One of them: its URL and its process."""
+    """Start the process; yields its URL and its process id."""
     arguments = [str(argument) for argument in (seed, fault_share, tokens, token_ms)]
     process = spawn(sys.executable, __file__, *arguments, stdout=subprocess.PIPE)
     assert process.stdout

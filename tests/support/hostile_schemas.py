@@ -5,7 +5,7 @@ from typing import Any
 
 
 def any_of_chain(links: int) -> str:
-    """Checking a text against it takes twice as long with each link; nothing fits it."""
+    """Each link doubles the time to check a text against it; no text matches."""
     definitions: dict[str, Any] = {
         f"d{index}": {"anyOf": [{"$ref": f"#/$defs/d{index + 1}"}] * 2} for index in range(links)
     }
@@ -14,7 +14,7 @@ def any_of_chain(links: int) -> str:
 
 
 def patterns(count: int, repeats: int, **keywords: Any) -> str:
-    """Properties with patterns of all letters of Unicode, each so many times."""
+    """Properties with patterns that match this many repeats of any letter of Unicode."""
     properties = {
         f"p{index}": {"pattern": rf"\p{{L}}{{{repeats}}}{index}"} for index in range(count)
     }

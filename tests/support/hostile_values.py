@@ -1,6 +1,6 @@
-"""A request type goes in; for each of its fields, nested ones included, hostile values of it come out, on the wire.
+"""Hostile values for each field of a request, nested fields included, as bytes on the wire.
 
-Values are encoded here, since the library refuses to make some of them (texts that are not UTF-8).
+They are encoded here because the library refuses to make some, such as texts that are not UTF-8.
 """
 
 import json
@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hostile_schemas import any_of_chain, patterns
 
 MANY = 1_000_000
-# What leaves room for the rest of a message of 8 MiB.
+# Leaves room for the rest of a message of 8 MiB.
 LONG = 4 << 20
 
 _VARINT = {
@@ -56,12 +56,12 @@ class Hostile:
 
     @property
     def name(self) -> str:
-        """The path and the kind of value."""
+        """The path of the field, and the kind of value."""
         return f"{'.'.join(field.name for field in self.path)}: {self.what}"
 
 
 def hostile_values(message: Descriptor) -> Iterator[Hostile]:
-    """Every field of a message, and of those it holds, with every hostile value of its type."""
+    """Every field of a message and of the messages in it, with every hostile value of its type."""
     for path in _paths(message, ()):
         for what, data in _values(path[-1]):
             for field in reversed(path[:-1]):
@@ -79,7 +79,7 @@ def _paths(
 
 
 def _values(field: FieldDescriptor) -> Iterator[tuple[str, bytes]]:
-    """What a field may be on the wire, tag included."""
+    """The hostile values of a field on the wire, with the tag."""
     if field.type in _VARINT:
         one = _tag(field, 0) + _varint(1)
         for what, value in INTEGERS.items():

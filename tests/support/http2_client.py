@@ -1,9 +1,9 @@
-"""Speaks HTTP/2 to a server as no gRPC client would: messages that never end, paths that are no text.
+"""An HTTP/2 client for streams that no gRPC client sends: endless messages, paths not in UTF-8.
 
     python http2_client.py ADDRESS MESSAGE_BYTES SECONDS
 
-begins six messages that stop one byte early, again and again, and prints how they ended. A process
-of its own does not delay the callers that a test observes.
+As a program, it repeatedly begins six messages that stop one byte early, and prints how they ended.
+In its own process it does not delay the callers that a test observes.
 """
 
 import asyncio
@@ -29,21 +29,21 @@ class Http2Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        # Its checks of what is sent would refuse what the tests are about.
+        # h2's checks would refuse the frames that these tests send.
         config = h2.config.H2Configuration(
             validate_outbound_headers=False, normalize_outbound_headers=False
         )
         self._http2 = h2.connection.H2Connection(config)
         self._http2.initiate_connection()
         self._pending: dict[int, int] = {}
-        # Of each stream: trailers, once it has ended; "" where it was reset without any.
+        # By stream: the trailers once it has ended; "" if it was reset without any.
         self.ended: dict[int, dict[str, str]] = {}
 
     async def request(self, path: bytes = PATH.encode(), *, unfinished_bytes: int = 0) -> int:
-        """Begin a call; returns its stream.
+        """Begin a call, and return its stream.
 
-        Its message says that it is one byte longer than `unfinished_bytes`, which are all that is
-        sent, as fast as the server takes them while `run` runs.
+        The message announces one byte more than `unfinished_bytes`. These are sent as fast as the
+        server accepts them, while `run` runs.
         """
         stream = self._http2.get_next_available_stream_id()
         headers = [
@@ -62,7 +62,7 @@ class Http2Client:
         return stream
 
     async def run(self) -> None:
-        """Send what is pending and take what comes, until the connection ends."""
+        """Send pending data and receive frames until the connection ends."""
         while data := await self._reader.read(READ_BYTES):
             for event in self._http2.receive_data(data):
                 self._take(event)
@@ -108,7 +108,7 @@ def _decoded(value: bytes | str) -> str:
 
 @asynccontextmanager
 async def http2_to(address: str) -> AsyncIterator[Http2Client]:
-    """A connection whose frames are sent and received until the end of the block."""
+    """Open a connection, and run it until the end of the block."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     client = Http2Client(reader, writer)
@@ -122,7 +122,7 @@ async def http2_to(address: str) -> AsyncIterator[Http2Client]:
 
 
 async def hold_messages(address: str, message_bytes: int, end_s: float) -> Counter[str]:
-    """How the messages ended: those for which there was no place, by status."""
+    """Begin messages that never end; return by status how those without a place ended."""
     ended: Counter[str] = Counter()
     while time.monotonic() < end_s:
         async with http2_to(address) as raw:

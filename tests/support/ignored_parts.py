@@ -1,13 +1,13 @@
-"""Shows that each test of the contract walk fails against a server that ignores what it is named for. A pytest plugin.
+"""A pytest plugin: with `--ignoring`, each test of the contract walk runs against a lossy server.
 
-Under `--ignoring`, each test that tests/codec/contract_walk.toml names runs once for each part of the contract that
-it is named for, before a server that loses this part of requests, answers and statuses. A part at which no case of
-its test fails is listed at the end, and the run fails. `make ignored` runs it.
+Each test in tests/codec/contract_walk.toml runs once for each of its parts, with a server that
+loses this part of requests, responses and statuses. The run fails if no case of a test notices
+the loss of its part, and lists such parts at the end. `make ignored` runs it.
 """
 
 import tomllib
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ import pytest
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.rpc.transport import call as calls
 from eudai_server.rpc.wire import status
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 TESTS = Path(__file__).parents[1]
 TABLE = TESTS / "codec/contract_walk.toml"
 PACKAGE = "eudai.v1."
-# Where the part is not something that a server could lose on the wire, its test looks at the code.
+# Parts that a server cannot lose on the wire; their tests check the code.
 OFF_THE_WIRE = {
     "ERROR_REASON_UNSPECIFIED",
     "GENERATION_PHASE_UNSPECIFIED",
@@ -34,20 +33,18 @@ _FAILED: pytest.StashKey[dict[str, bool]] = pytest.StashKey()
 
 
 def parts_by_test() -> dict[str, list[str]]:
-    """What each test is named for."""
-    parts: dict[str, list[str]] = defaultdict(list)
-    for kind, owners in tomllib.loads(TABLE.read_text()).items():
-        for owner, names in owners.items():
-            for name, test in names.items():
-                part = name if kind == "values" else f"{owner}.{name}"
-                part += f" {kind}" if kind in ("unset", "zero") else ""
-                if part not in OFF_THE_WIRE:
-                    parts[test].append(part)
-    return parts
+    """The parts of each test."""
+    table = tomllib.loads(TABLE.read_text())
+    del table["reserved"]
+    return {
+        f"{path}::{test}": [part for part in parts if part not in OFF_THE_WIRE]
+        for path, tests in table.items()
+        for test, parts in tests.items()
+    }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """As pytest wants it."""
+    """Add the option."""
     parser.addoption(
         "--ignoring",
         action="store_true",
@@ -56,12 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """As pytest wants it."""
+    """Prepare the results."""
     config.stash[_FAILED] = {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once for each part that it is named for."""
+    """Run a test once for each of its parts."""
     if metafunc.config.getoption("--ignoring"):
         path = Path(metafunc.module.__file__).relative_to(TESTS)
         if parts := parts_by_test().get(f"{path}::{metafunc.function.__name__}"):
@@ -69,7 +66,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run no other test."""
+    """Leave out all other tests."""
     if config.getoption("--ignoring"):
         items[:] = [item for item in items if _part_of(item)]
 
@@ -100,7 +97,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A part that no test notices fails the run."""
+    """Fail the run if no test notices a part."""
     if not all(session.config.stash[_FAILED].values()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -119,20 +116,45 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def ignore(part: str, patch: pytest.MonkeyPatch) -> None:
     """Let the server lose a part of every request, answer and status."""
-    read = calls.Call._read  # noqa: SLF001 - every request passes here
-    write = calls.Call.write
+    _ignore_in_requests(part, patch)
+    _ignore_in_responses(part, patch)
+    _ignore_in_statuses(part, patch)
 
-    async def read_without(call: calls.Call) -> bytes | None:
-        data = await read(call)
+
+def _ignore_in_requests(part: str, patch: pytest.MonkeyPatch) -> None:
+    read, read_all = calls.Call.read, calls.Call.read_all
+
+    def lose(call: calls.Call, request: Message) -> Message:
         if call.method == PACKAGE + part.replace(".", "/"):
             raise ServiceError(Reason.INTERNAL, f"{part} is ignored")
-        return data and without(part, data, _message_class(call.method, "input_type"))
+        if call.method.startswith(PACKAGE):
+            _remove(part, request)
+        return request
+
+    async def read_without(call: calls.Call, kind: type[Message]) -> Message:
+        return lose(call, await read(call, kind))
+
+    async def read_all_without(call: calls.Call, kind: type[Message]) -> AsyncIterator[Message]:
+        async with aclosing(read_all(call, kind)) as requests:
+            async for request in requests:
+                yield lose(call, request)
+
+    patch.setattr(calls.Call, "read", read_without)
+    patch.setattr(calls.Call, "read_all", read_all_without)
+
+
+def _ignore_in_responses(part: str, patch: pytest.MonkeyPatch) -> None:
+    write = calls.Call.write
 
     async def write_without(call: calls.Call, message: Message) -> None:
         if call.method.startswith(PACKAGE):
             _remove(part, message)
         await write(call, message)
 
+    patch.setattr(calls.Call, "write", write_without)
+
+
+def _ignore_in_statuses(part: str, patch: pytest.MonkeyPatch) -> None:
     def status_without(error: ServiceError, failure: Message | None = None) -> Any:
         if failure:
             _remove(part, failure)
@@ -141,29 +163,7 @@ def ignore(part: str, patch: pytest.MonkeyPatch) -> None:
             whole.details[0].Pack(error_details_pb2.ErrorInfo(domain="eudai"))
         return whole
 
-    patch.setattr(calls.Call, "_read", read_without)
-    patch.setattr(calls.Call, "write", write_without)
     patch.setattr(calls, "status_from", status_without)
-
-
-def without(part: str, data: bytes, kind: type[Message] | None) -> bytes:
-    """The bytes of a message without the part; those that are no message of ours stay as they are."""
-    if kind is None:
-        return data
-    try:
-        message = kind.FromString(data)
-    except DecodeError:
-        return data
-    _remove(part, message)
-    return message.SerializeToString()
-
-
-def _message_class(method: str, side: str) -> type[Message] | None:
-    if not method.startswith(PACKAGE):
-        return None
-    service, _, name = method.partition("/")
-    descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    return message_factory.GetMessageClass(getattr(descriptor, side))
 
 
 def _remove(part: str, message: Message) -> None:
@@ -187,7 +187,7 @@ def _ignore_field(message: Message, name: str, taken_for: str) -> None:
 
 
 def _change_value(message: Message, field_name: str, value: int, values: list[int]) -> None:
-    """Take a value of an enum for the last one, which differs most from the default, and that for the first."""
+    """Replace a value of an enum: the last one, or the first one in place of the last."""
     other = values[0] if value == values[-1] else values[-1]
     found = getattr(message, field_name)
     if isinstance(found, int):

@@ -1,9 +1,9 @@
-"""A reference goes in; what the real Ollama reads in it comes out.
+"""Asks a real Ollama how it reads model references.
 
-That is a name as its lists show it, "invalid", "cloud", or "too long" for a file system.
+The answer is a name as its lists show it, "invalid", "cloud", or "too long" for a file system.
 
-`OLLAMA_BASE_URL=… python tests/support/model_names.py` asks anew for every reference in
-tests/codec/model_names.json. To add a reference, write it there with "" and run the command. That
+`OLLAMA_BASE_URL=… python tests/support/model_names.py` asks again for every reference in
+tests/codec/model_names.json. To add a reference, write it there with "" and run the command. This
 Ollama needs OLLAMA_NO_CLOUD=1, and no model whose name shares a part with one of the references:
 it would then answer in the case of that model.
 """
@@ -20,7 +20,7 @@ NOT_FOUND = re.compile(r"model '(.*)' not found")
 
 
 def reading_of(url: str, reference: str) -> str:
-    """What /api/show makes of it: of a model that is missing, it repeats the name that it looked for."""
+    """How /api/show reads a reference: if the model is missing, the error repeats its name."""
     answer = httpx.post(f"{url}/api/show", json={"model": reference}, trust_env=False)
     match answer.status_code:
         case 400:
@@ -38,7 +38,7 @@ def reading_of(url: str, reference: str) -> str:
 
 
 def main() -> None:
-    """Write the file anew."""
+    """Write the file again."""
     url = os.environ["OLLAMA_BASE_URL"]
     readings = {each: reading_of(url, each) for each in json.loads(VECTORS.read_text())}
     VECTORS.write_text(json.dumps(readings, indent=1, ensure_ascii=True) + "\n")

@@ -1,8 +1,9 @@
-"""A server in a process of its own that tells what is inside: tasks, slots, and how late its loop runs.
+"""A server in a process of its own that reports its state: tasks, slots, and the event loop's lag.
 
-    python observed_server.py KEEPALIVE_S KEEPALIVE_TIMEOUT_S      configured by the environment, like eudai-server
+    python observed_server.py KEEPALIVE_S KEEPALIVE_TIMEOUT_S
 
-A line on standard input is answered by a line of JSON; the end of the input drains it.
+The environment configures it as it configures eudai-server. It answers each line on standard input
+with a line of JSON, and drains at the end of the input.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ TICK_S = 0.01
 START_TIMEOUT_S = 20.0
 
 
-# ---- in the process
+# ---- in the server's process
 
 
 async def _serve(patience: list[float]) -> None:
@@ -48,7 +49,7 @@ async def _serve(patience: list[float]) -> None:
     )
     port = await app.start()
     app.parts.schema_checks.start()  # as eudai-server does
-    gc.freeze()  # as it does too
+    gc.freeze()  # as above
     lags: list[float] = []
     busy: list[float] = []
     ticking = asyncio.create_task(_tick(lags, busy))
@@ -90,7 +91,7 @@ class _Records(logging.Handler):
 
 
 async def _tick(lags: list[float], busy: list[float]) -> None:
-    """How late the loop is, and the CPU time of its thread, which other programs do not change."""
+    """Record the loop's lag, and its thread's CPU time, which other programs do not affect."""
     while True:
         begin_s, begin_cpu_s = time.monotonic(), time.thread_time()
         await asyncio.sleep(TICK_S)
@@ -98,11 +99,11 @@ async def _tick(lags: list[float], busy: list[float]) -> None:
         busy.append(time.thread_time() - begin_cpu_s)
 
 
-# ---- outside of it
+# ---- in the test's process
 
 
 class Observed:
-    """One of them, running."""
+    """A running server process."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
         self._process = process
@@ -110,7 +111,7 @@ class Observed:
         self.seen = psutil.Process(process.pid)
 
     async def inside(self) -> dict[str, Any]:
-        """Tasks, slots, lag since the last look; and what the system says: descriptors, sockets, memory."""
+        """Tasks, slots, and lag since the last report, with the process's sockets and memory."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(b"\n")
@@ -130,8 +131,8 @@ class Observed:
         return now
 
     async def peak_rss(self) -> int:
-        """The most memory it ever held, in bytes."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()  # noqa: ASYNC240 - the kernel answers at once
+        """The peak of the resident memory, in bytes."""
+        status = await asyncio.to_thread(Path(f"/proc/{self._process.pid}/status").read_text)
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
@@ -139,7 +140,7 @@ class Observed:
 async def observing(
     url: str, keepalive_s: float = 20.0, keepalive_timeout_s: float = 10.0, **env: str
 ) -> AsyncIterator[Observed]:
-    """A server before an Ollama, in a process of its own."""
+    """Start a server in a process of its own, in front of an Ollama."""
     variables = {
         **os.environ,
         "OLLAMA_BASE_URL": url,

@@ -1,21 +1,23 @@
-"""The real Ollama of the suite goes in; another one like it comes out, which a test may kill, freeze and start again."""
+"""A second real Ollama that a test may kill, freeze and start again."""
 
 import asyncio
 import subprocess
 import time
-from urllib.parse import urlsplit
 
 import psutil
-from processes import free_port
+from processes import free_port, ollama_at
 
 START_TIMEOUT_S = 30.0
 
 
 class OwnOllama:
-    """The same program with the same models, on a port of its own; `changes` are to its environment."""
+    """The same program and models as the suite's Ollama, on its own port.
+
+    `changes` are changes to its environment.
+    """
 
     def __init__(self, like_url: str, **changes: str) -> None:
-        like = _listening_at(urlsplit(like_url).port or 80)
+        like = ollama_at(like_url)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [like.exe(), "serve"]
@@ -24,16 +26,16 @@ class OwnOllama:
 
     @property
     def process(self) -> psutil.Process:
-        """The server; what generates is its child."""
+        """The server process; its children are runners."""
         assert self._process
         return psutil.Process(self._process.pid)
 
     def runners(self) -> list[psutil.Process]:
-        """What generates."""
+        """The processes that generate."""
         return self.process.children(recursive=True)
 
     async def start(self) -> None:
-        """Return once it answers."""
+        """Start it, and return once it answers."""
         self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
             self._command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -49,7 +51,7 @@ class OwnOllama:
                 return
 
     def kill(self) -> None:
-        """End the server at once, and then what generates, which would go on alone."""
+        """Kill the server, and then its runners, which would continue alone."""
         if self._process:
             runners = self.runners() if self._process.poll() is None else []
             self._process.kill()
@@ -57,19 +59,3 @@ class OwnOllama:
             for runner in runners:
                 runner.kill()
             self._process = None
-
-
-def _listening_at(port: int) -> psutil.Process:
-    for process in psutil.process_iter():
-        try:
-            listens = any(
-                each.status == psutil.CONN_LISTEN and each.laddr.port == port
-                for each in process.net_connections()
-            )
-        except psutil.AccessDenied:
-            continue
-        if listens:
-            return process
-    raise AssertionError(
-        "the Ollama at OLLAMA_BASE_URL runs on another machine; these rows kill and freeze one of their own like it"
-    )

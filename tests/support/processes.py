@@ -1,4 +1,4 @@
-"""A command goes in; a running process, stopped at the end, comes out."""
+"""Processes under test: the installed server, the command line client, grpcurl, and runners."""
 
 import asyncio
 import contextlib
@@ -12,18 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 30.0
-# Below what systems give to outgoing connections.
+# Below the ports that systems use for outgoing connections.
 PORTS = (10_000, 32_000)
 
 
 def free_port() -> int:
-    """A port that nothing listens on now, and that no outgoing connection will be given while its server restarts."""
+    """A port that nothing listens on, below the range that systems use for outgoing connections."""
     while True:
         port = random.randrange(*PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -32,13 +34,13 @@ def free_port() -> int:
 
 
 def spawn(*command: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
-    """A process. Not by the event loop: uvloop forks, and a fork of a process in which gRPC runs may hang."""
+    """Start a process. Not with uvloop: it forks, and a fork in which gRPC runs may hang."""
     return subprocess.Popen(command, **options)
 
 
 @contextmanager
 def eudai_server(*before: str, **env: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """The installed server as a process of its own; its address and the process.
+    """Run the installed server as a process of its own; yields its address and the process.
 
     `before` is a command that executes the one after it.
     """
@@ -59,19 +61,19 @@ def eudai_server(*before: str, **env: str) -> Iterator[tuple[str, "subprocess.Po
 
 
 def ended_server(**env: str) -> "subprocess.CompletedProcess[str]":
-    """The installed server, run to its end, which a configuration that does not hold brings at once."""
+    """Run the installed server to its end, which an invalid configuration causes at once."""
     return subprocess.run(
         [BIN / "eudai-server"],
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=TIMEOUT_S,
         check=False,
     )
 
 
 def wait_until_ready(address: str, process: "subprocess.Popen[str]", service: str = "") -> None:
-    """Wait for its health."""
+    """Wait until its health is SERVING."""
     deadline_s = time.monotonic() + TIMEOUT_S
     while eudai(address, "healthcheck", "--service", service).returncode:
         assert process.poll() is None, "the server ended"
@@ -80,7 +82,7 @@ def wait_until_ready(address: str, process: "subprocess.Popen[str]", service: st
 
 
 def eudai(address: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    """The command line client, run to its end."""
+    """Run the command line client to its end."""
     command = [str(BIN / "eudai"), "--address", address, *arguments]
     return subprocess.run(
         command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
@@ -88,7 +90,7 @@ def eudai(address: str, *arguments: str, stdin: str = "") -> "subprocess.Complet
 
 
 def grpcurl(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The real grpcurl, run to its end."""
+    """Run grpcurl to its end."""
     return subprocess.run(
         [str(BIN / "grpcurl"), "-plaintext", *arguments],
         capture_output=True,
@@ -99,7 +101,7 @@ def grpcurl(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 async def last_work_s(process: psutil.Process, quiet_s: float, timeout_s: float) -> float:
-    """When a process last used its processor, known once it has been quiet for so long."""
+    """Return when a process last used the CPU, once it has been quiet for `quiet_s`."""
     begin_s = last_s = time.monotonic()
     used = process.cpu_times().user
     while time.monotonic() - last_s < quiet_s:
@@ -111,13 +113,42 @@ async def last_work_s(process: psutil.Process, quiet_s: float, timeout_s: float)
     return last_s
 
 
-def runners() -> Iterator[psutil.Process]:
-    """The processes in which Ollama runs models that generate."""
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        if (
-            any(part.endswith("llama-server") for part in command)
-            and "--model" in command
-            and "--embedding" not in command
-        ):
-            yield process
+def ollama_at(url: str) -> psutil.Process:
+    """The process of the Ollama at this URL, which must run on this machine."""
+    port = urlsplit(url).port or 80
+    for process in psutil.process_iter():
+        try:
+            listens = any(
+                each.status == psutil.CONN_LISTEN and each.laddr.port == port
+                for each in process.net_connections()
+            )
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+        if listens:
+            return process
+    raise AssertionError(
+        f"the Ollama at {url} does not run on this machine; these tests need it to"
+    )
+
+
+class Runners:
+    """The processes in which the Ollama at a URL runs a model. Its other models have others."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self._ollama = ollama_at(url)
+        shown = httpx.post(f"{url}/api/show", json={"model": model}, trust_env=False, timeout=30)
+        self._file = next(
+            line.removeprefix("FROM ")
+            for line in shown.json()["modelfile"].splitlines()
+            if line.startswith("FROM ")
+        )
+
+    def now(self) -> list[psutil.Process]:
+        """Those that run now."""
+        return [child for child in self._ollama.children() if self._runs_it(child)]
+
+    def _runs_it(self, process: psutil.Process) -> bool:
+        try:
+            return self._file in process.cmdline()
+        except psutil.NoSuchProcess:
+            return False

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from eudai.v1 import model_service_pb2, model_service_pb2_grpc
 from processes import free_port
 from scripted_ollama import (
     END,
@@ -50,7 +51,7 @@ class Case:
 
 
 async def crowd(server: Server) -> list["asyncio.Task[Any]"]:
-    """Teach the server how long an answer takes, then let two ask for one."""
+    """Let the server measure how long an answer takes, and then start two generations."""
     await collect(server, prompt="hi")
     tasks = [asyncio.create_task(collect(server, prompt="hi")) for _ in range(2)]
     while server.app.parts.admission.queued != 1:
@@ -62,6 +63,14 @@ async def drain(server: Server) -> None:
     """Shut the server down once the call runs."""
     await server.until_admitted(running=1, queued=0)
     await server.app.drain()
+
+
+async def cancel_pull(server: Server) -> None:
+    """Cancel the pull once it has begun."""
+    stub: Any = model_service_pb2_grpc.ModelServiceStub(server.channel)
+    while not (await stub.ListPulls(model_service_pb2.ListPullsRequest())).pulls:
+        await asyncio.sleep(0.01)
+    await stub.CancelPull(model_service_pb2.CancelPullRequest(model="gemma3:270m"))
 
 
 ADMIN = {"admin": True, "registries": ("registry.ollama.ai", "http://localhost:5999")}
@@ -127,6 +136,15 @@ CASES = {
     # test_parsers.py and test_scripted_model.py cause these with the real Ollama.
     "TOOL_CALL_MALFORMED": Case(GENERATE, GEMMA, stream(X, line(error="empty function name"))),
     "REPETITION_STOPPED": Case(GENERATE, GEMMA, stream(*[X] * 31)),
+    "PULL_NOT_FOUND": Case("ModelService/CancelPull", {"model": "gemma3:270m"}, config=ADMIN),
+    "PULL_CANCELLED": Case(
+        "ModelService/PullModel",
+        {"model": "gemma3:270m"},
+        [HEADERS_STREAM, chunk(line(status="pulling manifest")), 60.0],
+        "/api/pull",
+        ADMIN,
+        meanwhile=cancel_pull,
+    ),
 }
 
 

@@ -1,8 +1,8 @@
-"""What the real Ollama answered to a scripted model's requests, kept as data, for the double to play.
+"""Recorded answers of the real Ollama to requests of a scripted model, which the double plays.
 
-`recorded_answers.json` holds the HTTP status and the lines of each answer. Times, ids and the model's
-name are left out, and lines that hold one text each are joined to a list of texts. `make record`
-writes it, with the tests that use it.
+`recorded_answers.json` holds the HTTP status and the lines of each answer. Times, ids and the
+model's name are left out, and lines that hold one text each are joined to a list of texts.
+`make record` runs the tests that use it, and writes it.
 """
 
 import json
@@ -17,10 +17,10 @@ from scripted_model.creation import lines_of
 from scripted_ollama import Exchange, Script, line, reply, stream
 
 PATH = Path(__file__).with_suffix(".json")
-# The Ollama that answered.
+# The version of the Ollama that answered.
 VERSION = "0.32.15"
 TEXTS = ("message.content", "message.thinking", "response", "thinking")
-# What an answer depends on.
+# The fields of a request on which an answer depends.
 FIELDS = ("prompt", "messages", "tools", "think", "format", "logprobs", "top_logprobs", "options")
 
 Recorded = dict[str, Any]
@@ -30,14 +30,14 @@ class Recording:
     """The answers of one file of tests, by request."""
 
     def __init__(self, tests: str, record_from: str | None = None) -> None:
-        """`tests` names the file. `record_from`: a real Ollama that is asked instead, for `save`."""
+        """`tests` names the file of tests; answers come from `record_from`, an Ollama, if set."""
         self._tests = tests
         self._record_from = record_from
         answers: dict[str, Recorded] = json.loads(PATH.read_text())[tests]
         self._answers = {} if record_from else answers
 
     def script(self, exchange: Exchange) -> Script:
-        """What the double plays. Raises KeyError for a request that was not recorded."""
+        """The script for a request. Raises KeyError if it was not recorded."""
         key = _key(exchange)
         if self._record_from:
             self._answers[key] = _recorded(
@@ -46,7 +46,7 @@ class Recording:
         return _script(self._answers[key])
 
     def save(self) -> None:
-        """Write what was recorded, if it was; a line for each answer."""
+        """Write what was recorded, if anything, with a line for each answer."""
         if not self._record_from:
             return
         files = json.loads(PATH.read_text()) | {self._tests: self._answers}
@@ -67,12 +67,15 @@ class Recording:
 
 def _key(exchange: Exchange) -> str:
     asked = {name: exchange.body[name] for name in FIELDS if name in exchange.body}
+    if options := asked.get("options"):
+        # The server chooses another seed for each request, and a scripted model ignores it.
+        asked["options"] = {name: value for name, value in options.items() if name != "seed"}
     digest = zlib.crc32(json.dumps(asked, sort_keys=True).encode())
     return f"{exchange.model.removesuffix(':latest')} {exchange.route} {digest:08x}"
 
 
 def _recorded(status: int, lines: Iterable[bytes]) -> Recorded:
-    """An answer as it is kept."""
+    """An answer in the form in which it is recorded."""
     kept = [_without_times(json.loads(data)) for data in lines]
     groups: list[Any] = []
     for name, group in groupby(kept, _text_name):
@@ -93,7 +96,7 @@ def _script(answer: Recorded) -> Script:
 
 
 def _text_name(fields: Mapping[str, Any]) -> str | None:
-    """The name of the one text that a line holds and nothing else."""
+    """The name of the text, if a line holds one text and nothing else."""
     if fields.get("done") is not False:
         return None
     held = [name for name, value in _flat(fields).items() if value]
@@ -101,7 +104,7 @@ def _text_name(fields: Mapping[str, Any]) -> str | None:
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a line, those of its message among them."""
+    """The fields of a line, with those of its message."""
     message = fields.get("message", {})
     return {**fields, "message": None} | {f"message.{name}": message[name] for name in message}
 

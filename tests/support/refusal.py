@@ -1,4 +1,4 @@
-"""A failed call goes in; its code, reason and unpacked details come out."""
+"""A failed call with its code, reason and unpacked details."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from serving import Server, collect
 
 
 class Refusal:
-    """A failed call, its details unpacked."""
+    """A failed call with unpacked details."""
 
     def __init__(self, failure: grpc.aio.AioRpcError) -> None:
         self.code = failure.code()
@@ -31,26 +31,26 @@ class Refusal:
 
     @property
     def reason(self) -> str:
-        """Its ErrorInfo's."""
+        """The reason in ErrorInfo."""
         info = self.details["ErrorInfo"]
         assert info.domain == "eudai"
         return str(info.reason)
 
     @property
     def fields(self) -> list[str]:
-        """Every field that is wrong."""
+        """The fields of all violations."""
         return [violation.field for violation in self.details["BadRequest"].field_violations]
 
 
 async def refusal(server: Server, **fields: Any) -> Refusal:
-    """Make a call that must fail."""
+    """Make a generation that must fail."""
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await collect(server, **fields)
     return Refusal(failure.value)
 
 
 async def refused(call: Any) -> Refusal:
-    """A call that must fail, streaming or not."""
+    """Make a call that must fail, streaming or not."""
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await drained(call)
     return Refusal(failure.value)

@@ -1,4 +1,4 @@
-"""A TCP relay in this process: connections go in, the same come out from another address, or cut."""
+"""A TCP relay in this process, which can cut its connections or change their source address."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,10 @@ PIECE_BYTES = 64 << 10
 
 
 class Relay:
-    """Passes bytes on both ways."""
+    """Passes bytes in both directions."""
 
     def __init__(self, target: str, source_host: str | None = None) -> None:
-        """`target` is host:port; what connects there comes from `source_host`, any address of the loopback network."""
+        """`target` is host:port. Connections to it come from `source_host`, a loopback address."""
         host, _, port = target.rpartition(":")
         self._target = host, int(port)
         self._source = (source_host, 0) if source_host else None
@@ -25,7 +25,7 @@ class Relay:
         self._last = text
 
     def cut(self) -> None:
-        """End every connection that there is."""
+        """Cut every connection."""
         for task in self._tasks:
             task.cancel()
 
@@ -68,7 +68,7 @@ class Relay:
 
 @asynccontextmanager
 async def relaying(target: str, source_host: str | None = None) -> AsyncIterator[Relay]:
-    """A relay on a port of its own."""
+    """Start a relay on its own port."""
     relay = Relay(target, source_host)
     server = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
     relay.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,7 +1,8 @@
-"""Figures of tests go in; a table comes out at the end of the run: promise, figure, pass or fail. A pytest plugin.
+"""A pytest plugin that prints the measurements of reliability rows as a table at the end of a run.
 
-A test marked `row("R1", "what is promised")` notes its figures in the fixture `figures`. Counts are held to their bounds
-everywhere; times only under --full, since a machine that is busy with other tests says nothing of them.
+A test marked `row("R1", "its promise")` records its measurements in the fixture `figures`. Bounds
+on counts are checked in every run; bounds on times only with --full, because other tests that run
+on the machine affect times.
 """
 
 import operator
@@ -17,26 +18,26 @@ _BOUNDS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     number: str
     promise: str
     full: bool
     figures: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    passed: bool = False
+    result: str = "FAIL"
     took_s: float = 0.0
 
     def count(self, what: str, value: float, bound: str = "", limit: float = 0) -> None:
-        """A figure that holds on every machine, and its bound."""
+        """Record a value that does not depend on the machine's speed, and check its bound."""
         self._note(what, value, bound, limit, held=True)
 
     def time(self, what: str, value: float, bound: str = "", limit: float = 0) -> None:
-        """A figure of time or memory, and its bound, which is held under --full."""
+        """Record a time or an amount of memory; its bound is checked with --full."""
         self._note(what, value, bound, limit, held=self.full)
 
     def some(self, full: int, short: int) -> int:
-        """How many: under --full, or else."""
+        """Choose a number: `full` with --full, otherwise `short`."""
         return full if self.full else short
 
     def _note(self, what: str, value: float, bound: str, limit: float, *, held: bool) -> None:
@@ -54,13 +55,13 @@ def _order(row: Row) -> tuple[int, str]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of them does not exceed."""
+    """The value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """As pytest wants it."""
+    """Add the options."""
     parser.addoption(
         "--full",
         action="store_true",
@@ -75,14 +76,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """As pytest wants it."""
+    """Add the marker."""
     config.addinivalue_line("markers", "row(number, promise): a row of docs/reliability.md")
     config.stash[_ROWS] = []
 
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Iterator[Row]:
-    """The row of the test that asks for it."""
+    """The row of the test that uses it."""
     mark = request.node.get_closest_marker("row")
     row = Row(mark.args[0], mark.args[1], full=request.config.getoption("--full"))
     request.config.stash[_ROWS].append(row)
@@ -90,13 +91,16 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Row]:
     yield row
     row.took_s = time.monotonic() - begin_s
     report = getattr(request.node, "report", None)
-    row.passed = bool(report and report.passed and not row.broken)
+    if report and report.passed and not row.broken:
+        row.result = "pass"
+    elif report and report.skipped:
+        row.result = "skip"
     assert not row.broken, f"out of bounds: {', '.join(row.broken)}"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Let the fixture know how its test ended."""
+    """Pass the result of a test to the fixture."""
     report = yield
     if call.when == "call":
         item.report = report  # type: ignore[attr-defined]
@@ -111,7 +115,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section(f"reliability, {'full' if rows[0].full else 'short'}")
     for row in rows:
         terminalreporter.write_line(
-            f"{row.number:4} {'pass' if row.passed else 'FAIL'}  {row.promise}  [{row.took_s:.0f} s]"
+            f"{row.number:4} {row.result}  {row.promise}  [{row.took_s:.0f} s]"
         )
         for figure in row.figures:
             terminalreporter.write_line(f"            {figure}")

@@ -1,9 +1,9 @@
-"""A recording goes in; a server before the double that plays it comes out."""
+"""A server in front of a scripted Ollama that plays recorded answers."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from eudai_server.core.model_name import listed_name
+from eudai_server.core.model_name import model_name_from
 from recorded_answers import Recording
 from scripted_ollama import ScriptedOllama
 from serving import Server, config_for, serving
@@ -13,10 +13,10 @@ from serving import Server, config_for, serving
 async def replaying(
     recording: Recording, capabilities: Mapping[str, Sequence[str]]
 ) -> AsyncIterator[Server]:
-    """`capabilities`: of each model that the double has."""
+    """Start both. `capabilities` are those of each model that the scripted Ollama has."""
     ollama = ScriptedOllama()
     ollama.models |= {
-        listed_name(name): {"digest": "5c" * 32, "capabilities": kinds}
+        model_name_from(name).listed: {"digest": "5c" * 32, "capabilities": kinds}
         for name, kinds in capabilities.items()
     }
     ollama.scripts |= dict.fromkeys(("/api/chat", "/api/generate"), recording.script)

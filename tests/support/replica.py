@@ -1,4 +1,4 @@
-"""The installed server, as a process that a test may end, kill, and start again at the same port; and an Envoy in front of two."""
+"""The installed server as a process that a test may stop, kill and restart; and a real Envoy."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ ENVOY = BIN / "envoy"
 
 
 class Replica:
-    """One server."""
+    """One server process, always at the same port."""
 
     def __init__(self, url: str, **env: str) -> None:
         self.address = f"127.0.0.1:{free_port()}"
@@ -32,7 +32,7 @@ class Replica:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> float:
-        """Return once it is SERVING; the seconds that took."""
+        """Start it, and return the seconds until it was SERVING."""
         begin_s = time.monotonic()
         self._process = spawn(BIN / "eudai-server", env=self._env, stderr=subprocess.DEVNULL)
         async with channel_to(
@@ -43,17 +43,17 @@ class Replica:
         return time.monotonic() - begin_s
 
     def send(self, number: signal.Signals) -> None:
-        """A signal."""
+        """Send a signal."""
         assert self._process
         self._process.send_signal(number)
 
     async def ended(self) -> int:
-        """Its exit code, once there is one."""
+        """Wait for its end, and return its exit code."""
         assert self._process
         return await asyncio.to_thread(self._process.wait, EXIT_TIMEOUT_S)
 
     def kill(self) -> None:
-        """Whatever state it is in."""
+        """Kill it, whatever its state."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -61,7 +61,7 @@ class Replica:
 
 @asynccontextmanager
 async def replica(url: str, **env: str) -> AsyncIterator[Replica]:
-    """One that is SERVING."""
+    """Start a server, and wait until it is SERVING."""
     server = Replica(url, **env)
     try:
         await server.start()
@@ -72,7 +72,7 @@ async def replica(url: str, **env: str) -> AsyncIterator[Replica]:
 
 @asynccontextmanager
 async def envoy(folder: Path, first: Replica, second: Replica) -> AsyncIterator[str]:
-    """The address of a real Envoy in front of both."""
+    """Start a real Envoy in front of two servers; yields its address."""
     if not ENVOY.exists():
         pytest.skip("there is no Envoy; make reliability installs it")
     port = free_port()

@@ -1,7 +1,8 @@
-"""An Ollama that plays bytes over TCP: the only double in the suite. tests/system/test_faithful.py holds it to the real one.
+"""A TCP server that plays Ollama's bytes: the only double in the suite.
 
-A script is a list of steps for one answer: bytes are sent, a number is a pause in seconds, an Event is waited for,
-RESET breaks the connection off, and the end of the list closes it.
+tests/system/test_faithful.py compares it with the real Ollama. A script is a list of steps for one
+answer: bytes are sent, a number is a pause in seconds, an Event is waited for, RESET breaks the
+connection, and the end of the list closes it.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ HEADERS_STREAM = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 END = b"0\r\n\r\n"
+JSON = "application/json; charset=utf-8"
 STREAM_LIMIT = 64 << 20
 
 
@@ -53,39 +55,37 @@ X = chunk(line(response="x", done=False))
 
 
 def numbered(count: int) -> list[str]:
-    """The pieces of an answer of which every prefix can be told."""
+    """The pieces of an answer in which every piece is different."""
     return [f"{number} " for number in range(count)]
 
 
 def stream(*lines: bytes) -> Script:
-    """A whole streamed answer, a chunk a line as Ollama flushes it."""
+    """A complete streamed answer, with a chunk for each line, as Ollama flushes it."""
     return [HEADERS_STREAM, *(chunk(data) for data in lines), END]
 
 
 def words(*texts: str, reason: str = "stop") -> Script:
-    """A whole generation of these pieces."""
+    """A complete generation of these pieces."""
     return stream(
         *(line(response=text, done=False) for text in texts), done(reason, output=len(texts))
     )
 
 
-def reply(
-    status: int, body: object, content_type: str = "application/json; charset=utf-8"
-) -> Script:
-    """A whole plain answer."""
+def reply(status: int, body: object, content_type: str = JSON) -> Script:
+    """A complete answer that is not streamed."""
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    head = f"HTTP/1.1 {status} Status\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
-    return [head.encode() + data]
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}"
+    return [head.encode() + b"\r\n\r\n" + data]
 
 
 def error(status: int, message: str) -> Script:
-    """An answer as Ollama words its failures."""
+    """An error answer in Ollama's format."""
     return reply(status, {"error": message})
 
 
 @dataclass(eq=False)
 class Exchange:
-    """One request and when its connection ended."""
+    """One request, and when its connection ended."""
 
     route: str
     body: dict[str, Any]
@@ -95,7 +95,7 @@ class Exchange:
 
     @property
     def model(self) -> str:
-        """The model it names, without the suffix that asks for the local one."""
+        """The model's name, without the suffix for a local model."""
         return str(self.body.get("model", "")).removesuffix(":local")
 
 
@@ -119,44 +119,44 @@ class ScriptedOllama:
 
     @property
     def url(self) -> str:
-        """For OLLAMA_BASE_URL."""
+        """The value of OLLAMA_BASE_URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def open_connections(self) -> int:
-        """Connections that somebody holds."""
+        """The number of open connections."""
         return len(self._tasks)
 
     def sent_to(self, route: str) -> list[Exchange]:
-        """Requests to a route that were no loads."""
+        """Requests to a route, except loads."""
         return [one for one in self.exchanges if one.route == route and not _is_load(one)]
 
     async def until_sent(self, route: str, count: int) -> None:
-        """Wait until so many requests to a route, loads aside, have arrived."""
+        """Wait until this many requests to a route have arrived, not counting loads."""
         async with asyncio.timeout(10):
             while len(self.sent_to(route)) < count:
                 await asyncio.sleep(0.01)
 
     async def until_probed(self) -> None:
-        """Wait until the server has read the models again; it asks once more only after that."""
+        """Wait until the server has used what Ollama has now: a second probe follows the first."""
         await self.until_sent("/api/tags", len(self.sent_to("/api/tags")) + 2)
 
     def hold(self) -> asyncio.Event:
-        """Let generations begin, and end once the event is set."""
+        """Let generations begin, and end only when the event is set."""
         release = asyncio.Event()
         self.scripts["/api/generate"] = [HEADERS_STREAM, X, release, chunk(done()), END]
         return release
 
     def loads(self) -> list[Exchange]:
-        """Requests that loaded a model and did nothing else."""
+        """Requests that only loaded a model."""
         return [one for one in self.exchanges if _is_load(one) and not _keeps_nothing(one)]
 
     def load(self, model: str) -> None:
-        """Have a model in memory."""
+        """Put a model into memory."""
         self.resident.add((model, self.models[model]["digest"]))
 
     def unload(self, model: str) -> None:
-        """Have it in memory no longer."""
+        """Remove a model from memory."""
         self.resident.discard((model, self.models[model]["digest"]))
 
     def unloads(self) -> list[str]:
@@ -175,7 +175,7 @@ class ScriptedOllama:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Drop every connection, and return once the next one is refused."""
+        """Drop every connection, and return once a new one is refused."""
         if self._server:
             self._server.close()
         with contextlib.suppress(ConnectionRefusedError):
@@ -248,7 +248,7 @@ class ScriptedOllama:
         return self._answer(exchange)
 
     def _answer(self, exchange: Exchange) -> Script:
-        """What an idle Ollama answers to a request that names a model."""
+        """The answer of an idle Ollama to a request that names a model."""
         asked, model = exchange.body.get("model", ""), exchange.model
         if model not in self.models or (model != asked and "remote_host" in self.models[model]):
             return error(404, f"model '{asked}' not found")
@@ -267,16 +267,16 @@ class ScriptedOllama:
 
     def _shown(self, model: str) -> dict[str, Any]:
         facts = self.models[model]
-        weights = facts.get("weights", facts["digest"])
         return {
-            "modelfile": f"# Modelfile\nFROM /models/blobs/sha256-{weights}\n",
+            "modelfile": f"FROM /models/blobs/sha256-{facts.get('weights', facts['digest'])}\n",
+            "parameters": facts.get("parameters", ""),
             "capabilities": facts["capabilities"],
             "model_info": {},
         }
 
 
 def _is_load(exchange: Exchange) -> bool:
-    """Whether it has no prompt: a load, or an unload if nothing is to be kept."""
+    """Whether a request has no prompt: a load, or an unload if `keep_alive` is 0."""
     return exchange.route == "/api/generate" and "prompt" not in exchange.body
 
 

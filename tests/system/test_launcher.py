@@ -1,4 +1,4 @@
-"""The launcher says what is missing or in the way, and what to change."""
+"""The launcher reports what is missing or in the way, and what to change."""
 
 import asyncio
 import os
@@ -14,18 +14,18 @@ LAUNCHER = ROOT / "services" / "ollama" / "launcher"
 
 
 def launch(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    """The launcher, run to its end."""
+    """Run the launcher to its end."""
     return subprocess.run(
         [sys.executable, LAUNCHER, *arguments],
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
     )
 
 
-async def test_a_port_taken_by_something_else(ollama: ScriptedOllama) -> None:
+async def test_a_port_in_use_is_reported(ollama: ScriptedOllama) -> None:
     ollama.scripts["/api/version"] = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]
     ended = await asyncio.to_thread(launch, "start", OLLAMA_BASE_URL=ollama.url)
 
@@ -34,14 +34,14 @@ async def test_a_port_taken_by_something_else(ollama: ScriptedOllama) -> None:
     assert "OLLAMA_BASE_URL" in ended.stderr
 
 
-def test_an_ollama_elsewhere_that_does_not_answer() -> None:
+def test_an_ollama_elsewhere_that_does_not_answer_is_reported() -> None:
     ended = launch("start", OLLAMA_BASE_URL=f"http://127.0.0.2:{free_port()}")
 
     assert ended.returncode == 1
     assert "the launcher can start Ollama only on this machine" in ended.stderr
 
 
-def test_no_compiler() -> None:
+def test_a_missing_compiler_is_reported() -> None:
     ended = _require_compilers(PATH="/nowhere")
 
     assert ended.returncode == 1
@@ -58,7 +58,7 @@ def test_a_go_command_runs_in_the_folder_of_its_module(tmp_path: Path) -> None:
     assert failed.returncode == 2
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = launch(
         "start",
@@ -70,7 +70,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     assert "set EUDAI_CACHE to a writable folder" in ended.stderr
 
 
-def test_nothing_to_stop(tmp_path: Path) -> None:
+def test_stopping_without_an_ollama_is_not_an_error(tmp_path: Path) -> None:
     ended = launch(
         "stop", OLLAMA_BASE_URL=f"http://127.0.0.1:{free_port()}", EUDAI_CACHE=str(tmp_path)
     )
@@ -79,14 +79,14 @@ def test_nothing_to_stop(tmp_path: Path) -> None:
     assert "no Ollama that this launcher started" in ended.stderr
 
 
-def test_a_wrong_call_shows_how() -> None:
+def test_wrong_arguments_show_the_usage() -> None:
     ended = launch("dance")
 
     assert ended.returncode == 64
     assert "start" in ended.stderr
 
 
-def test_a_command_is_lent_an_ollama_and_gives_its_exit_code(real_url: str) -> None:
+def test_a_command_runs_with_an_ollama_and_gives_its_exit_code(real_url: str) -> None:
     ended = launch(
         "run",
         "--",
@@ -101,12 +101,12 @@ def test_a_command_is_lent_an_ollama_and_gives_its_exit_code(real_url: str) -> N
 
 
 @pytest.mark.parametrize("arguments", [("--no-such-flag",), ("--lora", "x")])
-def test_the_runner_refuses_a_flag_it_does_not_know(arguments: tuple[str, ...]) -> None:
+def test_the_runner_refuses_unknown_flags(arguments: tuple[str, ...]) -> None:
     ended = subprocess.run(
         [sys.executable, LAUNCHER / "runner.py", *arguments],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
     )
 
@@ -114,7 +114,7 @@ def test_the_runner_refuses_a_flag_it_does_not_know(arguments: tuple[str, ...]) 
     assert "unrecognized arguments" in ended.stderr
 
 
-def test_the_quantizer_copies_and_nothing_else(tmp_path: Path) -> None:
+def test_the_quantizer_only_copies(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("gguf")
     quantizer = [sys.executable, str(LAUNCHER / "quantizer.py")]
     copied = subprocess.run(
@@ -143,6 +143,6 @@ def _require_compilers(**env: str) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
     )

@@ -1,4 +1,4 @@
-"""The real Ollama reads every reference as the server does, on every route that takes one."""
+"""The real Ollama reads model references as the server does, on every route that accepts one."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ PIECES = [
 ]
 SOURCES = [":local", ":cloud", "-cloud", ":LOCAL", ": cloud "]
 references = st.lists(st.sampled_from([*PIECES, *SOURCES]), max_size=7).map("".join)
-# No two share a part: Ollama keeps the case in which a part came first.
+# No two share a part, because Ollama keeps the case in which it first saw a part.
 COPIES = ["Eudai-A", "Eudai-B/Copy:T.1", "eudai.test:1/Some/Eudai-C:Q4", "library/x/eudai-d"]
 
 
@@ -37,13 +37,13 @@ def post(real_url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("reference", READINGS)
-def test_the_vectors_are_true(real_url: str, reference: str) -> None:
+def test_the_recorded_readings_are_those_of_ollama(real_url: str, reference: str) -> None:
     assert reading_of(real_url, reference) == READINGS[reference]
 
 
 @given(references)
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
-def test_what_is_accepted_is_the_same_model_to_ollama(real_url: str, reference: str) -> None:
+def test_an_accepted_reference_is_the_same_model_in_ollama(real_url: str, reference: str) -> None:
     reading = reading_of(real_url, reference)
     try:
         ours = model_name_from(reference).key
@@ -61,10 +61,10 @@ def test_what_is_accepted_is_the_same_model_to_ollama(real_url: str, reference: 
     sorted({reading for reading in READINGS.values() if ":" in reading and len(reading) < 255}),
 )
 def test_the_name_that_is_sent_is_valid_on_every_route(post: httpx.Client, listed: str) -> None:
-    generation = Generation(id="", model=model_name_from(listed).listed, input=Prompt("x"))
-    route, body = request_from(generation, can_think=False)
+    generation = Generation(id="", model=model_name_from(listed), input=Prompt("x"))
+    request = request_from(generation, can_think=False)
     answers = [
-        post.post(route, content=body),
+        post.post(request.route, content=request.body),
         post.post("/api/embed", json={"model": f"{listed}:local", "input": "x"}),
         post.post("/api/copy", json={"source": listed, "destination": "eudai-e"}),
         post.post("/api/copy", json={"source": "eudai-e", "destination": listed}),
@@ -76,7 +76,7 @@ def test_the_name_that_is_sent_is_valid_on_every_route(post: httpx.Client, liste
     assert not any("invalid" in answer.text for answer in answers)
 
 
-def test_a_model_is_listed_by_the_name_that_we_call_listed(post: httpx.Client) -> None:
+def test_a_model_is_listed_by_its_listed_name(post: httpx.Client) -> None:
     expected = {model_name_from(each).listed for each in COPIES}
     try:
         for name in expected:

@@ -1,4 +1,4 @@
-"""Models of the real Ollama, administered through the service."""
+"""Administration of the real Ollama's models through the service."""
 
 import asyncio
 import hashlib
@@ -28,13 +28,13 @@ ONE_TOKEN = options_pb2.StopOptions(max_output_tokens=1)
 
 @pytest.fixture
 async def admin(real_url: str) -> AsyncIterator[tuple[Server, Any]]:
-    """A server with administration on, before the real Ollama, and a stub."""
+    """A server with administration enabled in front of the real Ollama, and a stub."""
     async with serving(config_for(real_url, admin=True)) as server:
         await server.until("", "SERVING")
         yield server, rpc.ModelServiceStub(server.channel)
 
 
-async def test_the_models_are_told_as_they_are(admin: tuple[Server, Any]) -> None:
+async def test_real_models_are_described(admin: tuple[Server, Any]) -> None:
     _, stub = admin
     models = {model.name: model for model in (await stub.ListModels(pb.ListModelsRequest())).models}
     gemma = await stub.GetModel(pb.GetModelRequest(model="gemma3:270m", verbose=True))
@@ -72,7 +72,7 @@ async def test_an_unset_keep_alive_keeps_what_was_set(admin: tuple[Server, Any])
     server, stub = admin
     name = "kept-for-an-hour:latest"
     await stub.CopyModel(pb.CopyModelRequest(source="gemma3:270m", destination=name))
-    # A context of its own, so that no other test's loaded model is used.
+    # A different context length, so that no model that is loaded already is used.
     load = options_pb2.LoadOptions(context_length=512)
     hour = options_pb2.LoadOptions(context_length=512, keep_alive=Duration(seconds=3600))
     await stub.LoadModel(pb.LoadModelRequest(model=name, load=hour))
@@ -109,7 +109,7 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
     real_url: str, admin: tuple[Server, Any], tmp_path: Path
 ) -> None:
     _, stub = admin
-    # The file that gemma3:270m was made of, one bit of one weight changed, so that Ollama does not have it yet.
+    # The file of gemma3:270m with one bit of one weight changed, so that Ollama does not have it.
     data = bytearray(
         _gguf((await stub.GetModel(pb.GetModelRequest(model="gemma3:270m"))).modelfile).read_bytes()
     )
@@ -132,7 +132,8 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
             peak.cancel()
             grown = await peak - idle
     print(
-        f"uploaded {uploaded.size_bytes} bytes; the server grew by {grown >> 20} MiB from {idle >> 20}"
+        f"uploaded {uploaded.size_bytes} bytes; "
+        f"the server grew by {grown >> 20} MiB from {idle >> 20}"
     )
 
     assert (uploaded.existed, uploaded.size_bytes) == (False, len(data))
@@ -142,7 +143,7 @@ async def test_a_model_is_created_from_an_uploaded_file_in_constant_memory(
 
 
 async def _peak(pid: int) -> int:
-    """The most memory that a process has, until cancelled."""
+    """Measure the peak memory of a process until cancelled."""
     process = psutil.Process(pid)
     peak = 0
     try:
@@ -153,7 +154,7 @@ async def _peak(pid: int) -> int:
         return peak
 
 
-async def test_an_upload_is_checked_by_the_real_one_too(
+async def test_the_real_ollama_checks_an_upload_too(
     admin: tuple[Server, Any], tmp_path: Path
 ) -> None:
     _, stub = admin
@@ -165,9 +166,9 @@ async def test_an_upload_is_checked_by_the_real_one_too(
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await stub.UploadBlob(_pieces("sha256:" + "0" * 64, path))
     half = stub.UploadBlob(_pieces(digest, path, pause_s=60))
-    await asyncio.sleep(0.3)  # the first piece arrives meanwhile, which Ollama does not tell
+    await asyncio.sleep(0.3)  # meanwhile the first piece arrives; Ollama does not report it
     half.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while set(blobs.iterdir()) != before:
             await asyncio.sleep(0.05)
     first = await stub.UploadBlob(_pieces(digest, path))

@@ -1,4 +1,7 @@
-"""What a model writes arrives, or its caller is told: every parser of Ollama, by a scripted model. `make parsers` prints it."""
+"""Every parser of Ollama, with a scripted model: output arrives, or the caller is warned.
+
+`make parsers` prints the results as a table.
+"""
 
 import json
 import textwrap
@@ -55,7 +58,7 @@ def capabilities_of(parser: str) -> list[str]:
 
 
 async def outcome(server: Server, parser: str, name: str) -> Outcome:
-    """Ask the model that is made for a parser to say a case."""
+    """Ask the model of a parser for a case."""
     case = CASES[name]
     prompt = f"<|play:{script_name(written(parser, name))}|>"
     parts = [content_pb2.Part(text=prompt)]
@@ -76,7 +79,7 @@ async def outcome(server: Server, parser: str, name: str) -> Outcome:
     return Outcome(
         "".join(event.delta.reasoning for event in events),
         "".join(event.delta.text for event in events),
-        # Read, since the Go template's parser gives the keys in any order.
+        # Parsed, because the parser for Go templates returns the keys in any order.
         tuple((call.name, json.loads(call.arguments_json)) for call in calls),
         tuple(
             pb.GenerationWarningCode.Name(code)[len("GENERATION_WARNING_CODE_") :] for code in codes
@@ -96,7 +99,7 @@ def cell(parser: str, name: str, came: Outcome) -> str:
     meant = Outcome(reasoning, case.text + case.after.strip(), calls)
     if not case.breaks_off and replace(came, text=came.text.strip()) == meant:
         return "right"
-    # The rest is what the comments of eudai.v1.ToolCall say.
+    # The comments of eudai.v1.ToolCall describe the rest.
     if is_malformed(case) and [tool for tool, _ in came.calls] == [tool for tool, _ in calls]:
         return "repaired by Ollama"
     if case.after and not came.text and came.calls == calls:
@@ -105,7 +108,7 @@ def cell(parser: str, name: str, came: Outcome) -> str:
 
 
 def is_malformed(case: Case) -> bool:
-    """Whether a call of it is."""
+    """Whether a tool call of the outcome is malformed."""
     return case.breaks_off or case.unquoted
 
 
@@ -127,7 +130,7 @@ def table(outcomes: Outcomes) -> str:
 
 @pytest.fixture(scope="module")
 def version(real_url: str) -> str:
-    """Of the real Ollama."""
+    """The version of the real Ollama."""
     return str(httpx.get(f"{real_url}/api/version", trust_env=False).json()["version"])
 
 
@@ -135,7 +138,7 @@ def version(real_url: str) -> str:
 async def outcomes(
     request: pytest.FixtureRequest, real_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Outcomes, Outcomes]:
-    """Every case by the real Ollama, and by the double that plays what was recorded."""
+    """The outcome of every case with the real Ollama, and with the double that plays recordings."""
     path = tmp_path_factory.mktemp("scripted") / "model.gguf"
     write_model(path, scripts(), {"tokenizer.chat_template": JINJA_TEMPLATE})
     recording = Recording("test_parsers", real_url if request.config.option.record else None)
@@ -157,7 +160,7 @@ async def outcomes(
 
 
 @pytest.mark.timeout(300)
-async def test_what_a_model_writes_arrives_or_its_caller_is_told(
+async def test_the_output_arrives_or_the_caller_is_warned(
     outcomes: tuple[Outcomes, Outcomes], version: str
 ) -> None:
     shown = table(outcomes[0])
@@ -169,7 +172,7 @@ async def test_what_a_model_writes_arrives_or_its_caller_is_told(
 
 
 @pytest.mark.timeout(300)
-async def test_the_double_answers_as_the_real_one(
+async def test_the_double_answers_as_the_real_ollama_does(
     outcomes: tuple[Outcomes, Outcomes], version: str
 ) -> None:
     if version != VERSION:

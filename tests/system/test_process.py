@@ -1,4 +1,4 @@
-"""The installed programs, with the real Ollama: what an operator and a first-time user meet."""
+"""The installed programs with the real Ollama, as an operator and a first-time user run them."""
 
 import asyncio
 import json
@@ -13,7 +13,18 @@ import grpc
 import psutil
 import pytest
 from eudai.v1 import generation_service_pb2 as pb
-from processes import BIN, ROOT, ended_server, eudai, eudai_server, free_port, grpcurl, runners
+from processes import (
+    BIN,
+    ROOT,
+    TIMEOUT_S,
+    Runners,
+    ended_server,
+    eudai,
+    eudai_server,
+    free_port,
+    grpcurl,
+    last_work_s,
+)
 from serving import Server
 
 FIRST_CALL = '{"model":"gemma3:270m","prompt":"hi","stop":{"max_output_tokens":8}}'
@@ -81,7 +92,7 @@ def test_sigterm_drains_and_exits_0_with_one_json_line_a_call(real_url: str) -> 
     with eudai_server(OLLAMA_BASE_URL=real_url) as (address, process):
         eudai(address, "generate", "--max-output-tokens", "2", "SECRET")
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=10)
+        _, log = process.communicate(timeout=TIMEOUT_S)
     lines = [json.loads(line) for line in log.splitlines()]
     calls = [line for line in lines if line["message"] == "call"]
 
@@ -93,7 +104,7 @@ def test_sigterm_drains_and_exits_0_with_one_json_line_a_call(real_url: str) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells limits of another process")
-def test_as_many_files_may_be_open_as_the_system_allows(real_url: str) -> None:
+def test_the_limit_of_open_files_is_raised(real_url: str) -> None:
     lowered = ("sh", "-c", 'ulimit -Sn 256 && exec "$0"')
     with eudai_server(*lowered, OLLAMA_BASE_URL=real_url) as (_, process):
         soft, hard = psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE)
@@ -101,18 +112,18 @@ def test_as_many_files_may_be_open_as_the_system_allows(real_url: str) -> None:
     assert soft == hard > 256
 
 
-def test_a_second_signal_cuts(real_url: str) -> None:
+def test_a_second_signal_ends_the_drain(real_url: str) -> None:
     with eudai_server(OLLAMA_BASE_URL=real_url, EUDAI_LAME_DUCK="60") as (address, process):
         process.send_signal(signal.SIGTERM)
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + TIMEOUT_S
         while eudai(address, "healthcheck").returncode == 0:
             assert time.monotonic() < deadline_s
         process.send_signal(signal.SIGTERM)
         begin_s = time.monotonic()
-        process.communicate(timeout=10)
+        process.communicate(timeout=TIMEOUT_S)
 
     assert process.returncode == 0
-    assert time.monotonic() - begin_s < 5
+    assert time.monotonic() - begin_s < 20  # less than the lame duck of 60 s
 
 
 @pytest.mark.parametrize(
@@ -140,7 +151,7 @@ def test_a_port_in_use_exits_78_and_names_it() -> None:
     assert "EUDAI_LISTEN" in ended.stderr
 
 
-def test_the_demo_streams_and_stops_everything_where_nobody_watches(real_url: str) -> None:
+def test_the_demo_streams_and_stops_without_a_terminal(real_url: str) -> None:
     env = {**os.environ, "OLLAMA_BASE_URL": real_url, "EUDAI_LISTEN": f"127.0.0.1:{free_port()}"}
     ended = subprocess.run(
         [BIN / "python", ROOT / "services/run.py", "The capital of France is"],
@@ -161,34 +172,33 @@ async def test_a_cancelled_generation_leaves_the_model_idle(
     deltas = 0
     while deltas < 3:
         deltas += (await call.read()).HasField("delta")
-    busy = await asyncio.to_thread(_cpu_share, next(runners()))
+    (runner,) = Runners(real_url, "gemma3:270m").now()
+    await _until_it_works(runner)
     port = int(real_url.rpartition(":")[2])
-    call.cancel()
     begin_s = time.monotonic()
-    while _streams_to(port):
-        assert time.monotonic() - begin_s < 2
-        await asyncio.sleep(0.002)
-    closed_ms = (time.monotonic() - begin_s) * 1000
-    await asyncio.sleep(0.2)  # Ollama ends a token that it has begun
-    idle = await asyncio.to_thread(_cpu_share, next(runners()))
-    print(
-        f"closed {closed_ms:.0f} ms after the cancel; the model's process used {busy:.0%} of a core before and {idle:.0%} after"
-    )
+    call.cancel()
+    async with asyncio.timeout(TIMEOUT_S):
+        while _streams_to(port):
+            await asyncio.sleep(0.002)
+    closed_s = time.monotonic() - begin_s
+    worked_s = await last_work_s(runner, quiet_s=0.5, timeout_s=TIMEOUT_S) - begin_s
+    print(f"after the cancellation: closed in {closed_s:.3f} s, idle in {worked_s:.2f} s")
 
-    assert busy > 0.3
-    assert idle < 0.1
+    assert worked_s < 5  # all 4,000 tokens would take half a minute or more
     with pytest.raises(asyncio.CancelledError):
         await call.read()
     assert await call.code() is grpc.StatusCode.CANCELLED
 
 
-def _cpu_share(process: psutil.Process) -> float:
-    """Of one core, over half a second."""
-    return float(process.cpu_percent(interval=0.5)) / 100
+async def _until_it_works(process: psutil.Process) -> None:
+    used_s = process.cpu_times().user
+    async with asyncio.timeout(TIMEOUT_S):
+        while process.cpu_times().user <= used_s:
+            await asyncio.sleep(0.01)
 
 
 def _streams_to(port: int) -> int:
-    """Connections of this process to the Ollama that are open, the probe's short ones aside."""
+    """The number of open connections of this process to Ollama, except those of the probe."""
     connections = [
         each
         for each in psutil.Process().net_connections("tcp")

@@ -13,7 +13,7 @@ from scripted_ollama import ScriptedOllama
 
 
 @pytest.mark.parametrize("reason", CASES)
-async def test_a_reason_is_what_grpcurl_prints(
+async def test_grpcurl_prints_the_reason(
     reason: str, real_url: str, ollama: ScriptedOllama
 ) -> None:
     case = CASES[reason]
@@ -38,14 +38,14 @@ async def test_a_reason_is_what_grpcurl_prints(
     )
 
     assert called.returncode != 0
-    # If the server has stopped, grpcurl cannot ask it for the type of a detail, and prints bytes.
+    # grpcurl cannot ask a server that is gone for the type of a detail, and prints its bytes.
     raw = base64.b64encode(
         error_details_pb2.ErrorInfo(reason=reason, domain="eudai").SerializeToString()
     ).decode()
     assert f'"reason": "{reason}"' in called.stderr or raw in called.stderr
 
 
-def test_the_table_names_the_rest() -> None:
+def test_every_reason_has_a_case_or_is_listed_as_unreached() -> None:
     rest = {"UNSPECIFIED", "UNAUTHENTICATED", "SCOPE_MISSING", "QUOTA_EXCEEDED", "INTERNAL"}
 
     names = error_pb2.ErrorReason.keys()

@@ -1,4 +1,4 @@
-"""A model goes to a real registry and comes back the same. `make registry-test` provides what it needs."""
+"""Pushing a model to a real registry and pulling it back. `make registry-test` installs both."""
 
 import shutil
 import socket
@@ -28,11 +28,12 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A registry at port 5005, and Envoy before it at 5006."""
+    """A registry at port 5005, and Envoy in front of it at 5006."""
     folder = tmp_path_factory.mktemp("registry")
     config = folder / "registry.yml"
     config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\nhttp: {{addr: 127.0.0.1:5005}}\n"
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
+        "http: {addr: 127.0.0.1:5005}\n"
     )
     envoy = Path(__file__).with_name("envoy.yml")
     commands: list[list[str]] = [
@@ -76,7 +77,7 @@ def _wait_for(port: int) -> None:
 
 @pytest.fixture
 async def admin(real_url: str) -> AsyncIterator[Any]:
-    """A server whose operator allows both registries, before the real Ollama."""
+    """A server whose operator allows both registries, in front of the real Ollama."""
     registries = ("http://localhost:5005", "http://localhost:5006")
     async with serving(config_for(real_url, admin=True, registries=registries)) as server:
         await server.until("", "SERVING")
@@ -84,12 +85,12 @@ async def admin(real_url: str) -> AsyncIterator[Any]:
 
 
 async def push(stub: Any, model: str) -> list[pb.PushModelResponse]:
-    """Every event of a push."""
+    """Push a model, and return every event."""
     return [event async for event in stub.PushModel(pb.PushModelRequest(model=model))]
 
 
 async def pull(stub: Any, model: str) -> list[pb.PullModelResponse]:
-    """Every event of a pull."""
+    """Pull a model, and return every event."""
     return [event async for event in stub.PullModel(pb.PullModelRequest(model=model))]
 
 
@@ -98,8 +99,8 @@ async def test_a_model_is_pushed_and_pulled_back_the_same(admin: Any) -> None:
     await admin.CopyModel(pb.CopyModelRequest(source="all-minilm", destination=PUSHED))
     pushed = await push(admin, PUSHED)
     first = await pull(admin, PULLED)
-    # A manifest that Ollama made itself ends with a line feed, and one that it pulled does not, so only from here on do
-    # equal models have equal digests.
+    # A manifest that Ollama made itself ends with a line feed, and one that it pulled does not, so
+    # equal models have equal digests only from here on.
     await admin.CopyModel(pb.CopyModelRequest(source=PULLED, destination=PUSHED))
     await push(admin, PUSHED)
     await admin.DeleteModel(pb.DeleteModelRequest(model=PULLED))
@@ -109,7 +110,8 @@ async def test_a_model_is_pushed_and_pulled_back_the_same(admin: Any) -> None:
     up = max(event.progress.completed_bytes for event in pushed)
     down = max(event.progress.completed_bytes for event in first)
     print(
-        f"pushed {up} bytes in {len(pushed)} events, pulled {down} in {len(first)}; {again[-1].completed.digest}"
+        f"pushed {up} bytes in {len(pushed)} events, pulled {down} in {len(first)}; "
+        f"{again[-1].completed.digest}"
     )
 
     assert again[-1].completed.digest == first[-1].completed.digest
@@ -118,7 +120,7 @@ async def test_a_model_is_pushed_and_pulled_back_the_same(admin: Any) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-async def test_what_a_registry_does_not_have_is_not_found(admin: Any) -> None:
+async def test_a_model_that_the_registry_lacks_is_not_found(admin: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await pull(admin, "localhost:5006/eudai/nothing")
 

@@ -1,4 +1,4 @@
-"""Thoughts, stop sequences, log probabilities, images and long answers of the real Ollama, by a scripted model."""
+"""Reasoning, stop sequences, log probabilities, images and long answers, by a scripted model."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -36,10 +36,10 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def models(real_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The scripts, with a Go template, by llama.cpp's own means, and with a projector of images."""
+    """The scripted model with a Go template, with its own template, and with a projector."""
     folder = tmp_path_factory.mktemp("scripted")
     write_model(folder / "model.gguf", SCRIPTS, {})
-    # A file of its own: Ollama gives models of one file one runner, started for the first of them.
+    # A separate file, because Ollama uses one runner for all models of a file.
     write_model(folder / "native.gguf", SCRIPTS, {"tokenizer.chat_template": JINJA_TEMPLATE})
     write_projector(folder / "projector.gguf")
     template = DIALECTS["template"].options
@@ -57,7 +57,7 @@ def recording(
     models: None,  # noqa: ARG001 - they are recorded
     real_url: str,
 ) -> Iterator[Recording]:
-    """What the double plays."""
+    """The recorded answers that the double plays."""
     recording = Recording("test_scripted_model", real_url if request.config.option.record else None)
     yield recording
     recording.save()
@@ -67,7 +67,7 @@ def recording(
 async def server(
     request: pytest.FixtureRequest, recording: Recording, real_url: str
 ) -> AsyncIterator[Server]:
-    """A server before the real Ollama, and one before the double: what holds there must hold here."""
+    """A server in front of the real Ollama, and one in front of the double."""
     if request.param == "double":
         async with replaying(recording, CAPABILITIES) as server:
             yield server
@@ -78,7 +78,7 @@ async def server(
 
 
 def play(name: str, *media: bytes, mime_type: str = "image/png") -> pb.Conversation:
-    """A turn of a user that makes the model say a script."""
+    """A user message that makes the model write a script."""
     parts = [content_pb2.Part(text=f"<|play:{name}|>")]
     parts += (
         content_pb2.Part(media=content_pb2.Media(mime_type=mime_type, data=data)) for data in media
@@ -88,7 +88,7 @@ def play(name: str, *media: bytes, mime_type: str = "image/png") -> pb.Conversat
 
 
 def reasoning_of(events: list[pb.GenerateResponse]) -> str:
-    """The reasoning."""
+    """The reasoning of an answer."""
     return "".join(event.delta.reasoning for event in events)
 
 
@@ -97,7 +97,7 @@ INPUTS = [{"conversation": play("think")}, {"prompt": "<|play:think|>"}]
 
 @pytest.mark.parametrize("asked", INPUTS, ids=["chat", "generate"])
 @pytest.mark.parametrize("effort", ["UNSPECIFIED", "DEFAULT", "LOW", "MEDIUM", "HIGH", "MAX"])
-async def test_a_thought_comes_before_the_answer(
+async def test_reasoning_arrives_before_the_answer(
     server: Server, asked: dict[str, Any], effort: str
 ) -> None:
     options = pb.ReasoningOptions(effort=pb.ReasoningEffort.Value(f"REASONING_EFFORT_{effort}"))
@@ -110,7 +110,7 @@ async def test_a_thought_comes_before_the_answer(
 
 
 @pytest.mark.parametrize("asked", INPUTS, ids=["chat", "generate"])
-async def test_a_hidden_thought_is_counted_but_not_sent(
+async def test_hidden_reasoning_is_counted_but_not_sent(
     server: Server, asked: dict[str, Any]
 ) -> None:
     options = pb.ReasoningOptions(hide=True)
@@ -120,14 +120,14 @@ async def test_a_hidden_thought_is_counted_but_not_sent(
     assert events[-1].finished.usage.output_tokens > 6
 
 
-async def test_a_model_that_may_not_think_says_what_it_says(server: Server) -> None:
+async def test_without_reasoning_the_text_arrives_unchanged(server: Server) -> None:
     options = pb.ReasoningOptions(effort=pb.REASONING_EFFORT_NONE)
     events = await collect(server, model=MODEL, reasoning=options, conversation=play("think"))
 
     assert (reasoning_of(events), text_of(events)) == ("", SCRIPTS["think"].text)
 
 
-async def test_a_tool_call_its_result_and_the_answer(server: Server) -> None:
+async def test_a_tool_result_leads_to_an_answer(server: Server) -> None:
     asked = play("call")
     request = pb.GenerateRequest(model=MODEL, conversation=asked, tools=TOOLS)
     answer = await server.generation.GenerateOnce(
@@ -164,7 +164,7 @@ async def test_log_probabilities_spell_the_answer(server: Server, asked: dict[st
     tokens = [logprob for event in events for logprob in event.delta.logprobs]
 
     assert b"".join(token.chosen.token_bytes for token in tokens).decode() == SCRIPTS["hello"].text
-    # The model is certain.
+    # The model gives its token a probability of 1.
     assert all(-0.01 <= token.chosen.logprob <= 0 for token in tokens)
     assert {len(token.top) for token in tokens} == {2}
 
@@ -179,7 +179,7 @@ async def test_log_probabilities_beside_tools_depend_on_the_parser(server: Serve
     assert refused.details["ErrorInfo"].metadata["capability"] == "logprobs"
 
 
-async def test_half_a_character_is_held_back(server: Server) -> None:
+async def test_an_incomplete_character_is_held_back(server: Server) -> None:
     whole = await collect(server, model=MODEL, conversation=play("emoji"))
     stop = options_pb2.StopOptions(max_output_tokens=1)
     cut = await collect(server, model=MODEL, conversation=play("emoji"), stop=stop)
@@ -190,7 +190,7 @@ async def test_half_a_character_is_held_back(server: Server) -> None:
     assert cut[-1].finished.reason == pb.FINISH_REASON_LENGTH
 
 
-async def test_an_answer_in_json(server: Server) -> None:
+async def test_a_json_answer_arrives_unchanged(server: Server) -> None:
     shape = pb.OutputFormat(any_json=pb.AnyJsonFormat())
     events = await collect(server, model=MODEL, conversation=play("json"), format=shape)
 
@@ -198,7 +198,7 @@ async def test_an_answer_in_json(server: Server) -> None:
     assert "warning" not in kinds(events)
 
 
-async def test_a_repetition_that_ollama_ends_says_what_to_do(server: Server) -> None:
+async def test_the_error_for_a_repetition_says_what_to_do(server: Server) -> None:
     refused = await refusal(server, model=MODEL, conversation=play("laugh"))
 
     assert refused.reason == "REPETITION_STOPPED"
@@ -230,7 +230,7 @@ async def test_images_reach_the_model(
 
     assert text_of(events) == ("" if tools else SCRIPTS["hello"].text)
     assert ("tool_call" in kinds(events)) == bool(tools)
-    # The projector makes four tokens of an image.
+    # The projector converts an image to four tokens.
     assert more == 4 * images
 
 
@@ -242,7 +242,7 @@ async def test_an_image_that_cannot_be_read_is_refused(server: Server) -> None:
     assert "image" in refused.message
 
 
-async def test_an_image_for_a_model_that_takes_none_is_refused(server: Server) -> None:
+async def test_an_image_for_a_model_without_vision_is_refused(server: Server) -> None:
     refused = await refusal(server, model=MODEL, conversation=play("hello", png()))
 
     assert refused.reason == "CAPABILITY_UNSUPPORTED"

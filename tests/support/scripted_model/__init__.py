@@ -1,4 +1,4 @@
-"""Scripts go in; a small GGUF model comes out with which a real Ollama answers exactly these texts."""
+"""Builds a small GGUF model with which a real Ollama answers exactly the scripted texts."""
 
 from scripted_model.model import write_model
 from scripted_model.projector import write_projector

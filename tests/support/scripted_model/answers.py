@@ -1,4 +1,4 @@
-"""What models may mean to say, and each of Ollama's parsers must bring across: the cases of the table of parsers."""
+"""The cases of the table of parsers: answers that each of Ollama's parsers must pass on."""
 
 import json
 import zlib
@@ -12,16 +12,17 @@ from scripted_model.script import Script
 TEXT, THOUGHT = "Let me look.", "They want the weather."
 PARIS = Call("get_weather", {"city": '"Paris"', "count": "3"})
 LONDON = Call("get_weather", {"city": '"London"'})
-# Stands for some twenty tokens that no other script has: as many as a real call has at least.
+# About twenty tokens that no other script has; a real call has at least as many.
 ADDRESS = "ADDRESS"
 AT_ADDRESS = {"city": f'"{ADDRESS}"'}
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the model means to say.
+    """An answer of a model.
 
-    `breaks_off`: it ends within the address of its call. `unquoted`: the last quotation mark is missing.
+    `breaks_off`: it ends within the address of its call. `unquoted`: the last quotation mark is
+    missing.
     """
 
     text: str = ""
@@ -65,7 +66,7 @@ CASES: Mapping[str, Case] = {
 }
 
 
-# llama.cpp holds the model to its tools by a grammar: it can write nothing else.
+# llama.cpp's grammar allows the model to call only the given tools.
 WITH_GRAMMAR = [
     "a text",
     "a call",
@@ -78,14 +79,14 @@ WITH_GRAMMAR = [
 
 
 def cases_of(parser: str) -> list[str]:
-    """The cases that models made for this parser can mean to say."""
+    """The cases that models made for this parser can express."""
     if parser == "native":
         return WITH_GRAMMAR
     return [name for name, case in CASES.items() if DIALECTS[parser].thinks or not case.thought]
 
 
 def written(parser: str, name: str) -> str:
-    """What a model writes that is made for this parser."""
+    """What a model made for this parser writes."""
     case = CASES[name]
     text = DIALECTS[parser].answer(case.text, case.thought, case.calls) + case.after
     if case.unquoted:
@@ -97,7 +98,7 @@ def written(parser: str, name: str) -> str:
 
 
 def calls_of(parser: str, name: str) -> list[tuple[str, Any]]:
-    """The calls that a case means: names and arguments."""
+    """The tool calls of a case: names and arguments."""
     texts = ((call.name, call.json) for call in CASES[name].calls)
     return [
         (tool, json.loads(text.replace(ADDRESS, address(parser, name)))) for tool, text in texts
@@ -111,7 +112,7 @@ def address(parser: str, name: str) -> str:
 
 
 def scripts() -> dict[str, Script]:
-    """One script for each text that is written: parsers of one format share theirs."""
+    """One script for each text; parsers of one format share them."""
     return {
         script_name(text): Script(text)
         for text in sorted(
@@ -121,5 +122,5 @@ def scripts() -> dict[str, Script]:
 
 
 def script_name(text: str) -> str:
-    """By which a prompt names the script of a text."""
+    """The name by which a prompt selects the script of a text."""
     return f"{zlib.crc32(text.encode()):08x}"

@@ -1,4 +1,4 @@
-"""Files of a model go in; a real Ollama has the model until the block ends. Over Ollama's own HTTP interface."""
+"""Creates a model in a real Ollama, over Ollama's own HTTP API, and deletes it at the end."""
 
 import hashlib
 import json
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 
-# A first load on a busy machine.
+# Enough for a first load on a busy machine.
 TIMEOUT_S = 60.0
-# The models are so small that threads would only wait for one another, long on a busy machine.
+# The models are so small that several threads would mostly wait for each other.
 PARAMETERS = {"num_thread": 1}
 
 
@@ -30,7 +30,7 @@ def created(url: str, name: str, *files: Path, **fields: object) -> Iterator[str
         try:
             yield name
         finally:
-            # Deleting alone would leave it loaded, for ever where Ollama is told to keep models.
+            # A deleted model would stay loaded, without end if Ollama keeps models.
             http.post("/api/generate", json={"model": name, "keep_alive": 0})
             assert http.request("DELETE", "/api/delete", json={"model": name}).is_success
 
@@ -43,7 +43,7 @@ def _upload(http: httpx.Client, file: Path) -> str:
 
 
 def lines_of(url: str, route: str, body: Mapping[str, object]) -> tuple[int, list[bytes]]:
-    """What Ollama answers to a request: the HTTP status, and the lines."""
+    """Ollama's answer to a request: the HTTP status and the lines."""
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
         answer = http.post(route, content=json.dumps(body))
         return answer.status_code, answer.content.splitlines(keepends=True)

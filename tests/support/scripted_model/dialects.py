@@ -1,16 +1,17 @@
-"""A parser of Ollama, by name → how the models that it is made for write thoughts, texts and tool calls."""
+"""How models made for each of Ollama's parsers write reasoning, text and tool calls."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-# Ollama finds the tags of thoughts and of calls in the template, as what surrounds them.
-TEMPLATE = """{{ range .Messages }}{{ .Role }}: {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}
+# Ollama finds the tags of reasoning and of tool calls in the template: they surround them.
+TEMPLATE = """{{ range .Messages }}{{ .Role }}: {{ if .Thinking }}\
+<think>{{ .Thinking }}</think>{{ end }}
 {{- .Content }}{{ if .ToolCalls }}{{ range .ToolCalls }}<tool_call>
 {"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
 </tool_call>{{ end }}{{ end }}
 {{ end }}{{ if .Tools }}{{ .Tools }}{{ end }}"""
 
-# llama.cpp does the same with the template in the file, where Ollama has neither template nor renderer.
+# llama.cpp does the same with the template in the file if Ollama has no template or renderer.
 JINJA_TEMPLATE = """{%- if tools %}system: Answer with a call inside <tool_call></tool_call>.
 <tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>
 {% endif %}
@@ -27,7 +28,7 @@ JINJA_TEMPLATE = """{%- if tools %}system: Answer with a call inside <tool_call>
 
 @dataclass(frozen=True)
 class Call:
-    """A call that a script makes; its arguments are JSON texts."""
+    """A tool call of a script; its arguments are JSON texts."""
 
     name: str
     arguments: Mapping[str, str] = field(default_factory=dict)
@@ -44,14 +45,14 @@ class Dialect:
 
     options: Mapping[str, str]
     calls: Callable[[Sequence[Call]], str]
-    # Of a thought. What opens it stands in the prompt of some models.
+    # Around reasoning. Some models have the opening tag in the prompt.
     think: tuple[str, str] = ("<think>", "</think>")
     thinks: bool = True
-    # Before a text, and after one that is not all.
+    # Before a text, and after a text that does not end the answer.
     text: tuple[str, str] = ("", "")
 
     def answer(self, text: str = "", thought: str = "", calls: Sequence[Call] = ()) -> str:
-        """A whole answer: thought, text, calls."""
+        """A complete answer: reasoning, text, calls."""
         written = self.think[0] + thought + self.think[1] if thought else ""
         if text:
             written += self.text[0] + text + (self.text[1] if calls else "")
@@ -59,7 +60,7 @@ class Dialect:
 
 
 def _each(begin: str, end: str, body: Callable[[Call], str]) -> Callable[[Sequence[Call]], str]:
-    """Calls that stand on their own, one after another."""
+    """Calls one after another."""
     return lambda calls: "\n".join(begin + body(call) + end for call in calls)
 
 
@@ -75,7 +76,7 @@ def _object(call: Call) -> str:
 
 
 def _bare(json: str) -> str:
-    """A value as the formats without JSON write it: texts without quotation marks."""
+    """A value in formats without JSON: a text has no quotation marks."""
     return json.strip('"')
 
 
@@ -124,7 +125,7 @@ _XML_CALLS = _each("<tool_call>", "</tool_call>", _xml)
 
 DIALECTS: Mapping[str, Dialect] = {
     "template": Dialect({"template": TEMPLATE}, _JSON_CALLS),
-    # llama.cpp's own parser, by the template in the GGUF file.
+    # llama.cpp's own parser, selected by the template in the GGUF file.
     "native": Dialect({}, _JSON_CALLS, thinks=False),
     "qwen3": Dialect(_with_template("qwen3-thinking"), _JSON_CALLS),
     "qwen3-coder": Dialect(_built_in("qwen3-coder"), _XML_CALLS, thinks=False),

@@ -1,4 +1,4 @@
-"""Metadata and tensors go in; the bytes of a GGUF file, version 3, come out."""
+"""Writes metadata and tensors as a GGUF file, version 3."""
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ Value = bool | int | float | str | Sequence[int] | Sequence[float] | Sequence[st
 
 @dataclass(frozen=True)
 class Tensor:
-    """Numbers in row-major order. `shape` has the fastest dimension first, as GGUF writes it."""
+    """Numbers in row-major order. `shape` has the fastest dimension first, as in GGUF."""
 
     shape: tuple[int, ...]
     data: bytes
@@ -24,18 +24,18 @@ class Tensor:
 
 
 def matrix(rows: Sequence[Sequence[float]]) -> Tensor:
-    """Half floats: llama.cpp multiplies with them, and they take half the space."""
+    """A matrix of half floats, with which llama.cpp multiplies, and which take half the space."""
     data = b"".join(struct.pack(f"<{len(row)}e", *row) for row in rows)
     return Tensor((len(rows[0]), len(rows)), data, is_half=True)
 
 
 def vector(numbers: Sequence[float]) -> Tensor:
-    """Floats: llama.cpp takes biases and norms in full precision alone."""
+    """A vector of floats: llama.cpp accepts biases and norms only in full precision."""
     return Tensor((len(numbers),), struct.pack(f"<{len(numbers)}f", *numbers))
 
 
 def gguf(metadata: Mapping[str, Value], tensors: Mapping[str, Tensor]) -> bytes:
-    """The file."""
+    """The bytes of the file."""
     header = MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata))
     header += b"".join(_string(name) + _typed(value) for name, value in metadata.items())
     body = bytearray()
@@ -53,7 +53,7 @@ def _string(text: str) -> bytes:
 
 
 def _typed(value: Value) -> bytes:
-    """A value after the number of its type."""
+    """A value, preceded by the number of its type."""
     match value:
         case bool():
             return struct.pack("<I?", BOOL, value)

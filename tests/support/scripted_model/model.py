@@ -1,13 +1,13 @@
-"""Tokens go in; a model of llama.cpp's architecture `mpt` comes out that says them one after another.
+"""Builds a model of llama.cpp's architecture `mpt` that writes given tokens one after another.
 
-How it works. Every token that follows another one has a random code of signs. The embedding of a
-token is the code of the token after it, and the output matrix recognizes codes. So the model is a
-chain: each token of a script names the next.
+Every token that follows another one has a random code of signs. The embedding of a token is the
+code of the token after it, and the output matrix recognizes codes. So the model is a chain: each
+token of a script names the next.
 
-A script begins where a prompt names it as `<|play:NAME|>`. The tokens of a prompt have hardly any
-code of their own. The only attention head finds the last such mark, or else the beginning of the
-text, and adds the code of the script's first token, weaker than a token's own code. MPT has ALiBi,
-which takes one unit of attention for each token of distance, so that the last mark wins exactly.
+A prompt starts a script with `<|play:NAME|>`. The tokens of a prompt have almost no code. The only
+attention head finds the last such mark, or else the beginning of the text, and adds the code of the
+script's first token, weaker than a token's own code. MPT has ALiBi, which takes one unit of
+attention for each token of distance, so that the last mark wins.
 """
 
 import random
@@ -18,7 +18,7 @@ from scripted_model.gguf import Tensor, Value, gguf, matrix, vector
 from scripted_model.script import Script, tokens_of
 
 WIDTH = 128
-CODE = WIDTH - 2  # the last two numbers mark what the attention head may find
+CODE = WIDTH - 2  # the last two dimensions mark the positions that the attention head may find
 FEED_FORWARD = 32
 CONTEXT_LENGTH = 32768
 
@@ -46,7 +46,7 @@ def model_bytes(scripts: Mapping[str, Script], metadata: Mapping[str, Value]) ->
 
 
 class _Chain:
-    """The vocabulary: a token for each byte, two control tokens, then each script after its mark."""
+    """The vocabulary: a token for each byte, two control tokens, and each script after its mark."""
 
     def __init__(self, scripts: Mapping[str, Script]) -> None:
         self.texts = [*_BYTE_LETTERS, "<|bos|>", "<|eos|>"]
@@ -69,7 +69,7 @@ class _Chain:
         self.follower[last] = mark + 1 if repeats else EOS
 
     def tokenizer(self) -> dict[str, Value]:
-        """Byte pairs without merges: a prompt is one token per byte, and meets no script's token."""
+        """Byte pairs without merges: a prompt has a token per byte, and none of a script's."""
         return {
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.pre": "gpt-2",
@@ -135,11 +135,11 @@ def _tensors(chain: _Chain) -> dict[str, Tensor]:
 
 
 def _codes(chain: _Chain) -> tuple[list[list[float]], list[list[float]]]:
-    """The embeddings and the rows of the output matrix.
+    """The embeddings, and the rows of the output matrix.
 
-    Every row sums to 0, so that the layer norm, which takes the mean away, leaves it as it is. That
-    two of some thousand random codes overlap by half or more has a probability of a few percent,
-    and the seed is fixed: a file either works always or never.
+    Every row sums to 0, so that the layer norm, which subtracts the mean, does not change it. The
+    probability that two of a thousand random codes overlap by half or more is a few percent. The
+    seed is fixed, so a file works either always or never.
     """
     dice = random.Random(0)
     prompt = _balanced(dice)
@@ -162,7 +162,7 @@ def _balanced(dice: random.Random) -> list[float]:
 
 
 def _square(size: float, *places: tuple[int, int]) -> list[list[float]]:
-    """A matrix that is zero but in these places, each a row and a column."""
+    """A matrix that is zero except at these places, each a row and a column."""
     rows = [[0.0] * WIDTH for _ in range(WIDTH)]
     for row, column in places:
         rows[row][column] = size

@@ -1,4 +1,7 @@
-"""A projector of images comes out that makes every image into embeddings of zeros: a scripted model takes images by it."""
+"""Writes an image projector, with which a scripted model accepts images.
+
+It maps every image to embeddings of zeros.
+"""
 
 from pathlib import Path
 
@@ -12,7 +15,7 @@ INNER = 32
 
 
 def write_projector(path: Path) -> None:
-    """Write a GGUF that llama.cpp takes as `--mmproj`. An image becomes four tokens."""
+    """Write a GGUF that llama.cpp accepts as `--mmproj`. An image becomes four tokens."""
     path.write_bytes(gguf(_metadata(), _tensors()))
 
 

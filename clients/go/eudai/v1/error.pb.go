@@ -14,6 +14,11 @@
 // for a client that does not read or send for 30 seconds, and NOT_FOUND for an
 // unknown name in grpc.health.v1.
 //
+// A caller may send its own id of any call in the metadata eudai-request-id, 1 to 100
+// characters. The server copies it to its log, to the initial metadata of the
+// response, and, for a failed call, to the trailing metadata and the metadata
+// request_id of the ErrorInfo.
+//
 // The trailing metadata grpc-retry-pushback-ms tells a client's retry policy when it
 // may repeat a failed call, in milliseconds. It is -1 if the client must not repeat
 // the call automatically: because the call or a part of it may have run, or because
@@ -128,6 +133,10 @@ const (
 	// ABORTED. Ollama ended the answer because the model repeated itself about thirty
 	// times in a row. Raise repeat_penalty, or change the prompt.
 	ErrorReason_ERROR_REASON_REPETITION_STOPPED ErrorReason = 27
+	// NOT_FOUND. No pull of the model is running.
+	ErrorReason_ERROR_REASON_PULL_NOT_FOUND ErrorReason = 28
+	// ABORTED. Another caller cancelled the pull with CancelPull.
+	ErrorReason_ERROR_REASON_PULL_CANCELLED ErrorReason = 29
 )
 
 // Enum value maps for ErrorReason.
@@ -161,6 +170,8 @@ var (
 		25: "ERROR_REASON_BLOB_NOT_FOUND",
 		26: "ERROR_REASON_TOOL_CALL_MALFORMED",
 		27: "ERROR_REASON_REPETITION_STOPPED",
+		28: "ERROR_REASON_PULL_NOT_FOUND",
+		29: "ERROR_REASON_PULL_CANCELLED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -191,6 +202,8 @@ var (
 		"ERROR_REASON_BLOB_NOT_FOUND":             25,
 		"ERROR_REASON_TOOL_CALL_MALFORMED":        26,
 		"ERROR_REASON_REPETITION_STOPPED":         27,
+		"ERROR_REASON_PULL_NOT_FOUND":             28,
+		"ERROR_REASON_PULL_CANCELLED":             29,
 	}
 )
 
@@ -296,7 +309,7 @@ const file_eudai_v1_error_proto_rawDesc = "" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12/\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x19.eudai.v1.GenerationPhaseR\x05phase\x12\x1f\n" +
 	"\voutput_sent\x18\x03 \x01(\bR\n" +
-	"outputSent*\xe0\a\n" +
+	"outputSent*\xa2\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12(\n" +
@@ -326,7 +339,9 @@ const file_eudai_v1_error_proto_rawDesc = "" +
 	"\x1cERROR_REASON_REGISTRY_DENIED\x10\x18\x12\x1f\n" +
 	"\x1bERROR_REASON_BLOB_NOT_FOUND\x10\x19\x12$\n" +
 	" ERROR_REASON_TOOL_CALL_MALFORMED\x10\x1a\x12#\n" +
-	"\x1fERROR_REASON_REPETITION_STOPPED\x10\x1bBV\n" +
+	"\x1fERROR_REASON_REPETITION_STOPPED\x10\x1b\x12\x1f\n" +
+	"\x1bERROR_REASON_PULL_NOT_FOUND\x10\x1c\x12\x1f\n" +
+	"\x1bERROR_REASON_PULL_CANCELLED\x10\x1dBV\n" +
 	"\fdev.eudai.v1B\n" +
 	"ErrorProtoP\x01Z2github.com/eudai/eudai/clients/go/eudai/v1;eudaiv1\xa2\x02\x03EUDb\x06proto3"
 

@@ -27,6 +27,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whether the model may call tools.
+type ToolChoice int32
+
+const (
+	// As TOOL_CHOICE_AUTO.
+	ToolChoice_TOOL_CHOICE_UNSPECIFIED ToolChoice = 0
+	// The model decides whether to call a tool.
+	ToolChoice_TOOL_CHOICE_AUTO ToolChoice = 1
+	// The model does not get the tools, so it answers with text.
+	ToolChoice_TOOL_CHOICE_NONE ToolChoice = 2
+)
+
+// Enum value maps for ToolChoice.
+var (
+	ToolChoice_name = map[int32]string{
+		0: "TOOL_CHOICE_UNSPECIFIED",
+		1: "TOOL_CHOICE_AUTO",
+		2: "TOOL_CHOICE_NONE",
+	}
+	ToolChoice_value = map[string]int32{
+		"TOOL_CHOICE_UNSPECIFIED": 0,
+		"TOOL_CHOICE_AUTO":        1,
+		"TOOL_CHOICE_NONE":        2,
+	}
+)
+
+func (x ToolChoice) Enum() *ToolChoice {
+	p := new(ToolChoice)
+	*p = x
+	return p
+}
+
+func (x ToolChoice) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ToolChoice) Descriptor() protoreflect.EnumDescriptor {
+	return file_eudai_v1_generation_service_proto_enumTypes[0].Descriptor()
+}
+
+func (ToolChoice) Type() protoreflect.EnumType {
+	return &file_eudai_v1_generation_service_proto_enumTypes[0]
+}
+
+func (x ToolChoice) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ToolChoice.Descriptor instead.
+func (ToolChoice) EnumDescriptor() ([]byte, []int) {
+	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{0}
+}
+
 // How much a model reasons before it answers.
 type ReasoningEffort int32
 
@@ -81,11 +134,11 @@ func (x ReasoningEffort) String() string {
 }
 
 func (ReasoningEffort) Descriptor() protoreflect.EnumDescriptor {
-	return file_eudai_v1_generation_service_proto_enumTypes[0].Descriptor()
+	return file_eudai_v1_generation_service_proto_enumTypes[1].Descriptor()
 }
 
 func (ReasoningEffort) Type() protoreflect.EnumType {
-	return &file_eudai_v1_generation_service_proto_enumTypes[0]
+	return &file_eudai_v1_generation_service_proto_enumTypes[1]
 }
 
 func (x ReasoningEffort) Number() protoreflect.EnumNumber {
@@ -94,7 +147,7 @@ func (x ReasoningEffort) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReasoningEffort.Descriptor instead.
 func (ReasoningEffort) EnumDescriptor() ([]byte, []int) {
-	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{0}
+	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{1}
 }
 
 // What the server does if the input does not fit the context window.
@@ -135,11 +188,11 @@ func (x ContextOverflow) String() string {
 }
 
 func (ContextOverflow) Descriptor() protoreflect.EnumDescriptor {
-	return file_eudai_v1_generation_service_proto_enumTypes[1].Descriptor()
+	return file_eudai_v1_generation_service_proto_enumTypes[2].Descriptor()
 }
 
 func (ContextOverflow) Type() protoreflect.EnumType {
-	return &file_eudai_v1_generation_service_proto_enumTypes[1]
+	return &file_eudai_v1_generation_service_proto_enumTypes[2]
 }
 
 func (x ContextOverflow) Number() protoreflect.EnumNumber {
@@ -148,7 +201,7 @@ func (x ContextOverflow) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ContextOverflow.Descriptor instead.
 func (ContextOverflow) EnumDescriptor() ([]byte, []int) {
-	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{1}
+	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{2}
 }
 
 // A phase of a request.
@@ -196,11 +249,11 @@ func (x GenerationPhase) String() string {
 }
 
 func (GenerationPhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_eudai_v1_generation_service_proto_enumTypes[2].Descriptor()
+	return file_eudai_v1_generation_service_proto_enumTypes[3].Descriptor()
 }
 
 func (GenerationPhase) Type() protoreflect.EnumType {
-	return &file_eudai_v1_generation_service_proto_enumTypes[2]
+	return &file_eudai_v1_generation_service_proto_enumTypes[3]
 }
 
 func (x GenerationPhase) Number() protoreflect.EnumNumber {
@@ -209,7 +262,7 @@ func (x GenerationPhase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use GenerationPhase.Descriptor instead.
 func (GenerationPhase) EnumDescriptor() ([]byte, []int) {
-	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{2}
+	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{3}
 }
 
 // Kinds of warnings.
@@ -277,11 +330,11 @@ func (x GenerationWarningCode) String() string {
 }
 
 func (GenerationWarningCode) Descriptor() protoreflect.EnumDescriptor {
-	return file_eudai_v1_generation_service_proto_enumTypes[3].Descriptor()
+	return file_eudai_v1_generation_service_proto_enumTypes[4].Descriptor()
 }
 
 func (GenerationWarningCode) Type() protoreflect.EnumType {
-	return &file_eudai_v1_generation_service_proto_enumTypes[3]
+	return &file_eudai_v1_generation_service_proto_enumTypes[4]
 }
 
 func (x GenerationWarningCode) Number() protoreflect.EnumNumber {
@@ -290,7 +343,7 @@ func (x GenerationWarningCode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use GenerationWarningCode.Descriptor instead.
 func (GenerationWarningCode) EnumDescriptor() ([]byte, []int) {
-	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{3}
+	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{4}
 }
 
 // Why generation stopped.
@@ -342,11 +395,11 @@ func (x FinishReason) String() string {
 }
 
 func (FinishReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_eudai_v1_generation_service_proto_enumTypes[4].Descriptor()
+	return file_eudai_v1_generation_service_proto_enumTypes[5].Descriptor()
 }
 
 func (FinishReason) Type() protoreflect.EnumType {
-	return &file_eudai_v1_generation_service_proto_enumTypes[4]
+	return &file_eudai_v1_generation_service_proto_enumTypes[5]
 }
 
 func (x FinishReason) Number() protoreflect.EnumNumber {
@@ -355,7 +408,7 @@ func (x FinishReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FinishReason.Descriptor instead.
 func (FinishReason) EnumDescriptor() ([]byte, []int) {
-	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{4}
+	return file_eudai_v1_generation_service_proto_rawDescGZIP(), []int{5}
 }
 
 // Request message for GenerationService.GenerateOnce.
@@ -515,7 +568,9 @@ type GenerateRequest struct {
 	// The time after which generation ends with FINISH_REASON_TIME_BUDGET, counted from
 	// the arrival of the call, more than zero. Unlike with a deadline, the caller
 	// receives the output generated so far.
-	TimeBudget    *durationpb.Duration `protobuf:"bytes,18,opt,name=time_budget,json=timeBudget,proto3" json:"time_budget,omitempty"`
+	TimeBudget *durationpb.Duration `protobuf:"bytes,18,opt,name=time_budget,json=timeBudget,proto3" json:"time_budget,omitempty"`
+	// Whether the model may call tools. If it is unset, it may call those in `tools`.
+	ToolChoice    ToolChoice `protobuf:"varint,19,opt,name=tool_choice,json=toolChoice,proto3,enum=eudai.v1.ToolChoice" json:"tool_choice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -689,6 +744,13 @@ func (x *GenerateRequest) GetTimeBudget() *durationpb.Duration {
 		return x.TimeBudget
 	}
 	return nil
+}
+
+func (x *GenerateRequest) GetToolChoice() ToolChoice {
+	if x != nil {
+		return x.ToolChoice
+	}
+	return ToolChoice_TOOL_CHOICE_UNSPECIFIED
 }
 
 type isGenerateRequest_Input interface {
@@ -1384,7 +1446,15 @@ type Started struct {
 	ContextLength int32 `protobuf:"varint,4,opt,name=context_length,json=contextLength,proto3" json:"context_length,omitempty"`
 	// When the server sent the request to Ollama. Unset if the time budget ended before
 	// that.
-	StartTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// The value of the caller's metadata eudai-request-id, if any.
+	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The seed of the random sequence: the one of the request or, if it has none, one
+	// that the server chose. Unset if the model has its own. The same seed gives the
+	// same answer only with the same request, model, Ollama and hardware.
+	Seed *uint32 `protobuf:"varint,7,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
+	// The version of Ollama, if known.
+	OllamaVersion string `protobuf:"bytes,8,opt,name=ollama_version,json=ollamaVersion,proto3" json:"ollama_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1452,6 +1522,27 @@ func (x *Started) GetStartTime() *timestamppb.Timestamp {
 		return x.StartTime
 	}
 	return nil
+}
+
+func (x *Started) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Started) GetSeed() uint32 {
+	if x != nil && x.Seed != nil {
+		return *x.Seed
+	}
+	return 0
+}
+
+func (x *Started) GetOllamaVersion() string {
+	if x != nil {
+		return x.OllamaVersion
+	}
+	return ""
 }
 
 // New output since the last event. To get the whole output, concatenate the deltas of
@@ -2143,7 +2234,7 @@ const file_eudai_v1_generation_service_proto_rawDesc = "" +
 	"\x14GenerateOnceResponse\x124\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\v2\x14.eudai.v1.GenerationR\n" +
-	"generation\"\x95\a\n" +
+	"generation\"\xcc\a\n" +
 	"\x0fGenerateRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\x06prompt\x18\x02 \x01(\tH\x00R\x06prompt\x12<\n" +
@@ -2165,7 +2256,9 @@ const file_eudai_v1_generation_service_proto_rawDesc = "" +
 	"\x06events\x18\x10 \x01(\v2\x16.eudai.v1.EventOptionsR\x06events\x12=\n" +
 	"\x06labels\x18\x11 \x03(\v2%.eudai.v1.GenerateRequest.LabelsEntryR\x06labels\x12:\n" +
 	"\vtime_budget\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"timeBudget\x1a9\n" +
+	"timeBudget\x125\n" +
+	"\vtool_choice\x18\x13 \x01(\x0e2\x14.eudai.v1.ToolChoiceR\n" +
+	"toolChoice\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
@@ -2201,14 +2294,19 @@ const file_eudai_v1_generation_service_proto_rawDesc = "" +
 	"\bprogress\x18\x04 \x01(\v2\x1c.eudai.v1.GenerationProgressH\x00R\bprogress\x127\n" +
 	"\awarning\x18\x05 \x01(\v2\x1b.eudai.v1.GenerationWarningH\x00R\awarning\x120\n" +
 	"\bfinished\x18\x06 \x01(\v2\x12.eudai.v1.FinishedH\x00R\bfinishedB\a\n" +
-	"\x05event\"\xbe\x01\n" +
+	"\x05event\"\xa6\x02\n" +
 	"\aStarted\x12#\n" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12%\n" +
 	"\x0econtext_length\x18\x04 \x01(\x05R\rcontextLength\x129\n" +
 	"\n" +
-	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\"|\n" +
+	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\tR\trequestId\x12\x17\n" +
+	"\x04seed\x18\a \x01(\rH\x00R\x04seed\x88\x01\x01\x12%\n" +
+	"\x0eollama_version\x18\b \x01(\tR\rollamaVersionB\a\n" +
+	"\x05_seed\"|\n" +
 	"\x05Delta\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x1e\n" +
 	"\treasoning\x18\x02 \x01(\tH\x00R\treasoning\x122\n" +
@@ -2258,7 +2356,12 @@ const file_eudai_v1_generation_service_proto_rawDesc = "" +
 	"\blogprobs\x18\x03 \x03(\v2\x16.eudai.v1.TokenLogprobR\blogprobs\x127\n" +
 	"\bwarnings\x18\x04 \x03(\v2\x1b.eudai.v1.GenerationWarningR\bwarnings\x12.\n" +
 	"\bfinished\x18\x05 \x01(\v2\x12.eudai.v1.FinishedR\bfinished\x12E\n" +
-	"\x12reasoning_logprobs\x18\x06 \x03(\v2\x16.eudai.v1.TokenLogprobR\x11reasoningLogprobs*\xd8\x01\n" +
+	"\x12reasoning_logprobs\x18\x06 \x03(\v2\x16.eudai.v1.TokenLogprobR\x11reasoningLogprobs*U\n" +
+	"\n" +
+	"ToolChoice\x12\x1b\n" +
+	"\x17TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10TOOL_CHOICE_AUTO\x10\x01\x12\x14\n" +
+	"\x10TOOL_CHOICE_NONE\x10\x02*\xd8\x01\n" +
 	"\x0fReasoningEffort\x12 \n" +
 	"\x1cREASONING_EFFORT_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REASONING_EFFORT_NONE\x10\x01\x12\x1c\n" +
@@ -2310,106 +2413,108 @@ func file_eudai_v1_generation_service_proto_rawDescGZIP() []byte {
 	return file_eudai_v1_generation_service_proto_rawDescData
 }
 
-var file_eudai_v1_generation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_eudai_v1_generation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_eudai_v1_generation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_eudai_v1_generation_service_proto_goTypes = []any{
-	(ReasoningEffort)(0),          // 0: eudai.v1.ReasoningEffort
-	(ContextOverflow)(0),          // 1: eudai.v1.ContextOverflow
-	(GenerationPhase)(0),          // 2: eudai.v1.GenerationPhase
-	(GenerationWarningCode)(0),    // 3: eudai.v1.GenerationWarningCode
-	(FinishReason)(0),             // 4: eudai.v1.FinishReason
-	(*GenerateOnceRequest)(nil),   // 5: eudai.v1.GenerateOnceRequest
-	(*GenerateOnceResponse)(nil),  // 6: eudai.v1.GenerateOnceResponse
-	(*GenerateRequest)(nil),       // 7: eudai.v1.GenerateRequest
-	(*Conversation)(nil),          // 8: eudai.v1.Conversation
-	(*Infill)(nil),                // 9: eudai.v1.Infill
-	(*OutputFormat)(nil),          // 10: eudai.v1.OutputFormat
-	(*AnyJsonFormat)(nil),         // 11: eudai.v1.AnyJsonFormat
-	(*ProtobufFormat)(nil),        // 12: eudai.v1.ProtobufFormat
-	(*ReasoningOptions)(nil),      // 13: eudai.v1.ReasoningOptions
-	(*LogprobOptions)(nil),        // 14: eudai.v1.LogprobOptions
-	(*EventOptions)(nil),          // 15: eudai.v1.EventOptions
-	(*GenerateResponse)(nil),      // 16: eudai.v1.GenerateResponse
-	(*Started)(nil),               // 17: eudai.v1.Started
-	(*Delta)(nil),                 // 18: eudai.v1.Delta
-	(*TokenLogprob)(nil),          // 19: eudai.v1.TokenLogprob
-	(*Logprob)(nil),               // 20: eudai.v1.Logprob
-	(*GenerationProgress)(nil),    // 21: eudai.v1.GenerationProgress
-	(*GenerationWarning)(nil),     // 22: eudai.v1.GenerationWarning
-	(*Finished)(nil),              // 23: eudai.v1.Finished
-	(*Usage)(nil),                 // 24: eudai.v1.Usage
-	(*Timings)(nil),               // 25: eudai.v1.Timings
-	(*Generation)(nil),            // 26: eudai.v1.Generation
-	nil,                           // 27: eudai.v1.GenerateRequest.LabelsEntry
-	(*Tool)(nil),                  // 28: eudai.v1.Tool
-	(*SamplingOptions)(nil),       // 29: eudai.v1.SamplingOptions
-	(*StopOptions)(nil),           // 30: eudai.v1.StopOptions
-	(*LoadOptions)(nil),           // 31: eudai.v1.LoadOptions
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*Message)(nil),               // 33: eudai.v1.Message
-	(*ToolCall)(nil),              // 34: eudai.v1.ToolCall
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(ToolChoice)(0),               // 0: eudai.v1.ToolChoice
+	(ReasoningEffort)(0),          // 1: eudai.v1.ReasoningEffort
+	(ContextOverflow)(0),          // 2: eudai.v1.ContextOverflow
+	(GenerationPhase)(0),          // 3: eudai.v1.GenerationPhase
+	(GenerationWarningCode)(0),    // 4: eudai.v1.GenerationWarningCode
+	(FinishReason)(0),             // 5: eudai.v1.FinishReason
+	(*GenerateOnceRequest)(nil),   // 6: eudai.v1.GenerateOnceRequest
+	(*GenerateOnceResponse)(nil),  // 7: eudai.v1.GenerateOnceResponse
+	(*GenerateRequest)(nil),       // 8: eudai.v1.GenerateRequest
+	(*Conversation)(nil),          // 9: eudai.v1.Conversation
+	(*Infill)(nil),                // 10: eudai.v1.Infill
+	(*OutputFormat)(nil),          // 11: eudai.v1.OutputFormat
+	(*AnyJsonFormat)(nil),         // 12: eudai.v1.AnyJsonFormat
+	(*ProtobufFormat)(nil),        // 13: eudai.v1.ProtobufFormat
+	(*ReasoningOptions)(nil),      // 14: eudai.v1.ReasoningOptions
+	(*LogprobOptions)(nil),        // 15: eudai.v1.LogprobOptions
+	(*EventOptions)(nil),          // 16: eudai.v1.EventOptions
+	(*GenerateResponse)(nil),      // 17: eudai.v1.GenerateResponse
+	(*Started)(nil),               // 18: eudai.v1.Started
+	(*Delta)(nil),                 // 19: eudai.v1.Delta
+	(*TokenLogprob)(nil),          // 20: eudai.v1.TokenLogprob
+	(*Logprob)(nil),               // 21: eudai.v1.Logprob
+	(*GenerationProgress)(nil),    // 22: eudai.v1.GenerationProgress
+	(*GenerationWarning)(nil),     // 23: eudai.v1.GenerationWarning
+	(*Finished)(nil),              // 24: eudai.v1.Finished
+	(*Usage)(nil),                 // 25: eudai.v1.Usage
+	(*Timings)(nil),               // 26: eudai.v1.Timings
+	(*Generation)(nil),            // 27: eudai.v1.Generation
+	nil,                           // 28: eudai.v1.GenerateRequest.LabelsEntry
+	(*Tool)(nil),                  // 29: eudai.v1.Tool
+	(*SamplingOptions)(nil),       // 30: eudai.v1.SamplingOptions
+	(*StopOptions)(nil),           // 31: eudai.v1.StopOptions
+	(*LoadOptions)(nil),           // 32: eudai.v1.LoadOptions
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*Message)(nil),               // 34: eudai.v1.Message
+	(*ToolCall)(nil),              // 35: eudai.v1.ToolCall
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
 }
 var file_eudai_v1_generation_service_proto_depIdxs = []int32{
-	7,  // 0: eudai.v1.GenerateOnceRequest.request:type_name -> eudai.v1.GenerateRequest
-	26, // 1: eudai.v1.GenerateOnceResponse.generation:type_name -> eudai.v1.Generation
-	8,  // 2: eudai.v1.GenerateRequest.conversation:type_name -> eudai.v1.Conversation
-	9,  // 3: eudai.v1.GenerateRequest.infill:type_name -> eudai.v1.Infill
-	28, // 4: eudai.v1.GenerateRequest.tools:type_name -> eudai.v1.Tool
-	29, // 5: eudai.v1.GenerateRequest.sampling:type_name -> eudai.v1.SamplingOptions
-	30, // 6: eudai.v1.GenerateRequest.stop:type_name -> eudai.v1.StopOptions
-	10, // 7: eudai.v1.GenerateRequest.format:type_name -> eudai.v1.OutputFormat
-	13, // 8: eudai.v1.GenerateRequest.reasoning:type_name -> eudai.v1.ReasoningOptions
-	14, // 9: eudai.v1.GenerateRequest.logprobs:type_name -> eudai.v1.LogprobOptions
-	1,  // 10: eudai.v1.GenerateRequest.context_overflow:type_name -> eudai.v1.ContextOverflow
-	31, // 11: eudai.v1.GenerateRequest.load:type_name -> eudai.v1.LoadOptions
-	15, // 12: eudai.v1.GenerateRequest.events:type_name -> eudai.v1.EventOptions
-	27, // 13: eudai.v1.GenerateRequest.labels:type_name -> eudai.v1.GenerateRequest.LabelsEntry
-	32, // 14: eudai.v1.GenerateRequest.time_budget:type_name -> google.protobuf.Duration
-	33, // 15: eudai.v1.Conversation.messages:type_name -> eudai.v1.Message
-	11, // 16: eudai.v1.OutputFormat.any_json:type_name -> eudai.v1.AnyJsonFormat
-	12, // 17: eudai.v1.OutputFormat.protobuf:type_name -> eudai.v1.ProtobufFormat
-	0,  // 18: eudai.v1.ReasoningOptions.effort:type_name -> eudai.v1.ReasoningEffort
-	32, // 19: eudai.v1.EventOptions.heartbeat_interval:type_name -> google.protobuf.Duration
-	32, // 20: eudai.v1.EventOptions.flush_interval:type_name -> google.protobuf.Duration
-	17, // 21: eudai.v1.GenerateResponse.started:type_name -> eudai.v1.Started
-	18, // 22: eudai.v1.GenerateResponse.delta:type_name -> eudai.v1.Delta
-	34, // 23: eudai.v1.GenerateResponse.tool_call:type_name -> eudai.v1.ToolCall
-	21, // 24: eudai.v1.GenerateResponse.progress:type_name -> eudai.v1.GenerationProgress
-	22, // 25: eudai.v1.GenerateResponse.warning:type_name -> eudai.v1.GenerationWarning
-	23, // 26: eudai.v1.GenerateResponse.finished:type_name -> eudai.v1.Finished
-	35, // 27: eudai.v1.Started.start_time:type_name -> google.protobuf.Timestamp
-	19, // 28: eudai.v1.Delta.logprobs:type_name -> eudai.v1.TokenLogprob
-	20, // 29: eudai.v1.TokenLogprob.chosen:type_name -> eudai.v1.Logprob
-	20, // 30: eudai.v1.TokenLogprob.top:type_name -> eudai.v1.Logprob
-	2,  // 31: eudai.v1.GenerationProgress.phase:type_name -> eudai.v1.GenerationPhase
-	32, // 32: eudai.v1.GenerationProgress.elapsed:type_name -> google.protobuf.Duration
-	3,  // 33: eudai.v1.GenerationWarning.code:type_name -> eudai.v1.GenerationWarningCode
-	4,  // 34: eudai.v1.Finished.reason:type_name -> eudai.v1.FinishReason
-	24, // 35: eudai.v1.Finished.usage:type_name -> eudai.v1.Usage
-	25, // 36: eudai.v1.Finished.timings:type_name -> eudai.v1.Timings
-	19, // 37: eudai.v1.Finished.logprobs:type_name -> eudai.v1.TokenLogprob
-	32, // 38: eudai.v1.Timings.queue:type_name -> google.protobuf.Duration
-	32, // 39: eudai.v1.Timings.load:type_name -> google.protobuf.Duration
-	32, // 40: eudai.v1.Timings.prompt:type_name -> google.protobuf.Duration
-	32, // 41: eudai.v1.Timings.generate:type_name -> google.protobuf.Duration
-	32, // 42: eudai.v1.Timings.first_output:type_name -> google.protobuf.Duration
-	32, // 43: eudai.v1.Timings.total:type_name -> google.protobuf.Duration
-	17, // 44: eudai.v1.Generation.started:type_name -> eudai.v1.Started
-	33, // 45: eudai.v1.Generation.message:type_name -> eudai.v1.Message
-	19, // 46: eudai.v1.Generation.logprobs:type_name -> eudai.v1.TokenLogprob
-	22, // 47: eudai.v1.Generation.warnings:type_name -> eudai.v1.GenerationWarning
-	23, // 48: eudai.v1.Generation.finished:type_name -> eudai.v1.Finished
-	19, // 49: eudai.v1.Generation.reasoning_logprobs:type_name -> eudai.v1.TokenLogprob
-	7,  // 50: eudai.v1.GenerationService.Generate:input_type -> eudai.v1.GenerateRequest
-	5,  // 51: eudai.v1.GenerationService.GenerateOnce:input_type -> eudai.v1.GenerateOnceRequest
-	16, // 52: eudai.v1.GenerationService.Generate:output_type -> eudai.v1.GenerateResponse
-	6,  // 53: eudai.v1.GenerationService.GenerateOnce:output_type -> eudai.v1.GenerateOnceResponse
-	52, // [52:54] is the sub-list for method output_type
-	50, // [50:52] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	8,  // 0: eudai.v1.GenerateOnceRequest.request:type_name -> eudai.v1.GenerateRequest
+	27, // 1: eudai.v1.GenerateOnceResponse.generation:type_name -> eudai.v1.Generation
+	9,  // 2: eudai.v1.GenerateRequest.conversation:type_name -> eudai.v1.Conversation
+	10, // 3: eudai.v1.GenerateRequest.infill:type_name -> eudai.v1.Infill
+	29, // 4: eudai.v1.GenerateRequest.tools:type_name -> eudai.v1.Tool
+	30, // 5: eudai.v1.GenerateRequest.sampling:type_name -> eudai.v1.SamplingOptions
+	31, // 6: eudai.v1.GenerateRequest.stop:type_name -> eudai.v1.StopOptions
+	11, // 7: eudai.v1.GenerateRequest.format:type_name -> eudai.v1.OutputFormat
+	14, // 8: eudai.v1.GenerateRequest.reasoning:type_name -> eudai.v1.ReasoningOptions
+	15, // 9: eudai.v1.GenerateRequest.logprobs:type_name -> eudai.v1.LogprobOptions
+	2,  // 10: eudai.v1.GenerateRequest.context_overflow:type_name -> eudai.v1.ContextOverflow
+	32, // 11: eudai.v1.GenerateRequest.load:type_name -> eudai.v1.LoadOptions
+	16, // 12: eudai.v1.GenerateRequest.events:type_name -> eudai.v1.EventOptions
+	28, // 13: eudai.v1.GenerateRequest.labels:type_name -> eudai.v1.GenerateRequest.LabelsEntry
+	33, // 14: eudai.v1.GenerateRequest.time_budget:type_name -> google.protobuf.Duration
+	0,  // 15: eudai.v1.GenerateRequest.tool_choice:type_name -> eudai.v1.ToolChoice
+	34, // 16: eudai.v1.Conversation.messages:type_name -> eudai.v1.Message
+	12, // 17: eudai.v1.OutputFormat.any_json:type_name -> eudai.v1.AnyJsonFormat
+	13, // 18: eudai.v1.OutputFormat.protobuf:type_name -> eudai.v1.ProtobufFormat
+	1,  // 19: eudai.v1.ReasoningOptions.effort:type_name -> eudai.v1.ReasoningEffort
+	33, // 20: eudai.v1.EventOptions.heartbeat_interval:type_name -> google.protobuf.Duration
+	33, // 21: eudai.v1.EventOptions.flush_interval:type_name -> google.protobuf.Duration
+	18, // 22: eudai.v1.GenerateResponse.started:type_name -> eudai.v1.Started
+	19, // 23: eudai.v1.GenerateResponse.delta:type_name -> eudai.v1.Delta
+	35, // 24: eudai.v1.GenerateResponse.tool_call:type_name -> eudai.v1.ToolCall
+	22, // 25: eudai.v1.GenerateResponse.progress:type_name -> eudai.v1.GenerationProgress
+	23, // 26: eudai.v1.GenerateResponse.warning:type_name -> eudai.v1.GenerationWarning
+	24, // 27: eudai.v1.GenerateResponse.finished:type_name -> eudai.v1.Finished
+	36, // 28: eudai.v1.Started.start_time:type_name -> google.protobuf.Timestamp
+	20, // 29: eudai.v1.Delta.logprobs:type_name -> eudai.v1.TokenLogprob
+	21, // 30: eudai.v1.TokenLogprob.chosen:type_name -> eudai.v1.Logprob
+	21, // 31: eudai.v1.TokenLogprob.top:type_name -> eudai.v1.Logprob
+	3,  // 32: eudai.v1.GenerationProgress.phase:type_name -> eudai.v1.GenerationPhase
+	33, // 33: eudai.v1.GenerationProgress.elapsed:type_name -> google.protobuf.Duration
+	4,  // 34: eudai.v1.GenerationWarning.code:type_name -> eudai.v1.GenerationWarningCode
+	5,  // 35: eudai.v1.Finished.reason:type_name -> eudai.v1.FinishReason
+	25, // 36: eudai.v1.Finished.usage:type_name -> eudai.v1.Usage
+	26, // 37: eudai.v1.Finished.timings:type_name -> eudai.v1.Timings
+	20, // 38: eudai.v1.Finished.logprobs:type_name -> eudai.v1.TokenLogprob
+	33, // 39: eudai.v1.Timings.queue:type_name -> google.protobuf.Duration
+	33, // 40: eudai.v1.Timings.load:type_name -> google.protobuf.Duration
+	33, // 41: eudai.v1.Timings.prompt:type_name -> google.protobuf.Duration
+	33, // 42: eudai.v1.Timings.generate:type_name -> google.protobuf.Duration
+	33, // 43: eudai.v1.Timings.first_output:type_name -> google.protobuf.Duration
+	33, // 44: eudai.v1.Timings.total:type_name -> google.protobuf.Duration
+	18, // 45: eudai.v1.Generation.started:type_name -> eudai.v1.Started
+	34, // 46: eudai.v1.Generation.message:type_name -> eudai.v1.Message
+	20, // 47: eudai.v1.Generation.logprobs:type_name -> eudai.v1.TokenLogprob
+	23, // 48: eudai.v1.Generation.warnings:type_name -> eudai.v1.GenerationWarning
+	24, // 49: eudai.v1.Generation.finished:type_name -> eudai.v1.Finished
+	20, // 50: eudai.v1.Generation.reasoning_logprobs:type_name -> eudai.v1.TokenLogprob
+	8,  // 51: eudai.v1.GenerationService.Generate:input_type -> eudai.v1.GenerateRequest
+	6,  // 52: eudai.v1.GenerationService.GenerateOnce:input_type -> eudai.v1.GenerateOnceRequest
+	17, // 53: eudai.v1.GenerationService.Generate:output_type -> eudai.v1.GenerateResponse
+	7,  // 54: eudai.v1.GenerationService.GenerateOnce:output_type -> eudai.v1.GenerateOnceResponse
+	53, // [53:55] is the sub-list for method output_type
+	51, // [51:53] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_eudai_v1_generation_service_proto_init() }
@@ -2438,6 +2543,7 @@ func file_eudai_v1_generation_service_proto_init() {
 		(*GenerateResponse_Warning)(nil),
 		(*GenerateResponse_Finished)(nil),
 	}
+	file_eudai_v1_generation_service_proto_msgTypes[12].OneofWrappers = []any{}
 	file_eudai_v1_generation_service_proto_msgTypes[13].OneofWrappers = []any{
 		(*Delta_Text)(nil),
 		(*Delta_Reasoning)(nil),
@@ -2449,7 +2555,7 @@ func file_eudai_v1_generation_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eudai_v1_generation_service_proto_rawDesc), len(file_eudai_v1_generation_service_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,

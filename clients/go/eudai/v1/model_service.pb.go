@@ -834,6 +834,246 @@ func (*PullModelResponse_Progress) isPullModelResponse_Event() {}
 
 func (*PullModelResponse_Completed) isPullModelResponse_Event() {}
 
+// Request message for ModelService.ListPulls.
+type ListPullsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPullsRequest) Reset() {
+	*x = ListPullsRequest{}
+	mi := &file_eudai_v1_model_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPullsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPullsRequest) ProtoMessage() {}
+
+func (x *ListPullsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eudai_v1_model_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPullsRequest.ProtoReflect.Descriptor instead.
+func (*ListPullsRequest) Descriptor() ([]byte, []int) {
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{8}
+}
+
+// Response message for ModelService.ListPulls.
+type ListPullsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The running pulls, sorted by model.
+	Pulls         []*Pull `protobuf:"bytes,1,rep,name=pulls,proto3" json:"pulls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPullsResponse) Reset() {
+	*x = ListPullsResponse{}
+	mi := &file_eudai_v1_model_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPullsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPullsResponse) ProtoMessage() {}
+
+func (x *ListPullsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_eudai_v1_model_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPullsResponse.ProtoReflect.Descriptor instead.
+func (*ListPullsResponse) Descriptor() ([]byte, []int) {
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListPullsResponse) GetPulls() []*Pull {
+	if x != nil {
+		return x.Pulls
+	}
+	return nil
+}
+
+// A running pull.
+type Pull struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the model.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// The latest progress. Unset if Ollama has not reported any.
+	Progress *TransferProgress `protobuf:"bytes,2,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Whether the pull continues after all callers have left.
+	Detached bool `protobuf:"varint,3,opt,name=detached,proto3" json:"detached,omitempty"`
+	// The number of callers that follow the pull.
+	Callers       int32 `protobuf:"varint,4,opt,name=callers,proto3" json:"callers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pull) Reset() {
+	*x = Pull{}
+	mi := &file_eudai_v1_model_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pull) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pull) ProtoMessage() {}
+
+func (x *Pull) ProtoReflect() protoreflect.Message {
+	mi := &file_eudai_v1_model_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pull.ProtoReflect.Descriptor instead.
+func (*Pull) Descriptor() ([]byte, []int) {
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Pull) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *Pull) GetProgress() *TransferProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *Pull) GetDetached() bool {
+	if x != nil {
+		return x.Detached
+	}
+	return false
+}
+
+func (x *Pull) GetCallers() int32 {
+	if x != nil {
+		return x.Callers
+	}
+	return 0
+}
+
+// Request message for ModelService.CancelPull.
+type CancelPullRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The reference of the model. If no pull of the model is running, the call
+	// fails with PULL_NOT_FOUND.
+	Model         string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelPullRequest) Reset() {
+	*x = CancelPullRequest{}
+	mi := &file_eudai_v1_model_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelPullRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelPullRequest) ProtoMessage() {}
+
+func (x *CancelPullRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eudai_v1_model_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelPullRequest.ProtoReflect.Descriptor instead.
+func (*CancelPullRequest) Descriptor() ([]byte, []int) {
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CancelPullRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+// Response message for ModelService.CancelPull.
+type CancelPullResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelPullResponse) Reset() {
+	*x = CancelPullResponse{}
+	mi := &file_eudai_v1_model_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelPullResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelPullResponse) ProtoMessage() {}
+
+func (x *CancelPullResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_eudai_v1_model_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelPullResponse.ProtoReflect.Descriptor instead.
+func (*CancelPullResponse) Descriptor() ([]byte, []int) {
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{12}
+}
+
 // The progress of a pull or a push.
 type TransferProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -851,7 +1091,7 @@ type TransferProgress struct {
 
 func (x *TransferProgress) Reset() {
 	*x = TransferProgress{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[8]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -863,7 +1103,7 @@ func (x *TransferProgress) String() string {
 func (*TransferProgress) ProtoMessage() {}
 
 func (x *TransferProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[8]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -876,7 +1116,7 @@ func (x *TransferProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferProgress.ProtoReflect.Descriptor instead.
 func (*TransferProgress) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{8}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TransferProgress) GetPhase() TransferPhase {
@@ -919,7 +1159,7 @@ type PushModelRequest struct {
 
 func (x *PushModelRequest) Reset() {
 	*x = PushModelRequest{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[9]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1171,7 @@ func (x *PushModelRequest) String() string {
 func (*PushModelRequest) ProtoMessage() {}
 
 func (x *PushModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[9]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1184,7 @@ func (x *PushModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushModelRequest.ProtoReflect.Descriptor instead.
 func (*PushModelRequest) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{9}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PushModelRequest) GetModel() string {
@@ -971,7 +1211,7 @@ type PushModelResponse struct {
 
 func (x *PushModelResponse) Reset() {
 	*x = PushModelResponse{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[10]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1223,7 @@ func (x *PushModelResponse) String() string {
 func (*PushModelResponse) ProtoMessage() {}
 
 func (x *PushModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[10]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1236,7 @@ func (x *PushModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushModelResponse.ProtoReflect.Descriptor instead.
 func (*PushModelResponse) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{10}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PushModelResponse) GetEvent() isPushModelResponse_Event {
@@ -1083,7 +1323,7 @@ type CreateModelRequest struct {
 
 func (x *CreateModelRequest) Reset() {
 	*x = CreateModelRequest{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[11]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1335,7 @@ func (x *CreateModelRequest) String() string {
 func (*CreateModelRequest) ProtoMessage() {}
 
 func (x *CreateModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[11]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1348,7 @@ func (x *CreateModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateModelRequest.ProtoReflect.Descriptor instead.
 func (*CreateModelRequest) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{11}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateModelRequest) GetModel() string {
@@ -1226,7 +1466,7 @@ type CreateModelResponse struct {
 
 func (x *CreateModelResponse) Reset() {
 	*x = CreateModelResponse{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[12]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1478,7 @@ func (x *CreateModelResponse) String() string {
 func (*CreateModelResponse) ProtoMessage() {}
 
 func (x *CreateModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[12]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1491,7 @@ func (x *CreateModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateModelResponse.ProtoReflect.Descriptor instead.
 func (*CreateModelResponse) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{12}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CreateModelResponse) GetEvent() isCreateModelResponse_Event {
@@ -1308,7 +1548,7 @@ type CreateProgress struct {
 
 func (x *CreateProgress) Reset() {
 	*x = CreateProgress{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[13]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1560,7 @@ func (x *CreateProgress) String() string {
 func (*CreateProgress) ProtoMessage() {}
 
 func (x *CreateProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[13]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1573,7 @@ func (x *CreateProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateProgress.ProtoReflect.Descriptor instead.
 func (*CreateProgress) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{13}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateProgress) GetStatus() string {
@@ -1357,7 +1597,7 @@ type UploadBlobRequest struct {
 
 func (x *UploadBlobRequest) Reset() {
 	*x = UploadBlobRequest{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[14]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1609,7 @@ func (x *UploadBlobRequest) String() string {
 func (*UploadBlobRequest) ProtoMessage() {}
 
 func (x *UploadBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[14]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1622,7 @@ func (x *UploadBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadBlobRequest.ProtoReflect.Descriptor instead.
 func (*UploadBlobRequest) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{14}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UploadBlobRequest) GetDigest() string {
@@ -1413,7 +1653,7 @@ type UploadBlobResponse struct {
 
 func (x *UploadBlobResponse) Reset() {
 	*x = UploadBlobResponse{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[15]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1665,7 @@ func (x *UploadBlobResponse) String() string {
 func (*UploadBlobResponse) ProtoMessage() {}
 
 func (x *UploadBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[15]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1678,7 @@ func (x *UploadBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadBlobResponse.ProtoReflect.Descriptor instead.
 func (*UploadBlobResponse) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{15}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UploadBlobResponse) GetSizeBytes() int64 {
@@ -1468,7 +1708,7 @@ type CopyModelRequest struct {
 
 func (x *CopyModelRequest) Reset() {
 	*x = CopyModelRequest{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[16]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1720,7 @@ func (x *CopyModelRequest) String() string {
 func (*CopyModelRequest) ProtoMessage() {}
 
 func (x *CopyModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[16]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1733,7 @@ func (x *CopyModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyModelRequest.ProtoReflect.Descriptor instead.
 func (*CopyModelRequest) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{16}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CopyModelRequest) GetSource() string {
@@ -1521,7 +1761,7 @@ type CopyModelResponse struct {
 
 func (x *CopyModelResponse) Reset() {
 	*x = CopyModelResponse{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[17]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1773,7 @@ func (x *CopyModelResponse) String() string {
 func (*CopyModelResponse) ProtoMessage() {}
 
 func (x *CopyModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[17]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1786,7 @@ func (x *CopyModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyModelResponse.ProtoReflect.Descriptor instead.
 func (*CopyModelResponse) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{17}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CopyModelResponse) GetModel() *Model {
@@ -1569,7 +1809,7 @@ type DeleteModelRequest struct {
 
 func (x *DeleteModelRequest) Reset() {
 	*x = DeleteModelRequest{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[18]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1821,7 @@ func (x *DeleteModelRequest) String() string {
 func (*DeleteModelRequest) ProtoMessage() {}
 
 func (x *DeleteModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[18]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1834,7 @@ func (x *DeleteModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteModelRequest.ProtoReflect.Descriptor instead.
 func (*DeleteModelRequest) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{18}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteModelRequest) GetModel() string {
@@ -1620,7 +1860,7 @@ type DeleteModelResponse struct {
 
 func (x *DeleteModelResponse) Reset() {
 	*x = DeleteModelResponse{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[19]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1872,7 @@ func (x *DeleteModelResponse) String() string {
 func (*DeleteModelResponse) ProtoMessage() {}
 
 func (x *DeleteModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[19]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1885,7 @@ func (x *DeleteModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteModelResponse.ProtoReflect.Descriptor instead.
 func (*DeleteModelResponse) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{19}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{24}
 }
 
 // Request message for ModelService.LoadModel.
@@ -1662,7 +1902,7 @@ type LoadModelRequest struct {
 
 func (x *LoadModelRequest) Reset() {
 	*x = LoadModelRequest{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[20]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1914,7 @@ func (x *LoadModelRequest) String() string {
 func (*LoadModelRequest) ProtoMessage() {}
 
 func (x *LoadModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[20]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1927,7 @@ func (x *LoadModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadModelRequest.ProtoReflect.Descriptor instead.
 func (*LoadModelRequest) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{20}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LoadModelRequest) GetModel() string {
@@ -1717,7 +1957,7 @@ type LoadModelResponse struct {
 
 func (x *LoadModelResponse) Reset() {
 	*x = LoadModelResponse{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[21]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1969,7 @@ func (x *LoadModelResponse) String() string {
 func (*LoadModelResponse) ProtoMessage() {}
 
 func (x *LoadModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[21]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1982,7 @@ func (x *LoadModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadModelResponse.ProtoReflect.Descriptor instead.
 func (*LoadModelResponse) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{21}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LoadModelResponse) GetModel() *Model {
@@ -1770,7 +2010,7 @@ type UnloadModelRequest struct {
 
 func (x *UnloadModelRequest) Reset() {
 	*x = UnloadModelRequest{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[22]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +2022,7 @@ func (x *UnloadModelRequest) String() string {
 func (*UnloadModelRequest) ProtoMessage() {}
 
 func (x *UnloadModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[22]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2035,7 @@ func (x *UnloadModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadModelRequest.ProtoReflect.Descriptor instead.
 func (*UnloadModelRequest) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{22}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnloadModelRequest) GetModel() string {
@@ -1814,7 +2054,7 @@ type UnloadModelResponse struct {
 
 func (x *UnloadModelResponse) Reset() {
 	*x = UnloadModelResponse{}
-	mi := &file_eudai_v1_model_service_proto_msgTypes[23]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +2066,7 @@ func (x *UnloadModelResponse) String() string {
 func (*UnloadModelResponse) ProtoMessage() {}
 
 func (x *UnloadModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eudai_v1_model_service_proto_msgTypes[23]
+	mi := &file_eudai_v1_model_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +2079,7 @@ func (x *UnloadModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadModelResponse.ProtoReflect.Descriptor instead.
 func (*UnloadModelResponse) Descriptor() ([]byte, []int) {
-	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{23}
+	return file_eudai_v1_model_service_proto_rawDescGZIP(), []int{28}
 }
 
 var File_eudai_v1_model_service_proto protoreflect.FileDescriptor
@@ -1902,7 +2142,18 @@ const file_eudai_v1_model_service_proto_rawDesc = "" +
 	"\x11PullModelResponse\x128\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1a.eudai.v1.TransferProgressH\x00R\bprogress\x12/\n" +
 	"\tcompleted\x18\x02 \x01(\v2\x0f.eudai.v1.ModelH\x00R\tcompletedB\a\n" +
-	"\x05event\"\xa3\x01\n" +
+	"\x05event\"\x12\n" +
+	"\x10ListPullsRequest\"9\n" +
+	"\x11ListPullsResponse\x12$\n" +
+	"\x05pulls\x18\x01 \x03(\v2\x0e.eudai.v1.PullR\x05pulls\"\x8a\x01\n" +
+	"\x04Pull\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x126\n" +
+	"\bprogress\x18\x02 \x01(\v2\x1a.eudai.v1.TransferProgressR\bprogress\x12\x1a\n" +
+	"\bdetached\x18\x03 \x01(\bR\bdetached\x12\x18\n" +
+	"\acallers\x18\x04 \x01(\x05R\acallers\")\n" +
+	"\x11CancelPullRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\"\x14\n" +
+	"\x12CancelPullResponse\"\xa3\x01\n" +
 	"\x10TransferProgress\x12-\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x17.eudai.v1.TransferPhaseR\x05phase\x12'\n" +
 	"\x0fcompleted_bytes\x18\x02 \x01(\x03R\x0ecompletedBytes\x12\x1f\n" +
@@ -1986,7 +2237,7 @@ const file_eudai_v1_model_service_proto_rawDesc = "" +
 	"\x18TRANSFER_PHASE_RESOLVING\x10\x01\x12\x1f\n" +
 	"\x1bTRANSFER_PHASE_TRANSFERRING\x10\x02\x12\x1c\n" +
 	"\x18TRANSFER_PHASE_VERIFYING\x10\x03\x12\x1a\n" +
-	"\x16TRANSFER_PHASE_WRITING\x10\x042\x94\x06\n" +
+	"\x16TRANSFER_PHASE_WRITING\x10\x042\xad\a\n" +
 	"\fModelService\x12L\n" +
 	"\n" +
 	"ListModels\x12\x1b.eudai.v1.ListModelsRequest\x1a\x1c.eudai.v1.ListModelsResponse\"\x03\x90\x02\x01\x12F\n" +
@@ -1999,7 +2250,10 @@ const file_eudai_v1_model_service_proto_rawDesc = "" +
 	"\tCopyModel\x12\x1a.eudai.v1.CopyModelRequest\x1a\x1b.eudai.v1.CopyModelResponse\"\x03\x90\x02\x02\x12O\n" +
 	"\vDeleteModel\x12\x1c.eudai.v1.DeleteModelRequest\x1a\x1d.eudai.v1.DeleteModelResponse\"\x03\x90\x02\x02\x12I\n" +
 	"\tLoadModel\x12\x1a.eudai.v1.LoadModelRequest\x1a\x1b.eudai.v1.LoadModelResponse\"\x03\x90\x02\x02\x12O\n" +
-	"\vUnloadModel\x12\x1c.eudai.v1.UnloadModelRequest\x1a\x1d.eudai.v1.UnloadModelResponse\"\x03\x90\x02\x02B]\n" +
+	"\vUnloadModel\x12\x1c.eudai.v1.UnloadModelRequest\x1a\x1d.eudai.v1.UnloadModelResponse\"\x03\x90\x02\x02\x12I\n" +
+	"\tListPulls\x12\x1a.eudai.v1.ListPullsRequest\x1a\x1b.eudai.v1.ListPullsResponse\"\x03\x90\x02\x01\x12L\n" +
+	"\n" +
+	"CancelPull\x12\x1b.eudai.v1.CancelPullRequest\x1a\x1c.eudai.v1.CancelPullResponse\"\x03\x90\x02\x02B]\n" +
 	"\fdev.eudai.v1B\x11ModelServiceProtoP\x01Z2github.com/eudai/eudai/clients/go/eudai/v1;eudaiv1\xa2\x02\x03EUDb\x06proto3"
 
 var (
@@ -2015,7 +2269,7 @@ func file_eudai_v1_model_service_proto_rawDescGZIP() []byte {
 }
 
 var file_eudai_v1_model_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_eudai_v1_model_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_eudai_v1_model_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_eudai_v1_model_service_proto_goTypes = []any{
 	(Capability)(0),               // 0: eudai.v1.Capability
 	(TransferPhase)(0),            // 1: eudai.v1.TransferPhase
@@ -2027,82 +2281,93 @@ var file_eudai_v1_model_service_proto_goTypes = []any{
 	(*GetModelResponse)(nil),      // 7: eudai.v1.GetModelResponse
 	(*PullModelRequest)(nil),      // 8: eudai.v1.PullModelRequest
 	(*PullModelResponse)(nil),     // 9: eudai.v1.PullModelResponse
-	(*TransferProgress)(nil),      // 10: eudai.v1.TransferProgress
-	(*PushModelRequest)(nil),      // 11: eudai.v1.PushModelRequest
-	(*PushModelResponse)(nil),     // 12: eudai.v1.PushModelResponse
-	(*CreateModelRequest)(nil),    // 13: eudai.v1.CreateModelRequest
-	(*CreateModelResponse)(nil),   // 14: eudai.v1.CreateModelResponse
-	(*CreateProgress)(nil),        // 15: eudai.v1.CreateProgress
-	(*UploadBlobRequest)(nil),     // 16: eudai.v1.UploadBlobRequest
-	(*UploadBlobResponse)(nil),    // 17: eudai.v1.UploadBlobResponse
-	(*CopyModelRequest)(nil),      // 18: eudai.v1.CopyModelRequest
-	(*CopyModelResponse)(nil),     // 19: eudai.v1.CopyModelResponse
-	(*DeleteModelRequest)(nil),    // 20: eudai.v1.DeleteModelRequest
-	(*DeleteModelResponse)(nil),   // 21: eudai.v1.DeleteModelResponse
-	(*LoadModelRequest)(nil),      // 22: eudai.v1.LoadModelRequest
-	(*LoadModelResponse)(nil),     // 23: eudai.v1.LoadModelResponse
-	(*UnloadModelRequest)(nil),    // 24: eudai.v1.UnloadModelRequest
-	(*UnloadModelResponse)(nil),   // 25: eudai.v1.UnloadModelResponse
-	nil,                           // 26: eudai.v1.CreateModelRequest.FilesEntry
-	nil,                           // 27: eudai.v1.CreateModelRequest.AdaptersEntry
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*Message)(nil),               // 29: eudai.v1.Message
-	(*SamplingOptions)(nil),       // 30: eudai.v1.SamplingOptions
-	(*LoadOptions)(nil),           // 31: eudai.v1.LoadOptions
-	(*StopOptions)(nil),           // 32: eudai.v1.StopOptions
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*ListPullsRequest)(nil),      // 10: eudai.v1.ListPullsRequest
+	(*ListPullsResponse)(nil),     // 11: eudai.v1.ListPullsResponse
+	(*Pull)(nil),                  // 12: eudai.v1.Pull
+	(*CancelPullRequest)(nil),     // 13: eudai.v1.CancelPullRequest
+	(*CancelPullResponse)(nil),    // 14: eudai.v1.CancelPullResponse
+	(*TransferProgress)(nil),      // 15: eudai.v1.TransferProgress
+	(*PushModelRequest)(nil),      // 16: eudai.v1.PushModelRequest
+	(*PushModelResponse)(nil),     // 17: eudai.v1.PushModelResponse
+	(*CreateModelRequest)(nil),    // 18: eudai.v1.CreateModelRequest
+	(*CreateModelResponse)(nil),   // 19: eudai.v1.CreateModelResponse
+	(*CreateProgress)(nil),        // 20: eudai.v1.CreateProgress
+	(*UploadBlobRequest)(nil),     // 21: eudai.v1.UploadBlobRequest
+	(*UploadBlobResponse)(nil),    // 22: eudai.v1.UploadBlobResponse
+	(*CopyModelRequest)(nil),      // 23: eudai.v1.CopyModelRequest
+	(*CopyModelResponse)(nil),     // 24: eudai.v1.CopyModelResponse
+	(*DeleteModelRequest)(nil),    // 25: eudai.v1.DeleteModelRequest
+	(*DeleteModelResponse)(nil),   // 26: eudai.v1.DeleteModelResponse
+	(*LoadModelRequest)(nil),      // 27: eudai.v1.LoadModelRequest
+	(*LoadModelResponse)(nil),     // 28: eudai.v1.LoadModelResponse
+	(*UnloadModelRequest)(nil),    // 29: eudai.v1.UnloadModelRequest
+	(*UnloadModelResponse)(nil),   // 30: eudai.v1.UnloadModelResponse
+	nil,                           // 31: eudai.v1.CreateModelRequest.FilesEntry
+	nil,                           // 32: eudai.v1.CreateModelRequest.AdaptersEntry
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*Message)(nil),               // 34: eudai.v1.Message
+	(*SamplingOptions)(nil),       // 35: eudai.v1.SamplingOptions
+	(*LoadOptions)(nil),           // 36: eudai.v1.LoadOptions
+	(*StopOptions)(nil),           // 37: eudai.v1.StopOptions
+	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
 }
 var file_eudai_v1_model_service_proto_depIdxs = []int32{
-	28, // 0: eudai.v1.Model.update_time:type_name -> google.protobuf.Timestamp
+	33, // 0: eudai.v1.Model.update_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: eudai.v1.Model.capabilities:type_name -> eudai.v1.Capability
 	3,  // 2: eudai.v1.Model.loaded:type_name -> eudai.v1.LoadedState
-	28, // 3: eudai.v1.LoadedState.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 3: eudai.v1.LoadedState.expire_time:type_name -> google.protobuf.Timestamp
 	0,  // 4: eudai.v1.ListModelsRequest.capabilities:type_name -> eudai.v1.Capability
 	2,  // 5: eudai.v1.ListModelsResponse.models:type_name -> eudai.v1.Model
 	2,  // 6: eudai.v1.GetModelResponse.model:type_name -> eudai.v1.Model
-	29, // 7: eudai.v1.GetModelResponse.messages:type_name -> eudai.v1.Message
-	10, // 8: eudai.v1.PullModelResponse.progress:type_name -> eudai.v1.TransferProgress
+	34, // 7: eudai.v1.GetModelResponse.messages:type_name -> eudai.v1.Message
+	15, // 8: eudai.v1.PullModelResponse.progress:type_name -> eudai.v1.TransferProgress
 	2,  // 9: eudai.v1.PullModelResponse.completed:type_name -> eudai.v1.Model
-	1,  // 10: eudai.v1.TransferProgress.phase:type_name -> eudai.v1.TransferPhase
-	10, // 11: eudai.v1.PushModelResponse.progress:type_name -> eudai.v1.TransferProgress
-	2,  // 12: eudai.v1.PushModelResponse.completed:type_name -> eudai.v1.Model
-	26, // 13: eudai.v1.CreateModelRequest.files:type_name -> eudai.v1.CreateModelRequest.FilesEntry
-	27, // 14: eudai.v1.CreateModelRequest.adapters:type_name -> eudai.v1.CreateModelRequest.AdaptersEntry
-	30, // 15: eudai.v1.CreateModelRequest.sampling:type_name -> eudai.v1.SamplingOptions
-	31, // 16: eudai.v1.CreateModelRequest.load:type_name -> eudai.v1.LoadOptions
-	32, // 17: eudai.v1.CreateModelRequest.stop:type_name -> eudai.v1.StopOptions
-	29, // 18: eudai.v1.CreateModelRequest.messages:type_name -> eudai.v1.Message
-	15, // 19: eudai.v1.CreateModelResponse.progress:type_name -> eudai.v1.CreateProgress
-	2,  // 20: eudai.v1.CreateModelResponse.completed:type_name -> eudai.v1.Model
-	2,  // 21: eudai.v1.CopyModelResponse.model:type_name -> eudai.v1.Model
-	31, // 22: eudai.v1.LoadModelRequest.load:type_name -> eudai.v1.LoadOptions
-	2,  // 23: eudai.v1.LoadModelResponse.model:type_name -> eudai.v1.Model
-	33, // 24: eudai.v1.LoadModelResponse.duration:type_name -> google.protobuf.Duration
-	4,  // 25: eudai.v1.ModelService.ListModels:input_type -> eudai.v1.ListModelsRequest
-	6,  // 26: eudai.v1.ModelService.GetModel:input_type -> eudai.v1.GetModelRequest
-	8,  // 27: eudai.v1.ModelService.PullModel:input_type -> eudai.v1.PullModelRequest
-	11, // 28: eudai.v1.ModelService.PushModel:input_type -> eudai.v1.PushModelRequest
-	13, // 29: eudai.v1.ModelService.CreateModel:input_type -> eudai.v1.CreateModelRequest
-	16, // 30: eudai.v1.ModelService.UploadBlob:input_type -> eudai.v1.UploadBlobRequest
-	18, // 31: eudai.v1.ModelService.CopyModel:input_type -> eudai.v1.CopyModelRequest
-	20, // 32: eudai.v1.ModelService.DeleteModel:input_type -> eudai.v1.DeleteModelRequest
-	22, // 33: eudai.v1.ModelService.LoadModel:input_type -> eudai.v1.LoadModelRequest
-	24, // 34: eudai.v1.ModelService.UnloadModel:input_type -> eudai.v1.UnloadModelRequest
-	5,  // 35: eudai.v1.ModelService.ListModels:output_type -> eudai.v1.ListModelsResponse
-	7,  // 36: eudai.v1.ModelService.GetModel:output_type -> eudai.v1.GetModelResponse
-	9,  // 37: eudai.v1.ModelService.PullModel:output_type -> eudai.v1.PullModelResponse
-	12, // 38: eudai.v1.ModelService.PushModel:output_type -> eudai.v1.PushModelResponse
-	14, // 39: eudai.v1.ModelService.CreateModel:output_type -> eudai.v1.CreateModelResponse
-	17, // 40: eudai.v1.ModelService.UploadBlob:output_type -> eudai.v1.UploadBlobResponse
-	19, // 41: eudai.v1.ModelService.CopyModel:output_type -> eudai.v1.CopyModelResponse
-	21, // 42: eudai.v1.ModelService.DeleteModel:output_type -> eudai.v1.DeleteModelResponse
-	23, // 43: eudai.v1.ModelService.LoadModel:output_type -> eudai.v1.LoadModelResponse
-	25, // 44: eudai.v1.ModelService.UnloadModel:output_type -> eudai.v1.UnloadModelResponse
-	35, // [35:45] is the sub-list for method output_type
-	25, // [25:35] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	12, // 10: eudai.v1.ListPullsResponse.pulls:type_name -> eudai.v1.Pull
+	15, // 11: eudai.v1.Pull.progress:type_name -> eudai.v1.TransferProgress
+	1,  // 12: eudai.v1.TransferProgress.phase:type_name -> eudai.v1.TransferPhase
+	15, // 13: eudai.v1.PushModelResponse.progress:type_name -> eudai.v1.TransferProgress
+	2,  // 14: eudai.v1.PushModelResponse.completed:type_name -> eudai.v1.Model
+	31, // 15: eudai.v1.CreateModelRequest.files:type_name -> eudai.v1.CreateModelRequest.FilesEntry
+	32, // 16: eudai.v1.CreateModelRequest.adapters:type_name -> eudai.v1.CreateModelRequest.AdaptersEntry
+	35, // 17: eudai.v1.CreateModelRequest.sampling:type_name -> eudai.v1.SamplingOptions
+	36, // 18: eudai.v1.CreateModelRequest.load:type_name -> eudai.v1.LoadOptions
+	37, // 19: eudai.v1.CreateModelRequest.stop:type_name -> eudai.v1.StopOptions
+	34, // 20: eudai.v1.CreateModelRequest.messages:type_name -> eudai.v1.Message
+	20, // 21: eudai.v1.CreateModelResponse.progress:type_name -> eudai.v1.CreateProgress
+	2,  // 22: eudai.v1.CreateModelResponse.completed:type_name -> eudai.v1.Model
+	2,  // 23: eudai.v1.CopyModelResponse.model:type_name -> eudai.v1.Model
+	36, // 24: eudai.v1.LoadModelRequest.load:type_name -> eudai.v1.LoadOptions
+	2,  // 25: eudai.v1.LoadModelResponse.model:type_name -> eudai.v1.Model
+	38, // 26: eudai.v1.LoadModelResponse.duration:type_name -> google.protobuf.Duration
+	4,  // 27: eudai.v1.ModelService.ListModels:input_type -> eudai.v1.ListModelsRequest
+	6,  // 28: eudai.v1.ModelService.GetModel:input_type -> eudai.v1.GetModelRequest
+	8,  // 29: eudai.v1.ModelService.PullModel:input_type -> eudai.v1.PullModelRequest
+	16, // 30: eudai.v1.ModelService.PushModel:input_type -> eudai.v1.PushModelRequest
+	18, // 31: eudai.v1.ModelService.CreateModel:input_type -> eudai.v1.CreateModelRequest
+	21, // 32: eudai.v1.ModelService.UploadBlob:input_type -> eudai.v1.UploadBlobRequest
+	23, // 33: eudai.v1.ModelService.CopyModel:input_type -> eudai.v1.CopyModelRequest
+	25, // 34: eudai.v1.ModelService.DeleteModel:input_type -> eudai.v1.DeleteModelRequest
+	27, // 35: eudai.v1.ModelService.LoadModel:input_type -> eudai.v1.LoadModelRequest
+	29, // 36: eudai.v1.ModelService.UnloadModel:input_type -> eudai.v1.UnloadModelRequest
+	10, // 37: eudai.v1.ModelService.ListPulls:input_type -> eudai.v1.ListPullsRequest
+	13, // 38: eudai.v1.ModelService.CancelPull:input_type -> eudai.v1.CancelPullRequest
+	5,  // 39: eudai.v1.ModelService.ListModels:output_type -> eudai.v1.ListModelsResponse
+	7,  // 40: eudai.v1.ModelService.GetModel:output_type -> eudai.v1.GetModelResponse
+	9,  // 41: eudai.v1.ModelService.PullModel:output_type -> eudai.v1.PullModelResponse
+	17, // 42: eudai.v1.ModelService.PushModel:output_type -> eudai.v1.PushModelResponse
+	19, // 43: eudai.v1.ModelService.CreateModel:output_type -> eudai.v1.CreateModelResponse
+	22, // 44: eudai.v1.ModelService.UploadBlob:output_type -> eudai.v1.UploadBlobResponse
+	24, // 45: eudai.v1.ModelService.CopyModel:output_type -> eudai.v1.CopyModelResponse
+	26, // 46: eudai.v1.ModelService.DeleteModel:output_type -> eudai.v1.DeleteModelResponse
+	28, // 47: eudai.v1.ModelService.LoadModel:output_type -> eudai.v1.LoadModelResponse
+	30, // 48: eudai.v1.ModelService.UnloadModel:output_type -> eudai.v1.UnloadModelResponse
+	11, // 49: eudai.v1.ModelService.ListPulls:output_type -> eudai.v1.ListPullsResponse
+	14, // 50: eudai.v1.ModelService.CancelPull:output_type -> eudai.v1.CancelPullResponse
+	39, // [39:51] is the sub-list for method output_type
+	27, // [27:39] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_eudai_v1_model_service_proto_init() }
@@ -2116,11 +2381,11 @@ func file_eudai_v1_model_service_proto_init() {
 		(*PullModelResponse_Progress)(nil),
 		(*PullModelResponse_Completed)(nil),
 	}
-	file_eudai_v1_model_service_proto_msgTypes[10].OneofWrappers = []any{
+	file_eudai_v1_model_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*PushModelResponse_Progress)(nil),
 		(*PushModelResponse_Completed)(nil),
 	}
-	file_eudai_v1_model_service_proto_msgTypes[12].OneofWrappers = []any{
+	file_eudai_v1_model_service_proto_msgTypes[17].OneofWrappers = []any{
 		(*CreateModelResponse_Progress)(nil),
 		(*CreateModelResponse_Completed)(nil),
 	}
@@ -2130,7 +2395,7 @@ func file_eudai_v1_model_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eudai_v1_model_service_proto_rawDesc), len(file_eudai_v1_model_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

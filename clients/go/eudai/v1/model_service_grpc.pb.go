@@ -33,6 +33,8 @@ const (
 	ModelService_DeleteModel_FullMethodName = "/eudai.v1.ModelService/DeleteModel"
 	ModelService_LoadModel_FullMethodName   = "/eudai.v1.ModelService/LoadModel"
 	ModelService_UnloadModel_FullMethodName = "/eudai.v1.ModelService/UnloadModel"
+	ModelService_ListPulls_FullMethodName   = "/eudai.v1.ModelService/ListPulls"
+	ModelService_CancelPull_FullMethodName  = "/eudai.v1.ModelService/CancelPull"
 )
 
 // ModelServiceClient is the client API for ModelService service.
@@ -85,6 +87,11 @@ type ModelServiceClient interface {
 	LoadModel(ctx context.Context, in *LoadModelRequest, opts ...grpc.CallOption) (*LoadModelResponse, error)
 	// Unloads a model from memory.
 	UnloadModel(ctx context.Context, in *UnloadModelRequest, opts ...grpc.CallOption) (*UnloadModelResponse, error)
+	// Lists the running pulls, including those that have been detached.
+	ListPulls(ctx context.Context, in *ListPullsRequest, opts ...grpc.CallOption) (*ListPullsResponse, error)
+	// Cancels a running pull for all callers. Their calls fail with PULL_CANCELLED. The
+	// next pull of the model continues with what has been downloaded.
+	CancelPull(ctx context.Context, in *CancelPullRequest, opts ...grpc.CallOption) (*CancelPullResponse, error)
 }
 
 type modelServiceClient struct {
@@ -225,6 +232,26 @@ func (c *modelServiceClient) UnloadModel(ctx context.Context, in *UnloadModelReq
 	return out, nil
 }
 
+func (c *modelServiceClient) ListPulls(ctx context.Context, in *ListPullsRequest, opts ...grpc.CallOption) (*ListPullsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPullsResponse)
+	err := c.cc.Invoke(ctx, ModelService_ListPulls_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *modelServiceClient) CancelPull(ctx context.Context, in *CancelPullRequest, opts ...grpc.CallOption) (*CancelPullResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelPullResponse)
+	err := c.cc.Invoke(ctx, ModelService_CancelPull_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ModelServiceServer is the server API for ModelService service.
 // All implementations must embed UnimplementedModelServiceServer
 // for forward compatibility.
@@ -275,6 +302,11 @@ type ModelServiceServer interface {
 	LoadModel(context.Context, *LoadModelRequest) (*LoadModelResponse, error)
 	// Unloads a model from memory.
 	UnloadModel(context.Context, *UnloadModelRequest) (*UnloadModelResponse, error)
+	// Lists the running pulls, including those that have been detached.
+	ListPulls(context.Context, *ListPullsRequest) (*ListPullsResponse, error)
+	// Cancels a running pull for all callers. Their calls fail with PULL_CANCELLED. The
+	// next pull of the model continues with what has been downloaded.
+	CancelPull(context.Context, *CancelPullRequest) (*CancelPullResponse, error)
 	mustEmbedUnimplementedModelServiceServer()
 }
 
@@ -314,6 +346,12 @@ func (UnimplementedModelServiceServer) LoadModel(context.Context, *LoadModelRequ
 }
 func (UnimplementedModelServiceServer) UnloadModel(context.Context, *UnloadModelRequest) (*UnloadModelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnloadModel not implemented")
+}
+func (UnimplementedModelServiceServer) ListPulls(context.Context, *ListPullsRequest) (*ListPullsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPulls not implemented")
+}
+func (UnimplementedModelServiceServer) CancelPull(context.Context, *CancelPullRequest) (*CancelPullResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelPull not implemented")
 }
 func (UnimplementedModelServiceServer) mustEmbedUnimplementedModelServiceServer() {}
 func (UnimplementedModelServiceServer) testEmbeddedByValue()                      {}
@@ -484,6 +522,42 @@ func _ModelService_UnloadModel_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ModelService_ListPulls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPullsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ModelServiceServer).ListPulls(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ModelService_ListPulls_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ModelServiceServer).ListPulls(ctx, req.(*ListPullsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ModelService_CancelPull_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelPullRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ModelServiceServer).CancelPull(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ModelService_CancelPull_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ModelServiceServer).CancelPull(ctx, req.(*CancelPullRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ModelService_ServiceDesc is the grpc.ServiceDesc for ModelService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -514,6 +588,14 @@ var ModelService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnloadModel",
 			Handler:    _ModelService_UnloadModel_Handler,
+		},
+		{
+			MethodName: "ListPulls",
+			Handler:    _ModelService_ListPulls_Handler,
+		},
+		{
+			MethodName: "CancelPull",
+			Handler:    _ModelService_CancelPull_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

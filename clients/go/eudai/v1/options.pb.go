@@ -54,8 +54,8 @@ type SamplingOptions struct {
 	PresencePenalty *float64 `protobuf:"fixed64,8,opt,name=presence_penalty,json=presencePenalty,proto3,oneof" json:"presence_penalty,omitempty"`
 	// An additive penalty that grows each time a token occurs, -2 to 2.
 	FrequencyPenalty *float64 `protobuf:"fixed64,9,opt,name=frequency_penalty,json=frequencyPenalty,proto3,oneof" json:"frequency_penalty,omitempty"`
-	// The seed of the random sequence. An unset seed has the model's own value, which
-	// may be fixed.
+	// The seed of the random sequence. An unset seed has the model's own value or, if the
+	// model has none, a value that the server chooses. See Started.seed.
 	Seed          *uint32 `protobuf:"varint,10,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -48,7 +48,7 @@ class Parts:
         )
         self._store = OllamaStore(
             state,
-            load_timeout_s=config.first_event_timeout_s,
+            unload_timeout_s=config.first_event_timeout_s,
             event_timeout_s=config.first_event_timeout_s,
         )
         self.schema_checks = SchemaChecks()

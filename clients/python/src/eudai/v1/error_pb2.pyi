@@ -17,6 +17,11 @@ deadline, a cancellation, a message over the limit or an unknown method), CANCEL
 for a client that does not read or send for 30 seconds, and NOT_FOUND for an
 unknown name in grpc.health.v1.
 
+A caller may send its own id of any call in the metadata eudai-request-id, 1 to 100
+characters. The server copies it to its log, to the initial metadata of the
+response, and, for a failed call, to the trailing metadata and the metadata
+request_id of the ErrorInfo.
+
 The trailing metadata grpc-retry-pushback-ms tells a client's retry policy when it
 may repeat a failed call, in milliseconds. It is -1 if the client must not repeat
 the call automatically: because the call or a part of it may have run, or because
@@ -148,6 +153,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED. Ollama ended the answer because the model repeated itself about thirty
     times in a row. Raise repeat_penalty, or change the prompt.
     """
+    ERROR_REASON_PULL_NOT_FOUND: _ErrorReason.ValueType  # 28
+    """NOT_FOUND. No pull of the model is running."""
+    ERROR_REASON_PULL_CANCELLED: _ErrorReason.ValueType  # 29
+    """ABORTED. Another caller cancelled the pull with CancelPull."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable causes of failures."""
@@ -256,6 +265,10 @@ ERROR_REASON_REPETITION_STOPPED: ErrorReason.ValueType  # 27
 """ABORTED. Ollama ended the answer because the model repeated itself about thirty
 times in a row. Raise repeat_penalty, or change the prompt.
 """
+ERROR_REASON_PULL_NOT_FOUND: ErrorReason.ValueType  # 28
+"""NOT_FOUND. No pull of the model is running."""
+ERROR_REASON_PULL_CANCELLED: ErrorReason.ValueType  # 29
+"""ABORTED. Another caller cancelled the pull with CancelPull."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -26,6 +26,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ToolChoice:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolChoiceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolChoice.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_CHOICE_UNSPECIFIED: _ToolChoice.ValueType  # 0
+    """As TOOL_CHOICE_AUTO."""
+    TOOL_CHOICE_AUTO: _ToolChoice.ValueType  # 1
+    """The model decides whether to call a tool."""
+    TOOL_CHOICE_NONE: _ToolChoice.ValueType  # 2
+    """The model does not get the tools, so it answers with text."""
+
+class ToolChoice(_ToolChoice, metaclass=_ToolChoiceEnumTypeWrapper):
+    """Whether the model may call tools."""
+
+TOOL_CHOICE_UNSPECIFIED: ToolChoice.ValueType  # 0
+"""As TOOL_CHOICE_AUTO."""
+TOOL_CHOICE_AUTO: ToolChoice.ValueType  # 1
+"""The model decides whether to call a tool."""
+TOOL_CHOICE_NONE: ToolChoice.ValueType  # 2
+"""The model does not get the tools, so it answers with text."""
+Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
+
 class _ReasoningEffort:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -330,6 +354,7 @@ class GenerateRequest(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     TIME_BUDGET_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. The reference of a model, 1 to 512 characters:
     [[host/]namespace/]model[:tag], for example "llama3.2", "llama3.2:1b" or
@@ -366,6 +391,8 @@ class GenerateRequest(_message.Message):
     case. If the server knows before it generates that the model has another digest,
     the call fails with DIGEST_MISMATCH.
     """
+    tool_choice: Global___ToolChoice.ValueType
+    """Whether the model may call tools. If it is unset, it may call those in `tools`."""
     @_builtins.property
     def conversation(self) -> Global___Conversation:
         """The conversation so far."""
@@ -442,10 +469,11 @@ class GenerateRequest(_message.Message):
         events: Global___EventOptions | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         time_budget: _duration_pb2.Duration | None = ...,
+        tool_choice: Global___ToolChoice.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "events", b"events", "format", b"format", "infill", b"infill", "input", b"input", "load", b"load", "logprobs", b"logprobs", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "reasoning", b"reasoning", "sampling", b"sampling", "stop", b"stop", "time_budget", b"time_budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_overflow", b"context_overflow", "conversation", b"conversation", "events", b"events", "expected_digest", b"expected_digest", "format", b"format", "infill", b"infill", "input", b"input", "labels", b"labels", "load", b"load", "logprobs", b"logprobs", "model", b"model", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "reasoning", b"reasoning", "sampling", b"sampling", "stop", b"stop", "system", b"system", "time_budget", b"time_budget", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_overflow", b"context_overflow", "conversation", b"conversation", "events", b"events", "expected_digest", b"expected_digest", "format", b"format", "infill", b"infill", "input", b"input", "labels", b"labels", "load", b"load", "logprobs", b"logprobs", "model", b"model", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "reasoning", b"reasoning", "sampling", b"sampling", "stop", b"stop", "system", b"system", "time_budget", b"time_budget", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["prompt", "conversation", "raw_prompt", "infill"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -768,6 +796,9 @@ class Started(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    OLLAMA_VERSION_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """The id of this generation in logs and errors."""
     model: _builtins.str
@@ -776,6 +807,15 @@ class Started(_message.Message):
     """The digest of the model."""
     context_length: _builtins.int
     """The context window in effect, in tokens. 0 if the model is not loaded."""
+    request_id: _builtins.str
+    """The value of the caller's metadata eudai-request-id, if any."""
+    seed: _builtins.int
+    """The seed of the random sequence: the one of the request or, if it has none, one
+    that the server chose. Unset if the model has its own. The same seed gives the
+    same answer only with the same request, model, Ollama and hardware.
+    """
+    ollama_version: _builtins.str
+    """The version of Ollama, if known."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the server sent the request to Ollama. Unset if the time budget ended before
@@ -790,12 +830,17 @@ class Started(_message.Message):
         digest: _builtins.str = ...,
         context_length: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+        seed: _builtins.int | None = ...,
+        ollama_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "digest", b"digest", "generation_id", b"generation_id", "model", b"model", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "context_length", b"context_length", "digest", b"digest", "generation_id", b"generation_id", "model", b"model", "ollama_version", b"ollama_version", "request_id", b"request_id", "seed", b"seed", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___Started: _TypeAlias = Started  # noqa: Y015
 

@@ -37,11 +37,11 @@ class GenerationServiceStub:
     Metadata of the request, optional:
     - eudai-model: the same text as GenerateRequest.model, so that a proxy can route
       by model. Another text is INVALID_REQUEST.
+    - eudai-request-id: the caller's own id, see error.proto.
 
     Initial metadata of the response:
-    - eudai-generation-id: the value of Started.generation_id. If the call fails
-      before its first response, but after it was queued or began to run, the trailing
-      metadata has it instead.
+    - eudai-generation-id: the value of Started.generation_id. If a valid call
+      fails before its first response, the trailing metadata has it instead.
 
     Trailing metadata of a successful call:
     - eudai-finish-reason: the name of the FinishReason without its prefix, for example
@@ -75,11 +75,11 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     Metadata of the request, optional:
     - eudai-model: the same text as GenerateRequest.model, so that a proxy can route
       by model. Another text is INVALID_REQUEST.
+    - eudai-request-id: the caller's own id, see error.proto.
 
     Initial metadata of the response:
-    - eudai-generation-id: the value of Started.generation_id. If the call fails
-      before its first response, but after it was queued or began to run, the trailing
-      metadata has it instead.
+    - eudai-generation-id: the value of Started.generation_id. If a valid call
+      fails before its first response, the trailing metadata has it instead.
 
     Trailing metadata of a successful call:
     - eudai-finish-reason: the name of the FinishReason without its prefix, for example
@@ -109,11 +109,11 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     Metadata of the request, optional:
     - eudai-model: the same text as GenerateRequest.model, so that a proxy can route
       by model. Another text is INVALID_REQUEST.
+    - eudai-request-id: the caller's own id, see error.proto.
 
     Initial metadata of the response:
-    - eudai-generation-id: the value of Started.generation_id. If the call fails
-      before its first response, but after it was queued or began to run, the trailing
-      metadata has it instead.
+    - eudai-generation-id: the value of Started.generation_id. If a valid call
+      fails before its first response, the trailing metadata has it instead.
 
     Trailing metadata of a successful call:
     - eudai-finish-reason: the name of the FinishReason without its prefix, for example

@@ -440,6 +440,124 @@ class PullModelResponse(_message.Message):
 Global___PullModelResponse: _TypeAlias = PullModelResponse  # noqa: Y015
 
 @_typing.final
+class ListPullsRequest(_message.Message):
+    """Request message for ModelService.ListPulls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPullsRequest: _TypeAlias = ListPullsRequest  # noqa: Y015
+
+@_typing.final
+class ListPullsResponse(_message.Message):
+    """Response message for ModelService.ListPulls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PULLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pulls(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pull]:
+        """The running pulls, sorted by model."""
+
+    def __init__(
+        self,
+        *,
+        pulls: _abc.Iterable[Global___Pull] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pulls", b"pulls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPullsResponse: _TypeAlias = ListPullsResponse  # noqa: Y015
+
+@_typing.final
+class Pull(_message.Message):
+    """A running pull."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The name of the model."""
+    detached: _builtins.bool
+    """Whether the pull continues after all callers have left."""
+    callers: _builtins.int
+    """The number of callers that follow the pull."""
+    @_builtins.property
+    def progress(self) -> Global___TransferProgress:
+        """The latest progress. Unset if Ollama has not reported any."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        progress: Global___TransferProgress | None = ...,
+        detached: _builtins.bool = ...,
+        callers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "detached", b"detached", "model", b"model", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pull: _TypeAlias = Pull  # noqa: Y015
+
+@_typing.final
+class CancelPullRequest(_message.Message):
+    """Request message for ModelService.CancelPull."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Required. The reference of the model. If no pull of the model is running, the call
+    fails with PULL_NOT_FOUND.
+    """
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelPullRequest: _TypeAlias = CancelPullRequest  # noqa: Y015
+
+@_typing.final
+class CancelPullResponse(_message.Message):
+    """Response message for ModelService.CancelPull."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelPullResponse: _TypeAlias = CancelPullResponse  # noqa: Y015
+
+@_typing.final
 class TransferProgress(_message.Message):
     """The progress of a pull or a push."""
 

@@ -99,6 +99,16 @@ class ModelServiceStub(object):
                 request_serializer=eudai_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=eudai_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.ListPulls = channel.unary_unary(
+                '/eudai.v1.ModelService/ListPulls',
+                request_serializer=eudai_dot_v1_dot_model__service__pb2.ListPullsRequest.SerializeToString,
+                response_deserializer=eudai_dot_v1_dot_model__service__pb2.ListPullsResponse.FromString,
+                _registered_method=True)
+        self.CancelPull = channel.unary_unary(
+                '/eudai.v1.ModelService/CancelPull',
+                request_serializer=eudai_dot_v1_dot_model__service__pb2.CancelPullRequest.SerializeToString,
+                response_deserializer=eudai_dot_v1_dot_model__service__pb2.CancelPullResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -199,6 +209,21 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPulls(self, request, context):
+        """Lists the running pulls, including those that have been detached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelPull(self, request, context):
+        """Cancels a running pull for all callers. Their calls fail with PULL_CANCELLED. The
+        next pull of the model continues with what has been downloaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -251,6 +276,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=eudai_dot_v1_dot_model__service__pb2.UnloadModelRequest.FromString,
                     response_serializer=eudai_dot_v1_dot_model__service__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'ListPulls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPulls,
+                    request_deserializer=eudai_dot_v1_dot_model__service__pb2.ListPullsRequest.FromString,
+                    response_serializer=eudai_dot_v1_dot_model__service__pb2.ListPullsResponse.SerializeToString,
+            ),
+            'CancelPull': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelPull,
+                    request_deserializer=eudai_dot_v1_dot_model__service__pb2.CancelPullRequest.FromString,
+                    response_serializer=eudai_dot_v1_dot_model__service__pb2.CancelPullResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -538,6 +573,60 @@ class ModelService(object):
             '/eudai.v1.ModelService/UnloadModel',
             eudai_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
             eudai_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPulls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/eudai.v1.ModelService/ListPulls',
+            eudai_dot_v1_dot_model__service__pb2.ListPullsRequest.SerializeToString,
+            eudai_dot_v1_dot_model__service__pb2.ListPullsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelPull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/eudai.v1.ModelService/CancelPull',
+            eudai_dot_v1_dot_model__service__pb2.CancelPullRequest.SerializeToString,
+            eudai_dot_v1_dot_model__service__pb2.CancelPullResponse.FromString,
             options,
             channel_credentials,
             insecure,

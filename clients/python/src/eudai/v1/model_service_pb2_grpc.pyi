@@ -85,6 +85,12 @@ class ModelServiceStub:
     """Loads a model into memory, so that the next generation does not wait for it."""
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]
     """Unloads a model from memory."""
+    ListPulls: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListPullsRequest, _model_service_pb2.ListPullsResponse]
+    """Lists the running pulls, including those that have been detached."""
+    CancelPull: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.CancelPullRequest, _model_service_pb2.CancelPullResponse]
+    """Cancels a running pull for all callers. Their calls fail with PULL_CANCELLED. The
+    next pull of the model continues with what has been downloaded.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -140,6 +146,12 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Loads a model into memory, so that the next generation does not wait for it."""
     UnloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Unloads a model from memory."""
+    ListPulls: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListPullsRequest, _model_service_pb2.ListPullsResponse]  # type: ignore[assignment]
+    """Lists the running pulls, including those that have been detached."""
+    CancelPull: _aio.UnaryUnaryMultiCallable[_model_service_pb2.CancelPullRequest, _model_service_pb2.CancelPullResponse]  # type: ignore[assignment]
+    """Cancels a running pull for all callers. Their calls fail with PULL_CANCELLED. The
+    next pull of the model continues with what has been downloaded.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages models.
@@ -252,5 +264,23 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UnloadModelResponse, _abc.Awaitable[_model_service_pb2.UnloadModelResponse]]:
         """Unloads a model from memory."""
+
+    @_abc_1.abstractmethod
+    def ListPulls(
+        self,
+        request: _model_service_pb2.ListPullsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ListPullsResponse, _abc.Awaitable[_model_service_pb2.ListPullsResponse]]:
+        """Lists the running pulls, including those that have been detached."""
+
+    @_abc_1.abstractmethod
+    def CancelPull(
+        self,
+        request: _model_service_pb2.CancelPullRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.CancelPullResponse, _abc.Awaitable[_model_service_pb2.CancelPullResponse]]:
+        """Cancels a running pull for all callers. Their calls fail with PULL_CANCELLED. The
+        next pull of the model continues with what has been downloaded.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

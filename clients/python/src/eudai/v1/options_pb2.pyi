@@ -69,8 +69,8 @@ class SamplingOptions(_message.Message):
     frequency_penalty: _builtins.float
     """An additive penalty that grows each time a token occurs, -2 to 2."""
     seed: _builtins.int
-    """The seed of the random sequence. An unset seed has the model's own value, which
-    may be fixed.
+    """The seed of the random sequence. An unset seed has the model's own value or, if the
+    model has none, a value that the server chooses. See Started.seed.
     """
     def __init__(
         self,

@@ -29,13 +29,14 @@ from eudai_server.core.events import (
 )
 from eudai_server.core.fair_queue import FairQueue, QueueFullError, Ticket
 from eudai_server.core.generation import Backend, Generation, LoadOptions
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.models import Identity
 from eudai_server.core.turn import queue_full, wait_for_turn
 
 # Queues of idle models are kept for their measurements, up to this number.
 QUEUES_MAX = 256
 
-Identify = Callable[[str], Awaitable[Identity]]
+Identify = Callable[[ModelName], Awaitable[Identity]]
 
 
 class Admission:
@@ -110,7 +111,7 @@ class Admission:
                         run.observe_output()
                         yield part
 
-    async def settle(self, model: str, load: LoadOptions) -> None:
+    async def settle(self, model: ModelName, load: LoadOptions) -> None:
         """Forward to the backend."""
         await self._backend.settle(model, load)
 
@@ -163,7 +164,7 @@ class Admission:
             task = self._settling[key] = asyncio.create_task(run_once(settle, name), name=name)
             task.add_done_callback(lambda _: self._settling.pop(key))
 
-    async def _settle(self, queue: FairQueue, model: str, load: LoadOptions) -> None:
+    async def _settle(self, queue: FairQueue, model: ModelName, load: LoadOptions) -> None:
         try:
             await self._backend.settle(model, load)
         finally:  # whatever happens, nobody must wait for ever

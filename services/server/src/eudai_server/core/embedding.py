@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from eudai_server.core.generation import LoadOptions
+from eudai_server.core.model_name import ModelName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +15,7 @@ class Batch:
     `dimensions` None keeps all; `truncate` cuts long texts instead of failing.
     """
 
-    model: str
+    model: ModelName
     inputs: tuple[str, ...]
     # See `Generation`.
     caller: str = ""

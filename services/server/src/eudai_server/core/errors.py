@@ -40,6 +40,8 @@ class Reason(NamedEnum):
     BLOB_NOT_FOUND = auto()
     TOOL_CALL_MALFORMED = auto()
     REPETITION_STOPPED = auto()
+    PULL_NOT_FOUND = auto()
+    PULL_CANCELLED = auto()
 
 
 # The number of violations that a caller gets. One more entry says that there are others.

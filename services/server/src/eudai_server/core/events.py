@@ -20,6 +20,12 @@ class Started:
     context_length: int
     # When the request was sent to the backend; None if it was not.
     start_time: datetime | None
+    # None if the backend or the model chose it.
+    seed: int | None = None
+    backend_version: str = ""
+    # The ids of the generation and of the caller's request; set when the event is sent.
+    generation_id: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

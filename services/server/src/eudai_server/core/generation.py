@@ -11,6 +11,7 @@ from typing import Protocol
 
 from eudai_server.core.events import Batches, ToolCall
 from eudai_server.core.json_schema import Schema
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.named_enum import NamedEnum
 
 # ---- requests
@@ -130,7 +131,7 @@ class Generation:
     id: str
     # Identifies the caller in the fair queue: the peer's address without the port.
     caller: str = ""
-    model: str
+    model: ModelName
     input: Input
     system: str = ""
     tools: tuple[Tool, ...] = ()
@@ -166,7 +167,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def settle(self, model: str, load: LoadOptions) -> None:
+    async def settle(self, model: ModelName, load: LoadOptions) -> None:
         """Return when the abandoned generations of a model have ended. Never raises.
 
         That is as far as the backend can tell.

@@ -108,19 +108,10 @@ def violation_of(reference: str) -> str | None:
     return None
 
 
-def listed_name(reference: str) -> str:
-    """`ModelName.listed` of a valid reference. Never raises."""
-    return _unjudged(reference).listed
-
-
 def key_of(reference: str) -> str:
     """`ModelName.key` of a valid reference. Never raises."""
-    return _unjudged(reference).key
-
-
-def is_cloud(reference: str) -> bool:
-    """Whether the name makes Ollama run the model in its cloud."""
-    return _without_source(reference)[1] == "cloud"
+    base, source = _without_source(reference)
+    return _split(base if source == "local" else reference.strip(_SPACE)).key
 
 
 def is_reachable(listed: str) -> bool:
@@ -128,11 +119,6 @@ def is_reachable(listed: str) -> bool:
     # Runs every second for every model, so it does not use the parser.
     tag = listed.rpartition(":")[2].lower()
     return tag not in ("local", "cloud") and not tag.endswith("-cloud")
-
-
-def _unjudged(reference: str) -> ModelName:
-    base, source = _without_source(reference)
-    return _split(base if source == "local" else reference.strip(_SPACE))
 
 
 def _without_source(reference: str) -> tuple[str, str]:

@@ -101,6 +101,18 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """A running pull."""
+
+    model: str
+    # None until the backend has reported progress.
+    progress: Transfer | None
+    # Whether it continues after all callers have left.
+    detached: bool
+    callers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Creation:
     """A model to create, from another model or from uploaded files (digests by file name)."""
 
@@ -158,6 +170,17 @@ class Store(Protocol):
 
         Concurrent calls for one model share a download, which is cancelled when the last of them
         leaves.
+        """
+        ...
+
+    def list_pulls(self) -> Sequence[Pull]:
+        """The running pulls, sorted by model."""
+        ...
+
+    async def cancel_pull(self, model: ModelName) -> None:
+        """Cancel a running pull for all callers, whose calls fail with PULL_CANCELLED.
+
+        Raises PULL_NOT_FOUND if no pull of the model is running.
         """
         ...
 

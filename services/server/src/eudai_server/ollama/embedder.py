@@ -1,14 +1,13 @@
 """Embeds batches with Ollama, part by part: implements the port `Embedder`."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-
-import msgspec
 
 from eudai_server.core.embedding import Batch, Vectors
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.ollama.state.model_request import ModelRequest
 from eudai_server.ollama.state.ollama_state import OllamaState
+from eudai_server.ollama.transport.time_limit import time_limit
+from eudai_server.ollama.wire.embeddings import Embeddings, embeddings_from
 from eudai_server.ollama.wire.requests import embed_request_from
 
 # Ollama embeds the inputs of a request one after another, and only closing the connection stops it.
@@ -18,14 +17,6 @@ INPUTS_PER_PART = 16
 _OF_AN_INPUT = (Reason.CONTEXT_LENGTH_EXCEEDED, Reason.BACKEND_FAILURE)
 # A text that every model can embed.
 _HARMLESS = (".",)
-
-
-class _WireEmbeddings(msgspec.Struct):
-    embeddings: list[list[float]] = []
-    prompt_eval_count: int = 0
-
-
-_decoder = msgspec.json.Decoder(_WireEmbeddings)
 
 
 class OllamaEmbedder:
@@ -43,28 +34,23 @@ class OllamaEmbedder:
 
     async def embed(self, batch: Batch) -> AsyncGenerator[Vectors, None]:
         """See `Embedder.embed`."""
-        self._state.require_answering(batch.model)
-        try:
-            async with aclosing(self._embed(batch)) as parts:
-                async for part in parts:
-                    yield part
-        except ServiceError as error:
-            if error.reason is Reason.BACKEND_STALLED:
-                self._state.hangs.stalled(batch.model, batch.load, embeds=True)
-            raise
-        self._state.hangs.answered(batch.model)
+        request = ModelRequest(
+            self._state,
+            batch.model,
+            batch.load,
+            expected_digest=batch.expected_digest,
+            embeds=True,
+        )
+        with request:
+            if request.needs_load:
+                await request.load()
+            facts = self._state.catalog.facts(batch.model)
+            for begin in range(0, len(batch.inputs), INPUTS_PER_PART):
+                part = await self._part(batch, begin)
+                yield Vectors(part.embeddings, part.prompt_eval_count, facts.name, facts.digest)
+            request.complete()
 
-    async def _embed(self, batch: Batch) -> AsyncGenerator[Vectors, None]:
-        self._state.catalog.check_digest(batch.model, batch.expected_digest)
-        if not self._state.loader.is_loaded(batch.model, batch.load):
-            await self._state.loader.load(batch.model, batch.load, embeds=True)
-            self._state.catalog.check_digest(batch.model, batch.expected_digest)
-        facts = self._state.catalog.facts(batch.model)
-        for begin in range(0, len(batch.inputs), INPUTS_PER_PART):
-            wire = await self._part(batch, begin)
-            yield Vectors(wire.embeddings, wire.prompt_eval_count, facts.name, facts.digest)
-
-    async def _part(self, batch: Batch, begin: int) -> _WireEmbeddings:
+    async def _part(self, batch: Batch, begin: int) -> Embeddings:
         inputs = batch.inputs[begin : begin + INPUTS_PER_PART]
         try:
             return await self._send(batch, inputs)
@@ -73,11 +59,11 @@ class OllamaEmbedder:
                 raise
         # Ollama fails a part as a whole without naming an input; embedding one at a time finds it.
         alone = [await self._single(batch, begin + index) for index in range(len(inputs))]
-        return _WireEmbeddings(
-            [wire.embeddings[0] for wire in alone], sum(wire.prompt_eval_count for wire in alone)
+        return Embeddings(
+            [part.embeddings[0] for part in alone], sum(part.prompt_eval_count for part in alone)
         )
 
-    async def _single(self, batch: Batch, index: int) -> _WireEmbeddings:
+    async def _single(self, batch: Batch, index: int) -> Embeddings:
         try:
             return await self._send(batch, batch.inputs[index : index + 1])
         except ServiceError as error:
@@ -90,7 +76,7 @@ class OllamaEmbedder:
                 return await self._blame(batch, index)
             raise _blamed(index, error) from error
 
-    async def _blame(self, batch: Batch, index: int) -> _WireEmbeddings:
+    async def _blame(self, batch: Batch, index: int) -> Embeddings:
         """Embed an input that failed before. Raises the failure if the input caused it."""
         try:
             return await self._send(batch, batch.inputs[index : index + 1])
@@ -99,24 +85,13 @@ class OllamaEmbedder:
                 raise
             raise _blamed(index, error) from error
 
-    async def _send(self, batch: Batch, inputs: Sequence[str]) -> _WireEmbeddings:
-        route, body = embed_request_from(batch, inputs)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                data = await self._state.client.fetch("POST", route, body, model=batch.model)
-        except TimeoutError:
-            raise ServiceError(
-                Reason.BACKEND_STALLED,
-                f"Ollama did not return embeddings within {self._timeout_s:g} s",
-            ) from None
-        try:
-            wire = _decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ServiceError(
-                Reason.BACKEND_FAILURE, "Ollama returned malformed embeddings"
-            ) from error
-        _check_shape(batch, inputs, wire)
-        return wire
+    async def _send(self, batch: Batch, inputs: Sequence[str]) -> Embeddings:
+        message = f"Ollama did not return embeddings within {self._timeout_s:g} s"
+        async with time_limit(self._timeout_s, message):
+            body = await self._state.endpoint.fetch(embed_request_from(batch, inputs))
+        embeddings = embeddings_from(body, len(inputs))
+        _check_dimensions(batch, embeddings)
+        return embeddings
 
 
 def _blamed(index: int, error: ServiceError) -> ServiceError:
@@ -130,12 +105,8 @@ def _blamed(index: int, error: ServiceError) -> ServiceError:
     )
 
 
-def _check_shape(batch: Batch, inputs: Sequence[str], wire: _WireEmbeddings) -> None:
-    if len(wire.embeddings) != len(inputs):
-        raise ServiceError(
-            Reason.BACKEND_STREAM_INTERRUPTED, "Ollama returned fewer embeddings than inputs"
-        )
-    shortest = min(map(len, wire.embeddings))
+def _check_dimensions(batch: Batch, part: Embeddings) -> None:
+    shortest = min(map(len, part.embeddings))
     if batch.dimensions is not None and shortest < batch.dimensions:
         raise InvalidRequestError(
             [

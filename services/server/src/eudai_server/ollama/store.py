@@ -1,24 +1,32 @@
 """Manages models in Ollama: implements the port `Store`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import TypeVar
-
-import msgspec
 
 from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
 from eudai_server.core.generation import LoadOptions
 from eudai_server.core.model_name import ModelName, is_reachable
-from eudai_server.core.models import Capability, Creation, Description, Model, Transfer
-from eudai_server.ollama.shared_pull import Sharing
+from eudai_server.core.models import Capability, Creation, Description, Model, Pull, Transfer
+from eudai_server.ollama.shared_pull import SharedPulls
+from eudai_server.ollama.state.model_request import ModelRequest
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import BODY_BYTES_MAX
+from eudai_server.ollama.transport.time_limit import time_limit
 from eudai_server.ollama.upload import Upload
 from eudai_server.ollama.wire.error_texts import blob_not_found
 from eudai_server.ollama.wire.models import listed_models, model_description, models_from
-from eudai_server.ollama.wire.requests import create_request_from, unload_request_from
+from eudai_server.ollama.wire.requests import (
+    Request,
+    copy_request_from,
+    create_request_from,
+    delete_request_from,
+    pull_request_from,
+    push_request_from,
+    show_request_from,
+    unload_request_from,
+)
 from eudai_server.ollama.wire.transfer_stream import TransferDecoder
 
 # More than a list or a description needs, which are read from disk.
@@ -37,8 +45,6 @@ VERBOSE_SHOW_BYTES_MAX = 32 << 20
 # The capabilities of a model that Ollama did not describe.
 UNKNOWN = frozenset({Capability.UNSPECIFIED})
 
-T = TypeVar("T")
-
 
 class OllamaStore:
     """A Store that uses one Ollama."""
@@ -47,17 +53,14 @@ class OllamaStore:
         self,
         state: OllamaState,
         *,
-        load_timeout_s: float,
+        unload_timeout_s: float,
         event_timeout_s: float,
     ) -> None:
-        """`event_timeout_s` limits the silence of a transfer.
-
-        `load_timeout_s` limits a load and an unload.
-        """
+        """`event_timeout_s` limits the silence of a transfer."""
         self._state = state
-        self._load_timeout_s = load_timeout_s
+        self._unload_timeout_s = unload_timeout_s
         self._event_timeout_s = event_timeout_s
-        self._pulls = Sharing()
+        self._pulls = SharedPulls()
         # By digest, because a name may be given to another model.
         self._capabilities: dict[str, frozenset[Capability]] = {}
 
@@ -87,60 +90,60 @@ class OllamaStore:
     async def copy(self, source: ModelName, destination: ModelName) -> None:
         """See `Store.copy`."""
         await self._row(source)
-        body: dict[str, object] = {"source": source.listed, "destination": destination.listed}
-        await self._fetch("POST", "/api/copy", body, model=source.listed)
+        await self._fetch(copy_request_from(source, destination))
         await self._refresh()
 
     async def delete(self, model: ModelName) -> None:
         """See `Store.delete`."""
-        await self._fetch("DELETE", "/api/delete", {"model": model.listed}, model=model.listed)
-        self._state.loader.forget(model.listed)
+        await self._fetch(delete_request_from(model))
+        self._state.loader.forget(model)
         await self._refresh()
 
     async def load(self, model: ModelName, load: LoadOptions) -> None:
         """See `Store.load`."""
         capabilities = (await self.describe(model, verbose=False)).model.capabilities
         embeds = Capability.EMBEDDING in capabilities and Capability.COMPLETION not in capabilities
-        await self._state.loader.load(model.listed, load, embeds=embeds)
+        with ModelRequest(self._state, model, load, embeds=embeds) as request:
+            await request.load()
 
     async def unload(self, model: ModelName) -> None:
         """See `Store.unload`."""
-        name = model.listed
-        route, body = unload_request_from(name)
+        hangs = self._state.hangs
+        limit_s = self._unload_timeout_s
+        message = f"the model is still loaded after {limit_s:g} s because it is in use"
         try:
-            async with asyncio.timeout(self._load_timeout_s), self._state.hangs.undisturbed(name):
+            async with time_limit(limit_s, message), hangs.without_canary(model):
                 await self._row(model)
-                await self._call("POST", route, body, model=name, vital=True)
-                self._state.loader.forget(name)
+                await self._fetch(unload_request_from(model), vital=True)
+                self._state.loader.forget(model)
                 while (await self._row(model)).loaded:  # noqa: ASYNC110 - in another process
                     await asyncio.sleep(UNLOAD_POLL_S)
                 await self._refresh()
-        except TimeoutError:
-            raise ServiceError(
-                Reason.BACKEND_STALLED,
-                f"the model is still loaded after {self._load_timeout_s:g} s because it is in use",
-            ) from None
         except ServiceError as error:
             error.may_have_run = True  # the operation itself succeeded
             raise
 
-    async def pull(
+    def pull(
         self, model: ModelName, *, insecure: bool, detach: bool
     ) -> AsyncGenerator[Transfer, None]:
         """See `Store.pull`."""
-        following = self._pulls.follow(
-            model.key, lambda: self._download(model, insecure=insecure), detach=detach
+        return self._pulls.follow(
+            model, lambda: self._download(model, insecure=insecure), detach=detach
         )
-        async with aclosing(following) as transfers:
-            async for transfer in transfers:
-                yield transfer
+
+    def list_pulls(self) -> Sequence[Pull]:
+        """See `Store.list_pulls`."""
+        return self._pulls.list()
+
+    async def cancel_pull(self, model: ModelName) -> None:
+        """See `Store.cancel_pull`."""
+        await self._pulls.cancel(model)
 
     async def push(self, model: ModelName, *, insecure: bool) -> AsyncGenerator[Transfer, None]:
         """See `Store.push`."""
         await self._row(model)
-        body = {"model": model.listed, "insecure": insecure}
-        async with aclosing(self._transfer("/api/push", body, model.listed)) as transfers:
-            async for transfer in transfers:
+        async with aclosing(self._transfer(push_request_from(model, insecure=insecure))) as pushing:
+            async for transfer in pushing:
                 yield transfer
 
     async def create(self, creation: Creation) -> AsyncGenerator[Transfer, None]:
@@ -151,17 +154,16 @@ class OllamaStore:
         for digest in (*creation.files.values(), *creation.adapters.values()):
             if not await self.has_blob(digest):
                 raise blob_not_found(digest)
-        route, body = create_request_from(creation)
-        async with aclosing(self._transfer(route, body, creation.model.listed)) as transfers:
+        async with aclosing(self._transfer(create_request_from(creation))) as transfers:
             async for transfer in transfers:
                 yield transfer
-        self._state.loader.forget(creation.model.listed)
+        self._state.loader.forget(creation.model)
         await self._refresh()
 
     async def has_blob(self, digest: str) -> bool:
         """See `Store.has_blob`."""
         try:
-            await self._call("HEAD", f"/api/blobs/{digest}")
+            await self._fetch(Request("HEAD", f"/api/blobs/{digest}"))
         except ServiceError as error:
             if error.reason in (Reason.BACKEND_UNSUPPORTED, Reason.MODEL_NOT_FOUND):
                 return False
@@ -170,17 +172,16 @@ class OllamaStore:
 
     async def upload(self, digest: str, data: AsyncIterable[bytes]) -> int:
         """See `Store.upload`."""
-        limit = asyncio.timeout(None)
-        upload = Upload(digest, data, limit, self._event_timeout_s)
-        try:
-            async with limit:
-                await self._state.client.fetch("POST", f"/api/blobs/{digest}", upload.checked())
-        except TimeoutError:
-            raise _stalled(self._event_timeout_s) from None
-        except ServiceError:
-            if upload.failure:
-                raise upload.failure from None
-            raise
+        async with time_limit(None, _silence(self._event_timeout_s)) as limit:
+            upload = Upload(digest, data, limit, self._event_timeout_s)
+            try:
+                await self._state.endpoint.fetch(
+                    Request("POST", f"/api/blobs/{digest}", upload.checked())
+                )
+            except ServiceError:
+                if upload.failure:
+                    raise upload.failure from None
+                raise
         return upload.size_bytes
 
     async def close(self) -> None:
@@ -188,8 +189,8 @@ class OllamaStore:
         await self._pulls.close()
 
     async def _rows(self) -> Sequence[Model]:
-        present = listed_models(await self._call("GET", "/api/tags"))
-        return models_from(present, listed_models(await self._call("GET", "/api/ps")))
+        present = listed_models(await self._fetch(Request("GET", "/api/tags")))
+        return models_from(present, listed_models(await self._fetch(Request("GET", "/api/ps"))))
 
     async def _row(self, model: ModelName) -> Model:
         rows = await self._rows()
@@ -201,86 +202,57 @@ class OllamaStore:
         return found
 
     async def _describe(self, row: Model, *, verbose: bool) -> Description:
-        plain = await self._show(row.name, SHOW_BYTES_MAX)
-        full = await self._show(row.name, VERBOSE_SHOW_BYTES_MAX, verbose=True) if verbose else b""
+        plain = await self._fetch(show_request_from(row.name), bytes_max=SHOW_BYTES_MAX)
+        full = b""
+        if verbose:
+            full = await self._fetch(
+                show_request_from(row.name, verbose=True), bytes_max=VERBOSE_SHOW_BYTES_MAX
+            )
         description = model_description(plain, row, full)
         if len(self._capabilities) >= DESCRIBED_MAX:
             self._capabilities.clear()
         self._capabilities[row.digest] = description.model.capabilities
         return description
 
-    async def _show(self, model: str, bytes_max: int, *, verbose: bool = False) -> bytes:
-        body = msgspec.json.encode({"model": model, "verbose": verbose})
-        return await self._call("POST", "/api/show", body, model=model, bytes_max=bytes_max)
-
     async def _download(
         self, model: ModelName, *, insecure: bool
     ) -> AsyncGenerator[Transfer, None]:
-        body = {"model": model.listed, "insecure": insecure}
-        async with aclosing(self._transfer("/api/pull", body, model.listed)) as transfers:
-            async for transfer in transfers:
+        async with aclosing(self._transfer(pull_request_from(model, insecure=insecure))) as pulling:
+            async for transfer in pulling:
                 yield transfer
         await self._refresh()
 
-    async def _transfer(
-        self, route: str, body: dict[str, object] | bytes, model: str
-    ) -> AsyncGenerator[Transfer, None]:
-        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        decoder = TransferDecoder(model)
-        opening = self._state.client.open("POST", route, data, model=model)
-        async with await self._within(self._event_timeout_s, opening) as answer:
+    async def _transfer(self, request: Request) -> AsyncGenerator[Transfer, None]:
+        decoder = TransferDecoder(request.model)
+        async with time_limit(self._event_timeout_s, _silence(self._event_timeout_s)):
+            answer = await self._state.endpoint.open(request)
+        async with answer:
             while True:
                 work_s = WORK_TIMEOUT_S if decoder.is_working else 0.0
-                chunk = await self._within(max(work_s, self._event_timeout_s), answer.read())
-                if not chunk:
+                limit_s = max(work_s, self._event_timeout_s)
+                async with time_limit(limit_s, _silence(limit_s)):
+                    data = await answer.read()
+                if not data:
                     break
-                transfer = decoder.feed(chunk)
+                transfer = decoder.feed(data)
                 if transfer:
                     yield transfer
         decoder.close()
 
-    async def _within(self, limit_s: float, step: Coroutine[None, None, T]) -> T:
-        try:
-            async with asyncio.timeout(limit_s):
-                return await step
-        except TimeoutError:
-            raise _stalled(limit_s) from None
-
     async def _fetch(
-        self, method: str, route: str, body: dict[str, object], *, model: str
+        self, request: Request, *, vital: bool = False, bytes_max: int = BODY_BYTES_MAX
     ) -> bytes:
-        return await self._call(method, route, msgspec.json.encode(body), model=model)
-
-    async def _call(
-        self,
-        method: str,
-        route: str,
-        body: bytes | None = None,
-        *,
-        model: str = "",
-        vital: bool = False,
-        bytes_max: int = BODY_BYTES_MAX,
-    ) -> bytes:
-        self._state.probe.require_up()
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await self._state.client.fetch(
-                    method, route, body, model=model, vital=vital, bytes_max=bytes_max
-                )
-        except TimeoutError:
-            raise ServiceError(
-                Reason.BACKEND_STALLED, f"Ollama did not answer within {TIMEOUT_S:g} s"
-            ) from None
+        self._state.endpoint.require_up()
+        async with time_limit(TIMEOUT_S, f"Ollama did not answer within {TIMEOUT_S:g} s"):
+            return await self._state.endpoint.fetch(request, vital=vital, bytes_max=bytes_max)
 
     async def _refresh(self) -> None:
         """Probe now, so that health and the next call see the change."""
         try:
             await self._state.probe.refresh()
-        except (ServiceError, TimeoutError):
+        except ServiceError:
             return  # the next probe will show it
 
 
-def _stalled(limit_s: float) -> ServiceError:
-    return ServiceError(
-        Reason.BACKEND_STALLED, f"Ollama neither read nor sent data for {limit_s:g} s"
-    )
+def _silence(limit_s: float) -> str:
+    return f"Ollama neither read nor sent data for {limit_s:g} s"

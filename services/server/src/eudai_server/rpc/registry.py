@@ -122,6 +122,8 @@ def _model_handles(models: ModelService, *, admin: bool) -> Mapping[str, Handle]
         "ListModels": models.list_models,
         "GetModel": models.get_model,
         "PullModel": models.pull_model,
+        "ListPulls": models.list_pulls,
+        "CancelPull": models.cancel_pull,
         "PushModel": models.push_model,
         "CreateModel": models.create_model,
         "UploadBlob": models.upload_blob,

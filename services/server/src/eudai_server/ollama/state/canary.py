@@ -5,14 +5,15 @@ from dataclasses import replace
 
 from eudai_server.core.embedding import Batch
 from eudai_server.core.generation import Generation, LoadOptions, RawPrompt
-from eudai_server.ollama.transport.client import Client
+from eudai_server.core.model_name import ModelName
+from eudai_server.ollama.state.endpoint import Endpoint
 from eudai_server.ollama.wire.requests import embed_request_from, request_from
 
 TEXT = "."
 
 
 async def answers(
-    client: Client, model: str, load: LoadOptions, limit_s: float, *, embeds: bool = False
+    endpoint: Endpoint, model: ModelName, load: LoadOptions, limit_s: float, *, embeds: bool = False
 ) -> bool:
     """Whether an answer comes within the limit. Raises ServiceError if Ollama reports a failure.
 
@@ -22,15 +23,15 @@ async def answers(
     load = replace(load, keep_alive_s=None)
     if embeds:
         batch = Batch(model=model, inputs=(TEXT,), load=load)
-        route, body = embed_request_from(batch, batch.inputs)
+        request = embed_request_from(batch, batch.inputs)
     else:
         generation = Generation(
             id="", model=model, input=RawPrompt(TEXT), max_output_tokens=1, load=load
         )
-        route, body = request_from(generation, can_think=False)
+        request = request_from(generation, can_think=False)
     try:
         async with asyncio.timeout(limit_s):
-            await client.fetch("POST", route, body, model=model, vital=True)
+            await endpoint.fetch(request, vital=True)
     except TimeoutError:
         return False
     return True

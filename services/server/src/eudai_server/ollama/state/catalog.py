@@ -1,11 +1,11 @@
 """Keeps what /api/tags and /api/ps report: the models, and which are in memory. No I/O."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Reason, ServiceError
-from eudai_server.core.model_name import is_cloud, is_reachable, key_of, listed_name
-from eudai_server.ollama.wire.models import ListedModel
+from eudai_server.core.model_name import ModelName, is_reachable
+from eudai_server.ollama.wire.models import ListedModel, ShownModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Facts:
     digest: str = ""
     capabilities: frozenset[str] = frozenset()
     context_length: int = 0
+    # Whether the model's own parameters fix the seed; also True if that is unknown.
+    has_seed: bool = True
 
 
 class Catalog:
@@ -28,8 +30,13 @@ class Catalog:
         self.cloud_enabled: bool | None = None
         self._present: dict[str, ListedModel] = {}
         self._resident: Sequence[ListedModel] = ()
-        # The file of weights, which identifies a runner, by the model's digest.
-        self._runners: dict[str, str] = {}
+        # By the model's digest.
+        self._shown: dict[str, ShownModel] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every update. It must not block or raise."""
+        self._listeners.append(listener)
 
     def update(
         self, present: Sequence[ListedModel], resident: Sequence[ListedModel] | None
@@ -42,9 +49,9 @@ class Catalog:
         if resident is not None:
             self._resident = resident
         kept = {listed.digest for listed in (*present, *self._resident)}
-        self._runners = {
-            digest: runner for digest, runner in self._runners.items() if digest in kept
-        }
+        self._shown = {digest: shown for digest, shown in self._shown.items() if digest in kept}
+        for listener in self._listeners:
+            listener()
 
     @property
     def names(self) -> frozenset[str]:
@@ -55,7 +62,7 @@ class Catalog:
             if not listed.remote and is_reachable(name)
         )
 
-    def require(self, model: str) -> Facts:
+    def require_model(self, model: ModelName) -> Facts:
         """What is known about a model that is to receive a prompt.
 
         Raises ModelNotFoundError if the last update did not list it, and CloudDisabledError if
@@ -63,12 +70,12 @@ class Catalog:
         """
         self._check_local(model)
         if not self.has(model):
-            raise ModelNotFoundError(model)
+            raise ModelNotFoundError(model.listed)
         return self.facts(model)
 
-    def resident_digest(self, model: str) -> str | None:
+    def resident_digest(self, model: ModelName) -> str | None:
         """The digest of the model's copy in memory; None if that is absent or another model."""
-        key = key_of(model)
+        key = model.key
         present, resident = self._present.get(key), self._resident_of(key)
         if resident is None or (present and present.digest != resident.digest):
             return None
@@ -79,31 +86,31 @@ class Catalog:
         """The bytes on the GPU of every model in memory, by digest."""
         return {listed.digest: listed.size_vram for listed in self._resident}
 
-    def has(self, model: str) -> bool:
+    def has(self, model: ModelName) -> bool:
         """Whether Ollama has the model, according to the last update."""
-        return key_of(model) in self._present
+        return model.key in self._present
 
-    def runner_of(self, model: str) -> str:
+    def runner_of(self, model: ModelName) -> str:
         """A key that all models served by one runner share.
 
         Ollama has one runner per file of weights. The model's digest is used until that file is
         known.
         """
-        listed = self._present.get(key_of(model))
-        return self._runners.get(listed.digest, listed.digest) if listed else key_of(model)
+        listed = self._present.get(model.key)
+        return self._runner(listed.digest) if listed else model.key
 
-    def knows_runner(self, model: str) -> bool:
-        """Whether `record_runner` was called for the current version of the model."""
-        listed = self._present.get(key_of(model))
-        return listed is not None and listed.digest in self._runners
+    def is_shown(self, model: ModelName) -> bool:
+        """Whether `record_shown` was called for the current version of the model."""
+        listed = self._present.get(model.key)
+        return listed is not None and listed.digest in self._shown
 
-    def record_runner(self, model: str, weights: str) -> None:
-        """Record a model's file of weights; empty if unknown."""
-        listed = self._present.get(key_of(model))
+    def record_shown(self, model: ModelName, shown: ShownModel) -> None:
+        """Record the description of a model."""
+        listed = self._present.get(model.key)
         if listed:
-            self._runners[listed.digest] = weights or listed.digest
+            self._shown[listed.digest] = shown
 
-    def is_resident(self, model: str) -> bool:
+    def is_resident(self, model: ModelName) -> bool:
         """Whether the runner that serves the model is in memory.
 
         If a model is replaced by another one with the same weights, Ollama still lists the old
@@ -115,38 +122,41 @@ class Catalog:
     def resident_runners(self) -> frozenset[str]:
         """The runners in memory."""
         digests = (listed.digest for listed in self._resident)
-        return frozenset(self._runners.get(digest, digest) for digest in digests)
+        return frozenset(map(self._runner, digests))
 
     def names_on(self, runners: Collection[str]) -> frozenset[str]:
         """The names of the models that these runners serve."""
         return frozenset(
-            name
-            for name, listed in self._present.items()
-            if self._runners.get(listed.digest, listed.digest) in runners
+            name for name, listed in self._present.items() if self._runner(listed.digest) in runners
         )
 
     def names_of(self, digests: Collection[str]) -> frozenset[str]:
         """The names of the models with these digests."""
         return frozenset(name for name, listed in self._present.items() if listed.digest in digests)
 
-    def facts(self, model: str) -> Facts:
+    def facts(self, model: ModelName) -> Facts:
         """What is known about a model, whether or not it is in memory."""
-        key = key_of(model)
+        key = model.key
         present, resident = self._present.get(key), self._resident_of(key)
         known = present or resident
         if known is None:
-            return Facts(listed_name(model))
+            return Facts(model.listed)
         return Facts(
             name=known.name,
             digest=f"sha256:{known.digest}" if known.digest else "",
             capabilities=frozenset(present.capabilities or () if present else ()),
             context_length=resident.context_length if resident else 0,
+            has_seed=self._shown.get(known.digest, ShownModel()).has_seed,
         )
 
-    def _check_local(self, model: str) -> None:
-        listed = self._present.get(key_of(model))
-        if is_cloud(model) or (listed and listed.remote):
-            raise CloudDisabledError(model)
+    def _runner(self, digest: str) -> str:
+        """The file of weights, which identifies a runner, or the model's digest."""
+        return self._shown.get(digest, ShownModel()).weights or digest
+
+    def _check_local(self, model: ModelName) -> None:
+        listed = self._present.get(model.key)
+        if listed and listed.remote:
+            raise CloudDisabledError(model.listed)
 
     def _resident_of(self, key: str) -> ListedModel | None:
         """The copy in memory, or one of the same name whose model has been replaced since.
@@ -159,7 +169,7 @@ class Catalog:
         named = (listed for listed in self._resident if listed.name.lower() == key)
         return next(same, None) or next(named, None)
 
-    def check_digest(self, model: str, expected: str) -> None:
+    def check_digest(self, model: ModelName, expected: str) -> None:
         """Raise DIGEST_MISMATCH if the model's digest is known and is not `expected`.
 
         An empty `expected` matches any digest. Raises CloudDisabledError for a remote model, which
@@ -171,6 +181,6 @@ class Catalog:
             metadata = {"expected": expected, "actual": actual}
             raise ServiceError(
                 Reason.DIGEST_MISMATCH,
-                f"model {model!r} does not have the expected digest",
+                f"model {model.listed!r} does not have the expected digest",
                 metadata=metadata,
             )

@@ -4,17 +4,18 @@ import logging
 
 from eudai_server.core.errors import ServiceError
 from eudai_server.ollama.state.catalog import Catalog
-from eudai_server.ollama.transport.client import Client
+from eudai_server.ollama.state.endpoint import Endpoint
+from eudai_server.ollama.wire.requests import Request
 from eudai_server.ollama.wire.server import cloud_enabled_from
 
 log = logging.getLogger(__name__)
 
 
-async def check_cloud(client: Client, catalog: Catalog) -> None:
+async def check_cloud(endpoint: Endpoint, catalog: Catalog) -> None:
     """Ask once. An older Ollama does not have the route; the state is then unknown."""
     before = catalog.cloud_enabled
     try:
-        status = await client.fetch("GET", "/api/status", vital=True)
+        status = await endpoint.fetch(Request("GET", "/api/status"), vital=True)
         catalog.cloud_enabled = cloud_enabled_from(status)
     except ServiceError:
         catalog.cloud_enabled = None

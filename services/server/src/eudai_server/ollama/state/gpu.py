@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from eudai_server.core.events import Finished
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.readiness import Readiness
 from eudai_server.ollama.state.catalog import Catalog
 
@@ -50,30 +51,35 @@ class Gpu:
         self._paces: dict[str, _Pace] = {}
         self._running = 0
         self._begun = 0
+        catalog.listen(self.update)
 
     @contextmanager
-    def watching(self) -> Iterator[Callable[[], bool]]:
-        """Watch one generation; the result says whether it has had the GPU to itself so far.
+    def watching(self, model: ModelName) -> Iterator[Callable[[Finished], None]]:
+        """Watch one generation; the result records its rate.
 
-        Only then is its rate meaningful.
+        A rate is meaningful only if no other generation ran at the same time; others are ignored.
         """
         self._begun += 1
         begun, alone = self._begun, self._running == 0
         self._running += 1
+
+        def measure(finished: Finished) -> None:
+            if alone and begun == self._begun:
+                self._measure(model, finished)
+
         try:
-            yield lambda: alone and begun == self._begun
+            yield measure
         finally:
             self._running -= 1
 
-    def measure(self, model: str, finished: Finished) -> None:
-        """Record the rate of a generation that ran alone."""
+    def _measure(self, model: ModelName, finished: Finished) -> None:
         digest, spent_ns = self._catalog.resident_digest(model), finished.timings.generate_ns
         tokens = finished.usage.output_tokens or 0
         if digest and spent_ns and tokens >= TOKENS_MIN:
             self._paces.setdefault(digest, _Pace()).add(tokens * NANOS / spent_ns)
-            self.look()
+            self.update()
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Update the set of models that lost the GPU. A model that left memory is forgotten."""
         if not self._expected:
             return

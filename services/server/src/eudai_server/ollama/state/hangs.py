@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager, suppress
 from eudai_server.core.background import run_again
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.generation import LoadOptions
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.readiness import Readiness
 from eudai_server.ollama.state.canary import answers
 from eudai_server.ollama.state.catalog import Catalog
-from eudai_server.ollama.transport.client import Client
+from eudai_server.ollama.state.endpoint import Endpoint
 
 # The number of consecutive stalls after which a model hangs. Fewer may be a slow prompt.
 STALLS_MAX = 3
@@ -34,10 +35,10 @@ class _Stalls:
     def __init__(self) -> None:
         self.count = 0
         # The last request that stalled; the canary repeats its model and options.
-        self.model = ""
+        self.model: ModelName
         self.load = LoadOptions()
         self.embeds = False
-        self.asking: asyncio.Task[None] | None = None
+        self.canary: asyncio.Task[None] | None = None
 
     @property
     def hangs(self) -> bool:
@@ -47,97 +48,93 @@ class _Stalls:
 class Hangs:
     """Counts stalls per runner, because models that share a runner hang together."""
 
-    def __init__(self, client: Client, catalog: Catalog, readiness: Readiness) -> None:
+    def __init__(self, endpoint: Endpoint, catalog: Catalog, readiness: Readiness) -> None:
         """Start without stalls."""
-        self._client = client
+        self._endpoint = endpoint
         self._catalog = catalog
         self._readiness = readiness
         self._stalls: dict[str, _Stalls] = {}
+        catalog.listen(self.update)
 
-    @property
-    def count(self) -> int:
-        """The number of hanging runners."""
-        return sum(stalls.hangs for stalls in self._stalls.values())
-
-    def require_going(self, model: str) -> None:
+    def require_answering(self, model: ModelName) -> None:
         """Raise BACKEND_STALLED if the model hangs. Nothing is sent to it."""
         stalls = self._stalls.get(self._catalog.runner_of(model))
         if stalls and stalls.hangs:
             raise ServiceError(
                 Reason.BACKEND_STALLED,
-                f"model {model!r} hangs: Ollama sends no output for it; an operator can unload it "
-                "with UnloadModel",
+                f"model {model.listed!r} hangs: Ollama sends no output for it; an operator can "
+                "unload it with UnloadModel",
                 retry_after_s=INTERVAL_S,
             )
 
-    def stalled(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
+    def record_stall(self, model: ModelName, load: LoadOptions, *, embeds: bool = False) -> None:
         """Record that a request got no output within its limit; `embeds` as in `canary.answers`."""
         stalls = self._stalls.setdefault(self._catalog.runner_of(model), _Stalls())
         stalls.count += 1
         stalls.model, stalls.load, stalls.embeds = model, load, embeds
-        self.review()
+        self.update()
 
-    def answered(self, model: str) -> None:
+    def record_answer(self, model: ModelName) -> None:
         """Record that a request for the model was completed."""
         if self._stalls:
             self._forget(self._catalog.runner_of(model))
 
-    def review(self) -> None:
-        """Update which models hang, after a stall or a refresh of the catalog."""
+    def update(self) -> None:
+        """Find out which models hang, after a stall or an update of the catalog."""
         resident = self._catalog.resident_runners
         for runner, stalls in list(self._stalls.items()):
             if not stalls.hangs:
                 continue
             if runner not in resident:
-                self._forget(
-                    runner
-                )  # the hanging runner is gone; the next request starts a new one
-            elif stalls.asking is None:
-                self._ask(runner, stalls)
+                # The hanging runner is gone; the next request starts a new one.
+                self._forget(runner)
+            elif stalls.canary is None:
+                self._start_canary(runner, stalls)
         self._report()
 
     @asynccontextmanager
-    async def undisturbed(self, model: str) -> AsyncIterator[None]:
+    async def without_canary(self, model: ModelName) -> AsyncIterator[None]:
         """Send the model no canary during the block, because one would keep it in memory."""
         stalls = self._stalls.get(self._catalog.runner_of(model))
-        if stalls and stalls.asking:
-            stalls.asking.cancel()
-            await asyncio.wait((stalls.asking,))
+        if stalls and stalls.canary:
+            stalls.canary.cancel()
+            await asyncio.wait((stalls.canary,))
         try:
             yield
         finally:
             if stalls:
-                stalls.asking = None
-                self.review()
+                stalls.canary = None
+                self.update()
 
     async def close(self) -> None:
         """Stop all canaries."""
-        tasks = [stalls.asking for stalls in self._stalls.values() if stalls.asking]
+        tasks = [stalls.canary for stalls in self._stalls.values() if stalls.canary]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ask(self, runner: str, stalls: _Stalls) -> None:
-        stalls.asking = asyncio.create_task(
-            run_again(lambda: self._until_answered(stalls), f"ask {runner}"), name=f"ask {runner}"
+    def _start_canary(self, runner: str, stalls: _Stalls) -> None:
+        stalls.canary = asyncio.create_task(
+            run_again(lambda: self._send_canaries(stalls), f"canary {runner}"),
+            name=f"canary {runner}",
         )
 
-    async def _until_answered(self, stalls: _Stalls) -> None:
+    async def _send_canaries(self, stalls: _Stalls) -> None:
         tries = 0
         while True:
             tries += 1
             limit_s = CANARY_TIMEOUT_S if tries % PATIENT_EVERY else PATIENT_TIMEOUT_S
             with suppress(ServiceError):
                 if await answers(
-                    self._client, stalls.model, stalls.load, limit_s, embeds=stalls.embeds
+                    self._endpoint, stalls.model, stalls.load, limit_s, embeds=stalls.embeds
                 ):
-                    self.answered(stalls.model)
+                    self.record_answer(stalls.model)
             await asyncio.sleep(INTERVAL_S)
 
     def _forget(self, runner: str) -> None:
         stalls = self._stalls.pop(runner, None)
-        if stalls and stalls.asking:
-            stalls.asking.cancel()
+        if stalls and stalls.canary:
+            stalls.canary.cancel()
         if stalls and stalls.hangs:
             self._report()
 

@@ -6,11 +6,13 @@ So the server sends the request that loads, and callers only wait for it.
 
 import asyncio
 
-from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.core.errors import ServiceError
 from eudai_server.core.generation import LoadOptions
+from eudai_server.core.model_name import ModelName
 from eudai_server.ollama.state.catalog import Catalog
+from eudai_server.ollama.state.endpoint import Endpoint
 from eudai_server.ollama.state.probe import Probe
-from eudai_server.ollama.transport.client import Client
+from eudai_server.ollama.transport.time_limit import time_limit
 from eudai_server.ollama.wire.requests import load_request_from
 
 Options = tuple[tuple[str, float], ...]
@@ -20,9 +22,11 @@ Key = tuple[str, Options, bool]
 class Loader:
     """Runs one load for all callers who want the same model and options."""
 
-    def __init__(self, client: Client, catalog: Catalog, probe: Probe, timeout_s: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, catalog: Catalog, probe: Probe, timeout_s: float
+    ) -> None:
         """`timeout_s` limits one load."""
-        self._client = client
+        self._endpoint = endpoint
         self._catalog = catalog
         self._probe = probe
         self._timeout_s = timeout_s
@@ -30,7 +34,7 @@ class Loader:
         # By runner: the options and the digest of the model that it was last loaded with.
         self._loaded: dict[str, tuple[Options, str]] = {}
 
-    def is_loaded(self, model: str, load: LoadOptions) -> bool:
+    def is_loaded(self, model: ModelName, load: LoadOptions) -> bool:
         """Whether the model is in memory with these options.
 
         That is according to the last probe and to the loads of this server.
@@ -39,7 +43,7 @@ class Loader:
         asked = (load.options, self._catalog.facts(model).digest)
         return loaded == asked and self._catalog.is_resident(model)
 
-    async def load(self, model: str, load: LoadOptions, *, embeds: bool = False) -> None:
+    async def load(self, model: ModelName, load: LoadOptions, *, embeds: bool = False) -> None:
         """Wait for the load, and start it if nobody has. Raises ServiceError if it fails.
 
         `embeds`: the model is for embedding, which Ollama loads by another route.
@@ -53,7 +57,7 @@ class Loader:
             task.add_done_callback(lambda done: self._end(key, done))
         await asyncio.shield(task)
 
-    def forget(self, model: str) -> None:
+    def forget(self, model: ModelName) -> None:
         """Record that the model may have been unloaded."""
         self._loaded.pop(self._catalog.runner_of(model), None)
 
@@ -64,19 +68,14 @@ class Loader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load(self, model: str, load: LoadOptions, *, embeds: bool) -> None:
-        route, body = load_request_from(model, load, embeds=embeds)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._client.fetch("POST", route, body, model=model)
-        except TimeoutError:
-            raise ServiceError(
-                Reason.BACKEND_STALLED,
-                f"Ollama did not load the model within {self._timeout_s:g} s",
-            ) from None
+    async def _load(self, model: ModelName, load: LoadOptions, *, embeds: bool) -> None:
+        request = load_request_from(model, load, embeds=embeds)
+        message = f"Ollama did not load the model within {self._timeout_s:g} s"
+        async with time_limit(self._timeout_s, message):
+            await self._endpoint.fetch(request)
         try:
             await self._probe.refresh()
-        except (ServiceError, TimeoutError):
+        except ServiceError:
             return  # loaded; the next caller checks again, which costs a millisecond
         if self._catalog.is_resident(model):
             digest = self._catalog.facts(model).digest

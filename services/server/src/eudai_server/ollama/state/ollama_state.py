@@ -2,6 +2,7 @@
 
 from eudai_server.core.readiness import Readiness
 from eudai_server.ollama.state.catalog import Catalog
+from eudai_server.ollama.state.endpoint import Endpoint
 from eudai_server.ollama.state.gpu import Gpu
 from eudai_server.ollama.state.hangs import Hangs
 from eudai_server.ollama.state.loader import Loader
@@ -10,7 +11,7 @@ from eudai_server.ollama.transport.client import Client
 
 
 class OllamaState:
-    """One Ollama: its client, catalog, probe, health and loads."""
+    """One Ollama: how to reach it, what it has, how its models are, and their loads."""
 
     def __init__(
         self, client: Client, readiness: Readiness, *, expect_gpu: bool, load_timeout_s: float
@@ -19,22 +20,16 @@ class OllamaState:
 
         `expect_gpu` says that every model should be on a GPU.
         """
-        self.client = client
         self.catalog = Catalog()
-        client.ollama_version = lambda: self.catalog.version
+        self.endpoint = Endpoint(client, self.catalog, readiness)
         self.gpu = Gpu(self.catalog, readiness, expected=expect_gpu)
-        self.hangs = Hangs(client, self.catalog, readiness)
-        self.probe = Probe(client, self.catalog, readiness, self.gpu, self.hangs)
-        self.loader = Loader(client, self.catalog, self.probe, load_timeout_s)
-
-    def require_answering(self, model: str) -> None:
-        """Raise UnreachableError if Ollama is down, BACKEND_STALLED if the model hangs."""
-        self.probe.require_up()
-        self.hangs.require_going(model)
+        self.hangs = Hangs(self.endpoint, self.catalog, readiness)
+        self.probe = Probe(self.endpoint, self.catalog)
+        self.loader = Loader(self.endpoint, self.catalog, self.probe, load_timeout_s)
 
     async def close(self) -> None:
         """Stop all tasks."""
         await self.hangs.close()
         await self.loader.close()
         await self.probe.close()
-        await self.client.close()
+        await self.endpoint.close()

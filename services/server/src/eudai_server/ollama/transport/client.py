@@ -19,6 +19,7 @@ from eudai_server.core.errors import (
     UnreachableError,
 )
 from eudai_server.ollama.wire.errors import error_from_response
+from eudai_server.ollama.wire.requests import Request
 
 CONNECT_TIMEOUT_S = 2.0
 # The limit of concurrent connections. Vital requests, which are few, ignore it.
@@ -42,6 +43,14 @@ _BROKEN = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
 # The transport raises the same httpx error for a refused connection and for one that broke after
 # the request was sent. Only the latter may have run; the error's cause tells them apart.
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+class RefusedError(UnreachableError):
+    """Nothing listens at Ollama's address."""
+
+    def __init__(self) -> None:
+        """Nothing was sent."""
+        super().__init__(UNREACHABLE_RETRY_AFTER_S)
 
 
 class Answer:
@@ -119,32 +128,24 @@ class Client:
             headers={"Accept-Encoding": "identity", "User-Agent": f"eudai/{__version__}"},
         )
         self._open = 0
-        # Called whenever a connection is refused.
-        self.on_refused: Callable[[], None] = _ignore
-        # Returns the version of this Ollama for error metadata; empty while it is not known.
-        self.ollama_version: Callable[[], str] = str
 
-    async def open(
-        self,
-        method: str,
-        route: str,
-        body: bytes | AsyncIterable[bytes] | None = None,
-        *,
-        model: str = "",
-        vital: bool = False,
-    ) -> Answer:
+    async def open(self, request: Request, *, vital: bool = False) -> Answer:
         """Send a request; returns its answer when Ollama has sent the headers.
 
         `vital` requests ignore the limit of connections: the server needs them to check Ollama's
         state and to recover it. Raises UnreachableError or NoConnectionLeftError if nothing was
-        sent, and a ServiceError for any unsuccessful status.
+        sent, and a ServiceError for any unsuccessful status. A RefusedError says that Ollama is
+        down; any other UnreachableError may be this machine's fault.
         """
         if self._open >= CONNECTIONS_MAX and not vital:
             raise NoConnectionLeftError
+        body = request.body
         content = _in_pieces(body) if isinstance(body, bytes) else body
         self._open += 1
         try:
-            response = await self._send(self._http.build_request(method, route, content=content))
+            response = await self._send(
+                self._http.build_request(request.method, request.route, content=content)
+            )
         except BaseException:
             self._close_one()
             raise
@@ -153,31 +154,21 @@ class Client:
             return answer
         async with answer:
             text = await answer.read_all(ERROR_BODY_BYTES_MAX)
-        failure = error_from_response(response.status_code, text, model, route)
-        if failure.reason is Reason.BACKEND_UNSUPPORTED:
-            failure.metadata["ollama_version"] = self.ollama_version()
-        raise failure
+        raise error_from_response(response.status_code, text, request.model, request.route)
 
     async def fetch(
-        self,
-        method: str,
-        route: str,
-        body: bytes | AsyncIterable[bytes] | None = None,
-        *,
-        model: str = "",
-        vital: bool = False,
-        bytes_max: int = BODY_BYTES_MAX,
+        self, request: Request, *, vital: bool = False, bytes_max: int = BODY_BYTES_MAX
     ) -> bytes:
         """Send a request; returns the whole answer.
 
         Raises the errors of `open`, and BACKEND_FAILURE if the answer is longer than `bytes_max`.
         """
-        async with await self.open(method, route, body, model=model, vital=vital) as answer:
+        async with await self.open(request, vital=vital) as answer:
             whole = await answer.read_all(bytes_max + 1)
         if len(whole) > bytes_max:
             raise ServiceError(
                 Reason.BACKEND_FAILURE,
-                f"Ollama's answer at {route} is longer than {bytes_max} bytes",
+                f"Ollama's answer at {request.route} is longer than {bytes_max} bytes",
             )
         return whole
 
@@ -193,10 +184,9 @@ class Client:
             if isinstance(cause, OSError) and cause.errno in LOCAL_ERRNOS:
                 raise NoConnectionLeftError from error
             if isinstance(cause, _NEVER_SENT):
-                # A connect timeout may be this machine's fault; the probe decides.
-                if not isinstance(cause, aiohttp.ConnectionTimeoutError):
-                    self.on_refused()
-                raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
+                if isinstance(cause, aiohttp.ConnectionTimeoutError):
+                    raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
+                raise RefusedError from error
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
                 "the connection to Ollama broke before Ollama answered",
@@ -216,10 +206,6 @@ def _in_pieces(body: bytes) -> bytes | AsyncIterable[bytes]:
             yield body[begin : begin + PIECE_BYTES_MAX]
 
     return pieces()
-
-
-def _ignore() -> None:
-    """Do nothing; the default callback."""
 
 
 def _session() -> aiohttp.ClientSession:

@@ -25,8 +25,11 @@ BUSY_RETRY_AFTER_S = 1.0
 Make = Callable[[str, dict[str, Any], re.Match[str]], ServiceError]
 
 
-def _too_long(_model: str, nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
-    counts = {"input_tokens": nested.get("n_prompt_tokens"), "context_length": nested.get("n_ctx")}
+def _too_long(_model: str, runner_error: dict[str, Any], match: re.Match[str]) -> ServiceError:
+    counts = {
+        "input_tokens": runner_error.get("n_prompt_tokens"),
+        "context_length": runner_error.get("n_ctx"),
+    }
     if match.lastindex:
         counts = {"input_tokens": match[1], "context_length": match[2]}
     known = {name: str(count) for name, count in counts.items() if count is not None}
@@ -50,12 +53,12 @@ def _incapable(model: str, capability: str, what: str) -> ServiceError:
     )
 
 
-def _unsupported(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
+def _unsupported(model: str, _error: dict[str, Any], match: re.Match[str]) -> ServiceError:
     capability = _CAPABILITIES.get(match[1], match[1])
     return _incapable(model, capability, f"does not have the required capability {capability!r}")
 
 
-def _without_media(model: str, _nested: dict[str, Any], match: re.Match[str]) -> ServiceError:
+def _without_media(model: str, _error: dict[str, Any], match: re.Match[str]) -> ServiceError:
     capability = "audio" if match[1] == "audio" else "vision"
     return _incapable(model, capability, "does not accept media of this type")
 
@@ -71,13 +74,12 @@ def _unreadable_media(*_: object) -> ServiceError:
 
 
 def _plain(reason: Reason, message: str, retry_after_s: float | None = None) -> Make:
-    return lambda _model, _nested, _match: ServiceError(
-        reason, message, retry_after_s=retry_after_s
-    )
+    return lambda _model, _error, _match: ServiceError(reason, message, retry_after_s=retry_after_s)
 
 
 # Ollama's names for capabilities that `eudai.v1.Capability` names differently.
 _CAPABILITIES = {"generate": "completion", "chat": "completion"}
+_NEEDED = "generate|chat|insert|tools|thinking|vision|completion|embeddings?"
 
 _TOO_LONG = (
     r"exceed_context_size|exceeds? (?:the |maximum )?(?:available )?context|input length exceeds"
@@ -111,10 +113,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
             ),
         ),
         (r"(image|audio)? ?input is not supported|does not support multimodal", _without_media),
-        (
-            r"does not support (generate|chat|insert|tools|thinking|vision|completion|embeddings?)\b",
-            _unsupported,
-        ),
+        (rf"does not support ({_NEEDED})\b", _unsupported),
         (
             r"think value .* is not supported",
             _without("thinking", "does not support this reasoning effort"),
@@ -165,7 +164,7 @@ _TRANSFER_TEXTS: tuple[tuple[re.Pattern[str], Make], ...] = tuple(
     for pattern, make in (
         (
             r"blobs.sha256-([0-9a-f]{64}).*no such file",
-            lambda _model, _nested, match: blob_not_found(f"sha256:{match[1]}"),
+            lambda _model, _error, match: blob_not_found(f"sha256:{match[1]}"),
         ),
         (r"no such file or directory", lambda model, *_: ModelNotFoundError(model)),
         (_REGISTRY_DENIED, _plain(Reason.REGISTRY_DENIED, "the model registry denied access")),
@@ -209,11 +208,11 @@ def known_error(text: str, model: str, *, in_transfer: bool = False) -> ServiceE
     `model` is the name as Ollama lists it. `in_transfer` adds the failures of pulls, pushes and
     creations.
     """
-    nested = _nested(text)
+    runner_error = _runner_error(text)
     for pattern, make in (*_TEXTS, *_TRANSFER_TEXTS) if in_transfer else _TEXTS:
         match = pattern.search(text)
         if match:
-            return make(model, nested, match)
+            return make(model, runner_error, match)
     return None
 
 
@@ -228,7 +227,7 @@ def malformed_call(text: str) -> ServiceError | None:
     )
 
 
-def _nested(text: str) -> dict[str, Any]:
+def _runner_error(text: str) -> dict[str, Any]:
     """The model runner's own error object, which Ollama forwards as a string."""
     try:
         inner = msgspec.json.decode(text.encode())

@@ -38,7 +38,7 @@ def error_from_response(status: int, body: bytes, model: str, route: str = "") -
 
 def error_from_line(error: bytes, model: str) -> ServiceError:
     """The failure of an `error` in a line after HTTP status 200. It is never to be retried."""
-    text = _text_of(error)
+    text = _text_from(error)
     known = malformed_call(text) or known_error(text, model)
     if known:
         known.retry_after_s = None
@@ -50,7 +50,7 @@ def error_from_line(error: bytes, model: str) -> ServiceError:
 
 def error_from_transfer(error: bytes, model: str) -> ServiceError:
     """The failure of an `error` in the stream of a pull, a push or a creation."""
-    known = known_error(_text_of(error), model, in_transfer=True)
+    known = known_error(_text_from(error), model, in_transfer=True)
     return known or ServiceError(Reason.BACKEND_FAILURE, "Ollama failed; see Ollama's log")
 
 
@@ -62,10 +62,10 @@ def _error_text(body: bytes) -> str | None:
         return None
     if not isinstance(answer, dict) or "error" not in answer:
         return None
-    return _text_of(msgspec.json.encode(answer["error"]))
+    return _text_from(msgspec.json.encode(answer["error"]))
 
 
-def _text_of(error: bytes) -> str:
+def _text_from(error: bytes) -> str:
     """The text of a JSON value: a string as it is, an object as JSON."""
     try:
         value = msgspec.json.decode(error)

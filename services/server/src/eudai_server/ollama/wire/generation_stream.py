@@ -43,7 +43,7 @@ class _WireToolCall(msgspec.Struct):
     function: _WireFunction = msgspec.field(default_factory=_WireFunction)
 
 
-class _WireMessage(msgspec.Struct):
+class _GenerationMessage(msgspec.Struct):
     content: str = ""
     thinking: str = ""
     tool_calls: list[_WireToolCall] | None = None
@@ -52,7 +52,7 @@ class _WireMessage(msgspec.Struct):
 _ABSENT = msgspec.Raw()
 
 
-class _WireLine(msgspec.Struct):
+class _GenerationLine(msgspec.Struct):
     """The fields of a line that the server uses, of both routes.
 
     Other fields are skipped, so that a newer Ollama does not fail a stream.
@@ -62,7 +62,7 @@ class _WireLine(msgspec.Struct):
     error: msgspec.Raw = _ABSENT
     # Set if the answer comes from another machine.
     remote_host: str = ""
-    message: _WireMessage | None = None
+    message: _GenerationMessage | None = None
     response: str = ""
     thinking: str = ""
     done: bool = False
@@ -75,13 +75,13 @@ class _WireLine(msgspec.Struct):
     eval_duration: int | None = None
 
 
-_decoder = msgspec.json.Decoder(_WireLine)
+_decoder = msgspec.json.Decoder(_GenerationLine)
 
 Output = Delta | ToolCall | GenerationWarning | Finished
 
 
 class StreamDecoder:
-    """Decodes one answer. The answer is complete only if `finished` is true."""
+    """Decodes one answer. The answer is complete only if `finished` is set."""
 
     def __init__(
         self,
@@ -98,7 +98,8 @@ class StreamDecoder:
 
         `context_length` is 0 if it is not known.
         """
-        self.finished = False
+        # The last event, once Ollama has sent its last line.
+        self.finished: Finished | None = None
         self.failure: ServiceError | None = None
         self._model = model
         self._generation_id = generation_id
@@ -159,7 +160,7 @@ class StreamDecoder:
                     finished = self._finished_from(line)
                     lost = self._streamed.loss_warning(finished, self._stop_sequences)
                     events += [lost, finished] if lost else [finished]
-                    self.finished = True
+                    self.finished = finished
                     break
         except ServiceError as error:
             self.failure = error
@@ -172,7 +173,7 @@ class StreamDecoder:
             texts.clear()
             self._logprobs.clear()
 
-    def _lines_from(self, lines: Iterable[bytes]) -> Iterator[_WireLine]:
+    def _lines_from(self, lines: Iterable[bytes]) -> Iterator[_GenerationLine]:
         for data in lines:
             try:
                 line = _decoder.decode(data)
@@ -186,7 +187,7 @@ class StreamDecoder:
                 raise CloudDisabledError(self._model)
             yield line
 
-    def _collect_logprobs(self, line: _WireLine) -> None:
+    def _collect_logprobs(self, line: _GenerationLine) -> None:
         """Keep a line's log probabilities for the next delta; drop those of hidden reasoning."""
         text = line.message.content if line.message else line.response
         if text or self._thinking_of(line):
@@ -197,14 +198,14 @@ class StreamDecoder:
             self._waiting += [_token_logprob(wire) for wire in line.logprobs]
 
     @staticmethod
-    def _thinking_of(line: _WireLine) -> str:
+    def _thinking_of(line: _GenerationLine) -> str:
         return line.message.thinking if line.message else line.thinking
 
     @staticmethod
-    def _text_of(line: _WireLine) -> str:
+    def _text_of(line: _GenerationLine) -> str:
         return line.message.content if line.message else line.response
 
-    def _pieces_of(self, line: _WireLine) -> list[tuple[Channel, str]]:
+    def _pieces_of(self, line: _GenerationLine) -> list[tuple[Channel, str]]:
         reasoning = "" if self._hide_reasoning else self._thinking_of(line)
         pieces = ((Channel.REASONING, reasoning), (Channel.TEXT, self._text_of(line)))
         return [(channel, piece) for channel, piece in pieces if piece]
@@ -219,7 +220,7 @@ class StreamDecoder:
         warning = alteration_warning(call)
         return [call, warning] if warning else [call]
 
-    def _finished_from(self, line: _WireLine) -> Finished:
+    def _finished_from(self, line: _GenerationLine) -> Finished:
         if line.done_reason in ("load", "unload"):
             raise ServiceError(
                 Reason.BACKEND_FAILURE,
@@ -229,12 +230,16 @@ class StreamDecoder:
         return Finished(
             reason=self._reason_from(line),
             usage=Usage(line.prompt_eval_count, line.eval_count),
-            timings=Timings(0, line.load_duration, line.prompt_eval_duration, line.eval_duration),
+            timings=Timings(
+                load_ns=line.load_duration,
+                prompt_ns=line.prompt_eval_duration,
+                generate_ns=line.eval_duration,
+            ),
             backend_reason=line.done_reason,
             logprobs=tuple(self._waiting),
         )
 
-    def _reason_from(self, line: _WireLine) -> FinishReason:
+    def _reason_from(self, line: _GenerationLine) -> FinishReason:
         if line.done_reason == "stop":
             return FinishReason.TOOL_CALLS if self._tool_calls else FinishReason.STOP
         if line.done_reason != "length":

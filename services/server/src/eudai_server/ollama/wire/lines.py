@@ -1,6 +1,7 @@
 """Splits a stream of NDJSON into lines, with bounded memory. No I/O.
 
-Only a line feed ends a line. Go does not escape U+0085, so `str.splitlines` would split a line there.
+Only a line feed ends a line. Go does not escape U+0085, so `str.splitlines` would split a line
+there.
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,8 @@ from eudai_server.core.models import Capability, Description, Loaded, Model
 # Clients accept messages of 4 MiB by default, and a model's vocabulary may be longer.
 METADATA_BYTES_MAX = 3 << 20
 
-
+# A line of the parameters.
+_SEED = re.compile(r"^seed\s", re.MULTILINE)
 _WEIGHTS = re.compile(r"^FROM \S*(sha256-[0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -98,13 +99,21 @@ def models_from(present: Sequence[ListedModel], resident: Sequence[ListedModel])
     )
 
 
-def weights_from(show: bytes) -> str:
-    """The name of a model's file of weights; empty if Ollama does not report it.
+@dataclass(frozen=True, slots=True)
+class ShownModel:
+    """What the server needs of /api/show to run a model."""
 
-    Raises BACKEND_FAILURE if the body is malformed.
-    """
-    match = _WEIGHTS.search(_decode_show(show).modelfile)
-    return match[1] if match else ""
+    # The name of the file of weights; empty if Ollama does not report it.
+    weights: str = ""
+    # Whether the model's own parameters fix the seed; also True if that is unknown.
+    has_seed: bool = True
+
+
+def shown_model(show: bytes) -> ShownModel:
+    """Read the body of /api/show. Raises BACKEND_FAILURE if it is malformed."""
+    wire = _decode_show(show)
+    match = _WEIGHTS.search(wire.modelfile)
+    return ShownModel(match[1] if match else "", bool(_SEED.search(wire.parameters)))
 
 
 def model_description(show: bytes, model: Model, verbose_show: bytes = b"") -> Description:
@@ -130,7 +139,7 @@ def model_description(show: bytes, model: Model, verbose_show: bytes = b"") -> D
         modelfile=wire.modelfile,
         parameters=wire.parameters,
         metadata_json=metadata.decode(),
-        messages=tuple(_message(message) for message in wire.messages or ()),
+        messages=tuple(_model_message_from(message) for message in wire.messages or ()),
         embedding_length=_length(info, "embedding_length"),
         renderer=wire.renderer,
         parser=wire.parser,
@@ -181,7 +190,7 @@ def _length(info: Any, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _message(wire: _WireMessage) -> Message:
+def _model_message_from(wire: _WireMessage) -> Message:
     role = wire.role.upper()
     return Message(Role[role] if role in Role.__members__ else Role.USER, wire.content)
 

@@ -1,8 +1,8 @@
-"""Encodes requests as Ollama's routes and JSON bodies (Ollama 0.32.15, `api/types.go`). No I/O."""
+"""Encodes requests to Ollama as HTTP requests (Ollama 0.32.15, `api/types.go`). No I/O."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from eudai_server.core.generation import (
     Role,
     Tool,
 )
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.models import Creation
 
 _EFFORTS: Mapping[ReasoningEffort, bool | str] = {
@@ -54,12 +55,21 @@ _encoder = msgspec.json.Encoder()
 _LOCAL = ":local"
 
 
-def request_from(
-    generation: Generation, *, can_think: bool, truncate: bool = False
-) -> tuple[str, bytes]:
-    """The route and body of a generation."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request to Ollama."""
+
+    method: str
+    route: str
+    body: bytes | AsyncIterable[bytes] | None = None
+    # The model's name as Ollama lists it, for error messages.
+    model: str = ""
+
+
+def request_from(generation: Generation, *, can_think: bool, truncate: bool = False) -> Request:
+    """The request of a generation."""
     body: dict[str, Any] = {
-        "model": generation.model + _LOCAL,
+        "model": generation.model.listed + _LOCAL,
         "stream": True,
         "truncate": truncate,
         **_load_fields(generation.load),
@@ -77,13 +87,13 @@ def request_from(
     if generation.logprob_alternatives is not None:
         body |= {"logprobs": True, "top_logprobs": generation.logprob_alternatives}
     route, fields = _input_fields(generation)
-    return route, _encoder.encode(body | fields)
+    return _post(route, body | fields, generation.model.listed)
 
 
-def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]:
-    """The route and body that embed some of a batch's inputs."""
+def embed_request_from(batch: Batch, inputs: Sequence[str]) -> Request:
+    """The request that embeds some of a batch's inputs."""
     body = {
-        "model": batch.model + _LOCAL,
+        "model": batch.model.listed + _LOCAL,
         "input": inputs,
         "truncate": batch.truncate,
         "options": _load_options(batch.load),
@@ -92,11 +102,11 @@ def embed_request_from(batch: Batch, inputs: Sequence[str]) -> tuple[str, bytes]
         body["dimensions"] = batch.dimensions
     if batch.load.keep_alive_s is not None:
         body["keep_alive"] = batch.load.keep_alive_s
-    return "/api/embed", _encoder.encode(body)
+    return _post("/api/embed", body, batch.model.listed)
 
 
-def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[str, bytes]:
-    """The route and body that only load a model.
+def load_request_from(model: ModelName, load: LoadOptions, *, embeds: bool) -> Request:
+    """The request that only loads a model.
 
     That is a generation without a prompt, or an embedding without inputs. Ollama reads the former
     with `keep_alive` 0 as an unload, and unloads after the latter, so `keep_alive` 0 is left to the
@@ -106,23 +116,49 @@ def load_request_from(model: str, load: LoadOptions, *, embeds: bool) -> tuple[s
         load = replace(load, keep_alive_s=None)
     if embeds:
         return embed_request_from(Batch(model=model, inputs=(), load=load), ())
-    return "/api/generate", _encoder.encode(
-        {
-            "model": model + _LOCAL,
-            "stream": True,
-            "options": _load_options(load),
-            **_load_fields(load),
-        }
-    )
+    body = {
+        "model": model.listed + _LOCAL,
+        "stream": True,
+        "options": _load_options(load),
+        **_load_fields(load),
+    }
+    return _post("/api/generate", body, model.listed)
 
 
-def unload_request_from(model: str) -> tuple[str, bytes]:
-    """The route and body that unload a model when nothing uses it any more."""
-    return "/api/generate", _encoder.encode({"model": model + _LOCAL, "keep_alive": 0})
+def unload_request_from(model: ModelName) -> Request:
+    """The request that unloads a model when nothing uses it any more."""
+    return _post("/api/generate", {"model": model.listed + _LOCAL, "keep_alive": 0}, model.listed)
 
 
-def create_request_from(creation: Creation) -> tuple[str, bytes]:
-    """The route and body that create a model.
+def show_request_from(model: str, *, verbose: bool = False) -> Request:
+    """The request that describes a model; if `verbose`, with all metadata of its file."""
+    return _post("/api/show", {"model": model, "verbose": verbose}, model)
+
+
+def copy_request_from(source: ModelName, destination: ModelName) -> Request:
+    """The request that copies a model to another name."""
+    body = {"source": source.listed, "destination": destination.listed}
+    return _post("/api/copy", body, source.listed)
+
+
+def delete_request_from(model: ModelName) -> Request:
+    """The request that deletes a model."""
+    body = _encoder.encode({"model": model.listed})
+    return Request("DELETE", "/api/delete", body, model.listed)
+
+
+def pull_request_from(model: ModelName, *, insecure: bool) -> Request:
+    """The request that pulls a model; if `insecure`, without TLS."""
+    return _post("/api/pull", {"model": model.listed, "insecure": insecure}, model.listed)
+
+
+def push_request_from(model: ModelName, *, insecure: bool) -> Request:
+    """The request that pushes a model; if `insecure`, without TLS."""
+    return _post("/api/push", {"model": model.listed, "insecure": insecure}, model.listed)
+
+
+def create_request_from(creation: Creation) -> Request:
+    """The request that creates a model.
 
     Unset fields are left out, because Ollama would store an empty text.
     """
@@ -134,13 +170,18 @@ def create_request_from(creation: Creation) -> tuple[str, bytes]:
         "system": creation.system,
         "license": creation.licenses,
         "parameters": _sampling_options(creation) | _load_options(creation.load),
-        "messages": [_message(message) for message in creation.messages],
+        "messages": [_wire_message_from(message) for message in creation.messages],
         "quantize": creation.quantize,
         "renderer": creation.renderer,
         "parser": creation.parser,
     }
     body = {name: value for name, value in fields.items() if value}
-    return "/api/create", _encoder.encode({"model": creation.model.listed, **body})
+    model = creation.model.listed
+    return _post("/api/create", {"model": model, **body}, model)
+
+
+def _post(route: str, body: dict[str, Any], model: str) -> Request:
+    return Request("POST", route, _encoder.encode(body), model)
 
 
 def _load_options(load: LoadOptions) -> dict[str, Any]:
@@ -189,7 +230,7 @@ def _input_fields(generation: Generation) -> tuple[str, dict[str, Any]]:
         case Infill(prefix, suffix):
             return "/api/generate", {"prompt": prefix, "suffix": suffix}
         case Conversation(messages):
-            turns = [_message(message) for message in messages]
+            turns = [_wire_message_from(message) for message in messages]
             if generation.system:
                 turns.insert(0, {"role": "system", "content": generation.system})
             return "/api/chat", {"messages": turns}
@@ -198,7 +239,7 @@ def _input_fields(generation: Generation) -> tuple[str, dict[str, Any]]:
     return "/api/generate", fields
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _wire_message_from(message: Message) -> dict[str, Any]:
     turn: dict[str, Any] = {"role": _ROLES[message.role], "content": message.text}
     if message.reasoning:
         turn["thinking"] = message.reasoning

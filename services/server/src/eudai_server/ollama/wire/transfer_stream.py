@@ -28,7 +28,7 @@ _WAITS_FOR_REGISTRY = (TransferPhase.RESOLVING, TransferPhase.TRANSFERRING)
 _ABSENT = msgspec.Raw()
 
 
-class _WireLine(msgspec.Struct):
+class _TransferLine(msgspec.Struct):
     # Any JSON value. A union with None would accept only null.
     error: msgspec.Raw = _ABSENT
     status: str = ""
@@ -37,7 +37,7 @@ class _WireLine(msgspec.Struct):
     completed: int = 0
 
 
-_decoder = msgspec.json.Decoder(_WireLine)
+_decoder = msgspec.json.Decoder(_TransferLine)
 
 
 @dataclass(slots=True)

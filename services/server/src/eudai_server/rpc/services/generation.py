@@ -59,7 +59,7 @@ class GenerationService:
         except InvalidRequestError as error:
             raise _within_request(error) from None
         status = GenerationStatus(call)
-        builder = GenerationBuilder(call.id)
+        builder = GenerationBuilder()
         checks = AnswerChecks(generation, self._schema_checks)
         async with aclosing(self._backend.generate(generation)) as batches:
             async for batch in batches:
@@ -89,7 +89,7 @@ class GenerationService:
             "labels": dict(request.labels),
         }
         await self._compile_schemas(request, generation)
-        call.metadata_to_send = ((GENERATION_ID_METADATA, call.id),)
+        call.metadata_to_send += ((GENERATION_ID_METADATA, call.id),)
         return generation
 
     async def _compile_schemas(self, request: pb.GenerateRequest, generation: Generation) -> None:
@@ -109,7 +109,8 @@ def _check_model(request: pb.GenerateRequest, call: Call) -> None:
             [
                 Violation(
                     "model",
-                    f"must equal the metadata {MODEL_METADATA}; leave out the metadata or correct it",
+                    f"must equal the metadata {MODEL_METADATA}; leave out the metadata or"
+                    " correct it",
                 )
             ]
         )

@@ -10,6 +10,7 @@ from eudai_server.core.events import (
     Finished,
     Phase,
     Progress,
+    Started,
     Timings,
     ToolCall,
 )
@@ -35,7 +36,7 @@ class GenerationStatus:
         call.failure_detail = self.failure
 
     def observe(self, event: Event) -> Event:
-        """Record an event; returns it with its times."""
+        """Record an event; returns it with its ids and times."""
         if isinstance(event, Delta | ToolCall):
             if self._phase is not Phase.GENERATING:
                 self._enter(Phase.GENERATING)
@@ -46,6 +47,8 @@ class GenerationStatus:
         elif isinstance(event, Finished):
             event = replace(event, timings=self._timings(event.timings))
             self._report(event)
+        elif isinstance(event, Started):
+            return replace(event, generation_id=self._call.id, request_id=self._call.request_id)
         return event
 
     def progress(self) -> Progress:

@@ -17,7 +17,12 @@ from eudai_server.rpc.wire.model_request import (
     page_from,
     require_registry,
 )
-from eudai_server.rpc.wire.model_response import get_model_response_from, model_from, progress_from
+from eudai_server.rpc.wire.model_response import (
+    get_model_response_from,
+    model_from,
+    progress_from,
+    pull_from,
+)
 from eudai_server.rpc.wire.options import load_from
 from eudai_server.rpc.wire.values import duration_from
 from eudai_server.rpc.wire.violations import digest_violations, require
@@ -53,6 +58,18 @@ class ModelService:
             call, transfers, lambda transfer: pb.PullModelResponse(progress=progress_from(transfer))
         )
         await call.write(pb.PullModelResponse(completed=await self._model(name)))
+
+    async def list_pulls(self, _request: pb.ListPullsRequest, _call: Call) -> pb.ListPullsResponse:
+        """The running pulls."""
+        return pb.ListPullsResponse(pulls=map(pull_from, self._store.list_pulls()))
+
+    async def cancel_pull(
+        self, request: pb.CancelPullRequest, _call: Call
+    ) -> pb.CancelPullResponse:
+        """Cancel a running pull for all callers."""
+        [name] = names_from(model=request.model)
+        await self._store.cancel_pull(name)
+        return pb.CancelPullResponse()
 
     async def push_model(self, request: pb.PushModelRequest, call: Call) -> None:
         """Stream the progress of a push, then the model."""

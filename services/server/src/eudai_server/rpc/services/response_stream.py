@@ -65,7 +65,7 @@ class ResponseStream:
     async def _write(self, event: Event) -> None:
         if isinstance(event, Progress) and not self._wants_progress:
             return
-        await self._call.write(response_from(event, self._call.id))
+        await self._call.write(response_from(event))
         if isinstance(event, Delta | ToolCall):
             self._status.output_sent = True
         if self._pacer:

@@ -21,6 +21,8 @@ Metadata = tuple[tuple[str, str], ...]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 STATUS_TIMEOUT_S = 1.0
+REQUEST_ID_METADATA = "eudai-request-id"
+REQUEST_ID_CHARS_MAX = 100
 
 M = TypeVar("M", bound=Message)
 
@@ -34,6 +36,8 @@ class Call:
         self.method = method
         self.idle = idle
         self.id = uuid.uuid4().hex
+        # The caller's own id of the call; empty if there is none.
+        self.request_id = ""
         self.arrived_ns = time.monotonic_ns()
         # Sent before the first response or, if there is none, with the status.
         self.metadata_to_send: Metadata = ()
@@ -73,6 +77,17 @@ class Call:
             (str(value) for key, value in self._context.invocation_metadata() or () if key == name),
             None,
         )
+
+    def accept_request_id(self) -> None:
+        """Echo the caller's own id of the call, if there is one. Raises InvalidRequestError."""
+        request_id = self.metadata(REQUEST_ID_METADATA)
+        if request_id is None:
+            return
+        if not 1 <= len(request_id) <= REQUEST_ID_CHARS_MAX:
+            description = f"must be 1 to {REQUEST_ID_CHARS_MAX} characters"
+            raise InvalidRequestError([Violation(REQUEST_ID_METADATA, description)])
+        self.request_id = self.fields["request_id"] = request_id
+        self.metadata_to_send += ((REQUEST_ID_METADATA, request_id),)
 
     async def read(self, kind: type[M]) -> M:
         """Read the request of a call that has one request.
@@ -178,6 +193,8 @@ class Call:
         # gRPC keeps the exception that ends a call in a reference cycle until a garbage collection;
         # the frames of the traceback would keep the request alive too.
         error.__traceback__ = error.__cause__ = error.__context__ = None
+        if self.request_id:
+            error.metadata = {"request_id": self.request_id, **error.metadata}
         status = status_from(error, self.failure_detail())
         trailers = trailers_from(error, status)
         if not self._answered:

@@ -131,6 +131,7 @@ class Calls:
         It ends with an answer, a ServiceError, or the cancellation of its call.
         """
         try:
+            call.accept_request_id()
             kind = rpc.request_class
             request = call.read_all(kind) if rpc.requests_stream else await call.read(kind)
             response = await rpc.handle(request, call)
@@ -167,7 +168,7 @@ def _incident(call: Call, error: BaseException) -> ServiceError:
     log.error(
         "internal error",
         exc_info=error,
-        extra={"fields": {"method": call.method, "incident": incident}},
+        extra={"fields": {"method": call.method, "incident": incident, **call.fields}},
     )
     return ServiceError(
         Reason.INTERNAL,

@@ -23,7 +23,7 @@ def batch_from(
     """
     require(_violations(request))
     return Batch(
-        model=model_name_from(request.model).listed,
+        model=model_name_from(request.model),
         inputs=tuple(request.inputs),
         caller=caller,
         deadline_s=deadline_s,

@@ -48,13 +48,10 @@ def generation_from(
     return Generation(
         id=id,
         caller=caller,
-        model=model_name_from(request.model).listed,
+        model=model_name_from(request.model),
         input=_input(request),
         system=request.system,
-        tools=tuple(
-            Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
-            for index, tool in enumerate(request.tools)
-        ),
+        tools=_tools(request, schemas),
         sampling=sampling_from(request.sampling),
         max_output_tokens=max_output_tokens_from(request.stop),
         stop_sequences=tuple(request.stop.sequences),
@@ -84,6 +81,16 @@ def schemas_of(request: pb.GenerateRequest, generation: Generation) -> Mapping[s
     if isinstance(generation.format, JsonSchema):
         schemas[f"format.{request.format.WhichOneof('shape')}"] = generation.format.schema
     return schemas
+
+
+def _tools(request: pb.GenerateRequest, schemas: RequestSchemas) -> tuple[Tool, ...]:
+    """The tools that the model may call."""
+    if request.tool_choice == pb.TOOL_CHOICE_NONE:
+        return ()
+    return tuple(
+        Tool(tool.name, tool.description, schemas.get(f"tools[{index}].parameters_schema"))
+        for index, tool in enumerate(request.tools)
+    )
 
 
 def _input(request: pb.GenerateRequest) -> Input:

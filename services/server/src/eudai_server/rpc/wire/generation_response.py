@@ -28,7 +28,7 @@ _WARNING_CODES = EnumCodec(pb.GenerationWarningCode, GenerationWarningCode)
 _FINISH_REASONS = EnumCodec(pb.FinishReason, FinishReason)
 
 
-def response_from(event: Event, generation_id: str) -> pb.GenerateResponse:
+def response_from(event: Event) -> pb.GenerateResponse:
     """Convert one event."""
     match event:
         case Delta():
@@ -36,7 +36,7 @@ def response_from(event: Event, generation_id: str) -> pb.GenerateResponse:
         case ToolCall():
             return pb.GenerateResponse(tool_call=tool_call_from(event))
         case Started():
-            return pb.GenerateResponse(started=_started_from(event, generation_id))
+            return pb.GenerateResponse(started=_started_from(event))
         case Progress():
             return pb.GenerateResponse(progress=_progress_from(event))
         case GenerationWarning():
@@ -48,9 +48,8 @@ def response_from(event: Event, generation_id: str) -> pb.GenerateResponse:
 class GenerationBuilder:
     """Builds the response of GenerateOnce from the events of a generation."""
 
-    def __init__(self, generation_id: str) -> None:
+    def __init__(self) -> None:
         """Start without events."""
-        self._generation_id = generation_id
         self._message = pb.Generation(message=content_pb2.Message(role=content_pb2.ROLE_ASSISTANT))
         self._texts: list[str] = []
         self._reasonings: list[str] = []
@@ -68,7 +67,7 @@ class GenerationBuilder:
             case ToolCall():
                 message.message.tool_calls.append(tool_call_from(event))
             case Started():
-                message.started.CopyFrom(_started_from(event, self._generation_id))
+                message.started.CopyFrom(_started_from(event))
             case GenerationWarning():
                 message.warnings.append(_warning_from(event))
             case Finished():
@@ -99,9 +98,12 @@ def _logprob_from(logprob: Logprob) -> pb.Logprob:
     return pb.Logprob(token=logprob.token, token_bytes=logprob.token_bytes, logprob=logprob.logprob)
 
 
-def _started_from(started: Started, generation_id: str) -> pb.Started:
+def _started_from(started: Started) -> pb.Started:
     message = pb.Started(
-        generation_id=generation_id,
+        generation_id=started.generation_id,
+        request_id=started.request_id,
+        seed=started.seed,
+        ollama_version=started.backend_version,
         model=started.model,
         digest=started.digest,
         context_length=started.context_length,

@@ -87,6 +87,8 @@ def _format_violations(
 def _enum_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
     if request.reasoning.effort not in pb.ReasoningEffort.values():
         yield Violation("reasoning.effort", "is not a known ReasoningEffort")
+    if request.tool_choice not in pb.ToolChoice.values():
+        yield Violation("tool_choice", "is not a known ToolChoice")
     if request.context_overflow not in pb.ContextOverflow.values():
         yield Violation("context_overflow", "is not a known ContextOverflow")
 

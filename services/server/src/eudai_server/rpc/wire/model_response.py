@@ -2,7 +2,7 @@
 
 from eudai.v1 import model_service_pb2 as pb
 
-from eudai_server.core.models import Capability, Description, Model, Transfer, TransferPhase
+from eudai_server.core.models import Capability, Description, Model, Pull, Transfer, TransferPhase
 from eudai_server.rpc.wire.content import message_from
 from eudai_server.rpc.wire.values import EnumCodec
 
@@ -52,6 +52,16 @@ def get_model_response_from(description: Description) -> pb.GetModelResponse:
         embedding_length=description.embedding_length,
         renderer=description.renderer,
         parser=description.parser,
+    )
+
+
+def pull_from(pull: Pull) -> pb.Pull:
+    """Convert a running pull."""
+    return pb.Pull(
+        model=pull.model,
+        progress=progress_from(pull.progress) if pull.progress else None,
+        detached=pull.detached,
+        callers=pull.callers,
     )
 
 

@@ -48,8 +48,8 @@ class _MessageTypes:
             fields += len(descriptor.fields) * _count_choices(descriptor)
             if fields > ANSWER_FIELDS_MAX:
                 raise ValueError(
-                    f"{root.full_name} must not have more than {ANSWER_FIELDS_MAX} fields, counted once"
-                    " for each way in which the oneofs of their message combine"
+                    f"{root.full_name} must not have more than {ANSWER_FIELDS_MAX} fields, counted"
+                    " once for each way in which the oneofs of their message combine"
                 )
             if len(self.all) >= MESSAGE_TYPES_MAX:
                 raise ValueError(

@@ -29,7 +29,7 @@ NAME_BYTES_MAX = 512
 BAD_REQUEST_BYTES_MAX = 2560
 # The size of one violation, or of the entry that says that there are more.
 ENTRY_BYTES_MAX = FIELD_BYTES_MAX + TEXT_BYTES_MAX + 16
-METADATA_MAX = 4
+METADATA_MAX = 5
 ELLIPSIS = "…"
 
 CODES: Mapping[Reason, grpc.StatusCode] = {
@@ -58,10 +58,12 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.CLOUD_DISABLED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.REGISTRY_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.BLOB_NOT_FOUND: grpc.StatusCode.FAILED_PRECONDITION,
-    # Neither the service nor its backend is at fault, and the same call may succeed; only the caller can
-    # decide whether to retry.
+    # Neither the service nor its backend is at fault, and the same call may succeed; only the
+    # caller can decide whether to retry.
     Reason.TOOL_CALL_MALFORMED: grpc.StatusCode.ABORTED,
     Reason.REPETITION_STOPPED: grpc.StatusCode.ABORTED,
+    Reason.PULL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.PULL_CANCELLED: grpc.StatusCode.ABORTED,
 }
 
 
@@ -113,7 +115,8 @@ def _help(error: ServiceError) -> list[Message]:
         return [_bad_request(error.violations)]
     if isinstance(error, ModelNotFoundError):
         link = error_details_pb2.Help.Link(
-            description=f"Pull it: ollama pull {_cut(error.model)}, or eudai.v1.ModelService/PullModel",
+            description=f"Pull it: ollama pull {_cut(error.model)}, "
+            "or eudai.v1.ModelService/PullModel",
             url="https://ollama.com/library",
         )
         return [

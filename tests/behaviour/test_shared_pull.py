@@ -1,15 +1,18 @@
-"""Followers of one key share one transfer, and one that comes while it is given up gets its own."""
+"""Callers who pull one model share a transfer, unless it is being cancelled."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from eudai_server.core.model_name import model_name_from
 from eudai_server.core.models import Transfer
-from eudai_server.ollama.shared_pull import Sharing
+from eudai_server.ollama.shared_pull import SharedPulls
+
+MODEL = model_name_from("gemma3:270m")
 
 
-async def test_who_comes_while_a_transfer_is_given_up_begins_a_new_one() -> None:
-    sharing = Sharing()
+async def test_a_caller_who_arrives_during_a_cancellation_begins_a_new_transfer() -> None:
+    pulls = SharedPulls()
     closing, closed = asyncio.Event(), asyncio.Event()
 
     async def abandoned() -> AsyncGenerator[Transfer, None]:
@@ -21,17 +24,17 @@ async def test_who_comes_while_a_transfer_is_given_up_begins_a_new_one() -> None
             await closed.wait()
 
     async def whole() -> AsyncGenerator[Transfer, None]:
-        assert closed.is_set()  # two at once would meet in Ollama
+        assert closed.is_set()  # two at once would interfere in Ollama
         yield Transfer("new")
 
     async def leave() -> None:
-        async with aclosing(sharing.follow("key", abandoned, detach=False)) as transfers:
+        async with aclosing(pulls.follow(MODEL, abandoned, detach=False)) as transfers:
             await anext(transfers)
 
     leaving = asyncio.create_task(leave())
     await closing.wait()
-    following = asyncio.create_task(_statuses(sharing.follow("key", whole, detach=False)))
-    await asyncio.sleep(0.05)  # the new one does not begin
+    following = asyncio.create_task(_statuses(pulls.follow(MODEL, whole, detach=False)))
+    await asyncio.sleep(0.05)  # meanwhile the new one does not begin
     closed.set()
 
     assert await following == ["new"]

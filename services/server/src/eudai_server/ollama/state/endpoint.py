@@ -1,0 +1,75 @@
+"""Sends requests to one Ollama, and keeps whether it answers."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eudai_server.core.errors import Reason, ServiceError, UnreachableError
+from eudai_server.core.readiness import Readiness
+from eudai_server.ollama.state.catalog import Catalog
+from eudai_server.ollama.transport.client import (
+    BODY_BYTES_MAX,
+    UNREACHABLE_RETRY_AFTER_S,
+    Answer,
+    Client,
+    RefusedError,
+)
+from eudai_server.ollama.wire.requests import Request
+
+log = logging.getLogger(__name__)
+
+
+class Endpoint:
+    """The client of one Ollama, and whether that Ollama is up."""
+
+    def __init__(self, client: Client, catalog: Catalog, readiness: Readiness) -> None:
+        """Whether Ollama is up is unknown until the first `mark`."""
+        self.is_known = False
+        self._client = client
+        self._catalog = catalog
+        self._readiness = readiness
+
+    @property
+    def is_up(self) -> bool:
+        """Whether Ollama answers, as far as is known."""
+        return self._readiness.backend_up
+
+    def require_up(self) -> None:
+        """Raise UnreachableError if Ollama is known to be down."""
+        if self.is_known and not self.is_up:
+            raise UnreachableError(UNREACHABLE_RETRY_AFTER_S)
+
+    def mark(self, *, up: bool) -> None:
+        """Record whether Ollama answers. If it does, the catalog is up to date."""
+        if not self.is_known or up != self.is_up:
+            log.warning("Ollama answers" if up else "Ollama does not answer")
+        self.is_known = True
+        self._readiness.update(backend_up=up, models=self._catalog.names if up else frozenset())
+
+    async def open(self, request: Request, *, vital: bool = False) -> Answer:
+        """See `Client.open`."""
+        with self._failures_recorded():
+            return await self._client.open(request, vital=vital)
+
+    async def fetch(
+        self, request: Request, *, vital: bool = False, bytes_max: int = BODY_BYTES_MAX
+    ) -> bytes:
+        """See `Client.fetch`."""
+        with self._failures_recorded():
+            return await self._client.fetch(request, vital=vital, bytes_max=bytes_max)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    @contextmanager
+    def _failures_recorded(self) -> Iterator[None]:
+        try:
+            yield
+        except RefusedError:
+            self.mark(up=False)  # the outage is known without the next probe
+            raise
+        except ServiceError as error:
+            if error.reason is Reason.BACKEND_UNSUPPORTED:
+                error.metadata["ollama_version"] = self._catalog.version
+            raise
