@@ -41,15 +41,24 @@ MODELS = {"alpha": MODEL, "vectors": EMBEDDING_MODEL}
 PIECES = ("Once", " upon", " a", " time")
 SERVICES = ("GenerationService", "EmbeddingService", "ModelService", "ServerService")
 STREAM_STEP_S = 0.02
+REQUEST_ID = "eudai-request-id"
 
 
-class ContractServer(
-    generation_rpc.GenerationServiceServicer,
-    embedding_rpc.EmbeddingServiceServicer,
-    model_rpc.ModelServiceServicer,
-    server_rpc.ServerServiceServicer,
-    health_pb2_grpc.HealthServicer,  # type: ignore[misc]
-):
+# The stubs declare every method of the contract as abstract; those left out are UNIMPLEMENTED.
+_Services: Any = type(
+    "_Services",
+    (
+        generation_rpc.GenerationServiceServicer,
+        embedding_rpc.EmbeddingServiceServicer,
+        model_rpc.ModelServiceServicer,
+        server_rpc.ServerServiceServicer,
+        health_pb2_grpc.HealthServicer,
+    ),
+    {},
+)
+
+
+class ContractServer(_Services):  # type: ignore[misc]
     """Generates the same text again and again, until it has as many tokens as asked for."""
 
     def __init__(self) -> None:
@@ -62,17 +71,20 @@ class ContractServer(
         """Stream the events."""
         self.validate(request, context)
         generation_id = f"generation-{next(self._ids)}"
-        context.send_initial_metadata((("eudai-generation-id", generation_id),))
+        context.send_initial_metadata((("eudai-generation-id", generation_id), *self.echo(context)))
         self.running += 1
         left = threading.Event()
         context.add_callback(left.set)
         try:
             for event in self.events(request, generation_id):
+                if event.HasField("started"):
+                    event.started.request_id = dict(self.echo(context)).get(REQUEST_ID, "")
                 yield event
-                if self.has_left(left):
+                # As long as the next token takes.
+                if left.wait(STREAM_STEP_S):
                     return
         finally:
-            self.running -= 1
+            self.end(left)
         self.set_trailers(request, context)
 
     def GenerateOnce(self, request: pb.GenerateOnceRequest, context: Any) -> Any:
@@ -128,9 +140,13 @@ class ContractServer(
             )
         )
 
-    def has_left(self, left: threading.Event) -> bool:
-        """Whether the caller has left; takes as long as the next token."""
-        return left.wait(STREAM_STEP_S)
+    def end(self, left: threading.Event) -> None:  # noqa: ARG002 - a broken server uses it
+        """Stop the model. `left` is set if the caller has left."""
+        self.running -= 1
+
+    def echo(self, context: Any) -> list[tuple[str, str]]:
+        """The caller's own id, as metadata of the response."""
+        return [pair for pair in context.invocation_metadata() if pair[0] == REQUEST_ID]
 
     # ---- failures
 
@@ -170,8 +186,11 @@ class ContractServer(
 
     def refuse(self, context: Any, error: ServiceError) -> None:
         """End the call with the status of an error."""
+        echo = self.echo(context)
+        for _, request_id in echo:
+            error.metadata["request_id"] = request_id
         status = status_from(error)
-        context.set_trailing_metadata(trailers_from(error, status))
+        context.set_trailing_metadata((*trailers_from(error, status), *echo))
         code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
         context.abort(code, status.message)
 
