@@ -74,7 +74,7 @@ test: setup-develop ## run all tests, with a real Ollama
 
 .PHONY: test-fast
 test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
-	@$(BIN)/pytest tests/test_tidy.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
+	@$(BIN)/pytest tests/test_*.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
 
 .PHONY: test-image-python
 test-image-python: ## run the tests that need no Ollama, on the image's Python
