@@ -29,10 +29,10 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # A stamp is written after its install, so that an interrupted install is repeated.
-$(VENV)/server.stamp: requirements/server.txt clients/python/pyproject.toml \
+$(VENV)/server.stamp: requirements/server.txt requirements/cli.txt clients/python/pyproject.toml \
 		services/server/pyproject.toml | $(BIN)/python
 	@echo 'eudai: installing the server and the Python client …' >&2
-	@$(PIP) --require-hashes -r requirements/server.txt
+	@$(PIP) --require-hashes -r requirements/server.txt -r requirements/cli.txt
 	@$(PIP) --no-build-isolation -e clients/python -e services/server
 	@touch $@
 
@@ -43,6 +43,14 @@ $(VENV)/develop.stamp: requirements/develop.txt $(VENV)/server.stamp
 
 $(BIN)/grpcurl: tests/tools/go.sum | $(BIN)/python
 	@$(PYTHON) $(LAUNCHER) build tests/tools github.com/fullstorydev/grpcurl/cmd/grpcurl $@
+
+GO_CLIENT := clients/go
+GO_TOOLS := $(GO_CLIENT)/tools
+$(BIN)/protoc-gen-go: $(GO_TOOLS)/go.sum | $(BIN)/python
+	@$(PYTHON) $(LAUNCHER) build $(GO_TOOLS) google.golang.org/protobuf/cmd/protoc-gen-go $@
+
+$(BIN)/protoc-gen-go-grpc: $(GO_TOOLS)/go.sum | $(BIN)/python
+	@$(PYTHON) $(LAUNCHER) build $(GO_TOOLS) google.golang.org/grpc/cmd/protoc-gen-go-grpc $@
 
 .PHONY: setup
 setup: $(VENV)/server.stamp ## create .venv with the server and the Python client
@@ -75,6 +83,22 @@ test: setup-develop ## run all tests, with a real Ollama
 .PHONY: test-fast
 test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 	@$(BIN)/pytest tests/test_*.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
+
+.PHONY: client-versions
+client-versions: $(VENV)-client-oldest/client.stamp $(VENV)-client-newest/client.stamp
+client-versions: ## test the Python client with the oldest and the newest grpcio and protobuf
+	@for name in oldest newest; do \
+		$(VENV)-client-$$name/bin/python -m pytest -q --confcutdir=tests/clients \
+			--ignore=tests/clients/python/test_real.py tests/clients/python $(ARGS); done
+
+$(VENV)-client-%/client.stamp: requirements/client_%.txt clients/python/pyproject.toml
+	@echo 'eudai: creating $(@D) …' >&2
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes -r $<
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation -e clients/python
+	@touch $@
 
 .PHONY: test-image-python
 test-image-python: ## run the tests that need no Ollama, on the image's Python
@@ -164,6 +188,19 @@ lint: setup-develop ## check formatting, ruff, mypy, import rules and buf
 breaking: setup-develop ## check that the contract is compatible with earlier versions
 	@scripts/breaking.sh
 
+.PHONY: clients-go
+clients-go: ## check and test the Go client
+	@unformatted=$$($(PYTHON) $(LAUNCHER) go $(GO_CLIENT) run cmd/gofmt -l .); \
+		[ -z "$$unformatted" ] || { echo "eudai: gofmt would change $$unformatted" >&2; exit 1; }
+	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) vet ./...
+	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) tool -modfile=tools/go.mod staticcheck ./...
+	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) test ./...
+
+.PHONY: clients
+clients: clients-go ## run every client through all scenarios of tests/interop, and print the table
+	@$(PIP) --require-hashes -r requirements/system.txt
+	@$(WITH_OLLAMA) $(BIN)/pytest tests/interop --all-scenarios -q $(ARGS)
+
 .PHONY: check
 check: test generate-check lint breaking test-image-python check-compose ## run everything that CI runs
 
@@ -180,26 +217,32 @@ fix: setup-develop ## fix what ruff and buf can fix
 # ---- generate committed files
 
 STUBS := clients/python/src
+GO_MODULE := github.com/eudai/eudai/clients/go
 .PHONY: generate
-generate: setup-develop ## generate the Python stubs from proto/
+generate: setup-develop $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
+generate: ## generate the Python and Go stubs from proto/
 	@buf build -o $(VENV)/image.binpb
-	@rm -f $(STUBS)/eudai/v1/*_pb2*
+	@rm -f $(STUBS)/eudai/v1/*_pb2* $(GO_CLIENT)/eudai/v1/*.pb.go
 	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb \
 		--python_out=$(STUBS) --mypy_out=quiet:$(STUBS) \
 		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*.proto))
 	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb \
 		--grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) \
 		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*_service.proto))
+	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb \
+		--go_out=$(GO_CLIENT) --go_opt=module=$(GO_MODULE) \
+		--go-grpc_out=$(GO_CLIENT) --go-grpc_opt=module=$(GO_MODULE) \
+		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*.proto))
 
 .PHONY: generate-check
 generate-check: generate ## check that the committed stubs are up to date
-	@git diff --exit-code --stat -- $(STUBS)
+	@git diff --exit-code --stat -- $(STUBS) $(GO_CLIENT)/eudai
 
 COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 .PHONY: lock
 lock: setup-develop ## resolve requirements/*.in, with hashes and without index URLs
-	@cd requirements && for name in server develop system; do \
+	@cd requirements && for name in server cli develop system client_oldest client_newest; do \
 		$(COMPILE) --universal $$name.in -o $$name.txt; done
 	@cd requirements && $(COMPILE) --universal --no-deps newer_grpcio.in -o newer_grpcio.txt
 	@cd $(LAUNCHER) && for name in python go; do \

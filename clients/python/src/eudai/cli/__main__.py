@@ -1,0 +1,7 @@
+"""Runs the command line by `python -m eudai.cli`."""
+
+import sys
+
+from eudai.cli import main
+
+sys.exit(main())

@@ -1,0 +1,134 @@
+"""What the commands write: clean text to standard output, notes to standard error."""
+
+import os
+import re
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from eudai.results import Result
+from eudai.sync.stream import Stream
+from eudai.v1 import generation_service_pb2 as pb
+
+# Control characters but tab and newline, and characters that change the direction of text: a model
+# could use them to change what the terminal shows.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """A text without control characters."""
+    return _CONTROL.sub("", text)
+
+
+def write(text: str) -> None:
+    """Write to standard output immediately."""
+    sys.stdout.write(clean(text))
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Write a line to standard error."""
+    print(f"eudai: {clean(text)}", file=sys.stderr, flush=True)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that shows texts as they are."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def show(stream: Stream, reasoning: Console) -> Result:
+    """Write an answer as it arrives; the reasoning goes to its console, dimmed.
+
+    On a terminal, a line says what a request with `progress` waits for.
+    """
+    display = _Display(reasoning)
+    try:
+        for event in stream.events:
+            display.add(event)
+    finally:
+        display.close()
+    return stream.result()
+
+
+class _Display:
+    """What has been shown of one answer."""
+
+    def __init__(self, reasoning: Console) -> None:
+        self._reasoning = reasoning
+        self._status = console(stderr=True).status("")
+        self._channel = ""
+
+    def add(self, event: pb.GenerateResponse) -> None:
+        """Show an event."""
+        kind = event.WhichOneof("event")
+        if kind == "progress":
+            self._status.update(_waiting_for(event.progress))
+            self._status.start()
+            return
+        self._status.stop()
+        if kind == "warning":
+            note(event.warning.message)
+        elif event.delta.reasoning:
+            self._reasoning.print(Text(clean(event.delta.reasoning), style="dim"), end="")
+            self._channel = "reasoning"
+        elif event.delta.text:
+            if self._channel == "reasoning":
+                self._reasoning.print()
+            write(event.delta.text)
+            self._channel = "text"
+
+    def close(self) -> None:
+        """End the last line."""
+        self._status.stop()
+        if self._channel:
+            write("\n")
+
+
+def _waiting_for(progress: pb.GenerationProgress) -> str:
+    match progress.phase:
+        case pb.GENERATION_PHASE_QUEUED:
+            return f"waiting for {progress.requests_ahead} other requests"
+        case pb.GENERATION_PHASE_LOADING_MODEL:
+            return "loading the model"
+        case _:
+            return "reading the prompt"
+
+
+def summary(result: Result) -> str:
+    """Why a generation ended, and the numbers of its tokens."""
+    usage = result.usage
+    return (
+        f"{result.finish_reason}, {usage.input_tokens or 0} input tokens, "
+        f"{usage.output_tokens or 0} output tokens"
+    )
+
+
+def print_table(columns: list[str], rows: list[list[Any]]) -> None:
+    """A table on a terminal; elsewhere lines with tabs."""
+    output = console()
+    if not output.is_terminal:
+        for row in rows:
+            write("\t".join(map(str, row)) + "\n")
+        return
+    from rich.table import Table  # noqa: PLC0415 - slow to import
+
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(clean(str(cell))) for cell in row))
+    output.print(table)
+
+
+def size_text(size_bytes: float) -> str:
+    """A size for people."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1000:  # noqa: PLR2004 - the ratio of the units
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"
+
+
+def silence_broken_pipe() -> None:
+    """Keep Python from reporting at its exit that the reader of the output has ended."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,164 @@
+"""The blocking client."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, Unpack, overload
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from eudai.embeddings import checked_vectors
+from eudai.formats import parsed
+from eudai.requests import (
+    CallOptions,
+    EmbedOptions,
+    GenerateOptions,
+    Prompt,
+    embed_request,
+    generate_request,
+)
+from eudai.results import Result, result_from
+from eudai.streaming import StreamState
+from eudai.sync.chat import Chat
+from eudai.sync.models import ModelCalls
+from eudai.sync.stream import Stream
+from eudai.v1 import (
+    content_pb2,
+    embedding_service_pb2_grpc,
+    generation_service_pb2 as pb,
+    generation_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+)
+
+T = TypeVar("T")
+
+
+class Client(ModelCalls):
+    """A client of an eudai server. Methods block; `AsyncClient` has the same for asyncio.
+
+    Threads may share a client. Leaving its block closes it.
+
+    >>> with eudai.Client(address) as client:
+    ...     with client.generate("gemma3:270m", "hi") as stream:
+    ...         for text in stream.text:
+    ...             print(text, end="|")
+    Hello| there!|
+    """
+
+    def generate(self, model: str, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Stream:
+        """Generate text, and stream it. `prompt` is a text, or the messages of a conversation.
+
+        >>> with client.generate("gemma3:270m", "hi", temperature=0, timeout_s=30) as stream:
+        ...     print("".join(stream.text))
+        Hello there!
+        """
+        return self._stream(model, prompt, options)
+
+    def generate_once(
+        self, model: str, prompt: Prompt, **options: Unpack[GenerateOptions]
+    ) -> Result:
+        """Generate text, and return the whole result.
+
+        >>> client.generate_once("gemma3:270m", "hi").text
+        'Hello there!'
+        """
+        request = pb.GenerateOnceRequest(request=generate_request(model, prompt, options))
+        stub = generation_service_pb2_grpc.GenerationServiceStub(self._channel)
+        response = self._call(stub.GenerateOnce, request, options, model=model)
+        return result_from(response.generation)
+
+    def parse(
+        self, model: str, prompt: Prompt, kind: type[T], **options: Unpack[GenerateOptions]
+    ) -> T:
+        """Generate an object: of a pydantic model, or of a protobuf message class.
+
+        Raises ParseError, which has the text, if the answer is not of that type.
+
+        >>> client.parse("gemma3:270m", "a point, as JSON", Point)
+        Point(x=1, y=2)
+        """
+        once: GenerateOptions = {**options, "format": kind}
+        return parsed(self.generate_once(model, prompt, **once), kind)
+
+    def chat(
+        self,
+        model: str,
+        *,
+        messages: Sequence[content_pb2.Message] = (),
+        **options: Unpack[GenerateOptions],
+    ) -> Chat:
+        """Start a conversation. `options` apply to all its generations.
+
+        >>> chat = client.chat("gemma3:270m", system="Be brief.", temperature=0)
+        >>> chat.run("hi").text
+        'Hello there!'
+        """
+        return Chat(self._stream, model, messages, options)
+
+    @overload
+    def embed(
+        self, model: str, texts: Sequence[str], *,
+        as_numpy: Literal[False] = ..., **options: Unpack[EmbedOptions],
+    ) -> list[list[float]]: ...  # fmt: skip
+
+    @overload
+    def embed(
+        self, model: str, texts: Sequence[str], *,
+        as_numpy: Literal[True], **options: Unpack[EmbedOptions],
+    ) -> Any: ...  # fmt: skip
+
+    def embed(
+        self,
+        model: str,
+        texts: Sequence[str],
+        *,
+        as_numpy: bool = False,
+        **options: Unpack[EmbedOptions],
+    ) -> Any:
+        """The vectors of texts, in their order. With `as_numpy`, a numpy array of float32.
+
+        >>> client.embed("all-minilm", ["a", "b"])
+        [[1.0, 0.0], [1.0, 0.0]]
+        >>> client.embed("all-minilm", ["a", "b"], as_numpy=True).shape
+        (2, 2)
+        """
+        request = embed_request(model, texts, options)
+        stub = embedding_service_pb2_grpc.EmbeddingServiceStub(self._channel)
+        responses = self._collect(stub.Embed, request, options)
+        return checked_vectors(responses, len(texts), as_numpy=as_numpy)
+
+    def server_info(
+        self, **options: Unpack[CallOptions]
+    ) -> server_service_pb2.GetServerInfoResponse:
+        """The versions, limits and load of the server.
+
+        >>> client.server_info().max_queued
+        4
+        """
+        stub = server_service_pb2_grpc.ServerServiceStub(self._channel)
+        return self._call(stub.GetServerInfo, server_service_pb2.GetServerInfoRequest(), options)
+
+    def health(self, name: str = "", **options: Unpack[CallOptions]) -> bool:
+        """Whether the server is ready. `name` may be "liveness", a service, or "model/<reference>".
+
+        >>> client.health(), client.health("model/unknown")
+        (True, False)
+        """
+        stub = health_pb2_grpc.HealthStub(self._channel)
+        response = self._call(stub.Check, health_pb2.HealthCheckRequest(service=name), options)
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _stream(
+        self,
+        model: str,
+        prompt: Prompt,
+        options: GenerateOptions,
+        on_finished: Callable[[Result], None] | None = None,
+    ) -> Stream:
+        """A stream that has not started. `on_finished` is called with the complete result."""
+        request = generate_request(model, prompt, options)
+        arguments = self._connection.call_arguments(options, model)
+        stub = generation_service_pb2_grpc.GenerationServiceStub(self._channel)
+        return Stream(
+            lambda: stub.Generate(request, **arguments),
+            StreamState(self._connection.address, on_finished),
+        )

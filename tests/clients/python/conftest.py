@@ -1,0 +1,60 @@
+"""Fixtures: scripted services behind a real socket, by pytest-grpc, and clients of them."""
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import eudai
+import grpc
+import pytest
+from scripted_services import ScriptedServices
+
+
+@pytest.fixture(scope="module")
+def grpc_addr() -> str:
+    """An address for the server, in place of pytest-grpc's own, which leaves a socket open."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer() -> ScriptedServices:
+    """The services that pytest-grpc serves."""
+    return ScriptedServices()
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Callable[[ScriptedServices, grpc.Server], None]:
+    """How pytest-grpc adds them to its server."""
+    return ScriptedServices.add_to
+
+
+@pytest.fixture
+def address(grpc_server: grpc.Server, grpc_addr: str) -> str:
+    """The address of the scripted server."""
+    assert grpc_server
+    return grpc_addr
+
+
+@pytest.fixture
+def services(grpc_servicer: ScriptedServices) -> ScriptedServices:
+    """The scripted services, with their default answers."""
+    grpc_servicer.reset()
+    return grpc_servicer
+
+
+@pytest.fixture
+def client(address: str, services: ScriptedServices) -> Iterator[eudai.Client]:
+    """A client of the scripted server."""
+    assert services
+    with eudai.Client(address) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(
+    address: str, services: ScriptedServices
+) -> AsyncIterator[eudai.AsyncClient]:
+    """The same for asyncio."""
+    assert services
+    async with eudai.AsyncClient(address) as client:
+        yield client

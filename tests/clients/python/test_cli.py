@@ -1,0 +1,427 @@
+"""The command line: what it prints, how it ends, and what it keeps from the terminal."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from eudai.cli import main
+from eudai.cli.address import default_address
+from eudai.cli.chat import HELP
+from eudai.v1 import content_pb2, generation_service_pb2 as pb, model_service_pb2 as model_pb
+from scripted_services import ScriptedServices, endless, endless_pull, fail, failing
+
+grpc_max_workers = 8
+Eudai = Callable[..., "subprocess.CompletedProcess[str]"]
+TIMEOUT_S = 30.0
+
+
+@pytest.fixture
+def eudai(address: str, services: ScriptedServices, tmp_path: Path) -> Eudai:
+    """Runs a command to its end, with pipes for a terminal."""
+    assert services
+
+    def run(*arguments: str, stdin: str = "", **env: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "eudai.cli", *arguments],
+            env=environment(address, tmp_path) | env,
+            input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def environment(address: str, home: Path) -> dict[str, str]:
+    """Variables that name the scripted server, and no history of the user."""
+    return {
+        **os.environ, "EUDAI_ADDRESS": address, "XDG_STATE_HOME": str(home), "TERM": "xterm",
+        "COLUMNS": "100",
+    }  # fmt: skip
+
+
+def test_an_answer_goes_to_standard_output(eudai: Eudai) -> None:
+    ended = eudai("generate", "hi")
+
+    assert (ended.returncode, ended.stdout) == (0, "Hello there!\n")
+    assert ended.stderr == "eudai: STOP, 2 input tokens, 3 output tokens\n"
+
+
+def test_a_prompt_comes_from_standard_input(eudai: Eudai, services: ScriptedServices) -> None:
+    for arguments in (["generate"], ["generate", "-"]):
+        assert eudai(*arguments, stdin="warn me").stderr.startswith("eudai: ignored\n")
+
+    assert [request.prompt for request in services.requests] == ["warn me"] * 2
+
+
+def test_options_of_a_generation_arrive(
+    eudai: Eudai, services: ScriptedServices, tmp_path: Path
+) -> None:
+    image, schema = tmp_path / "image.png", tmp_path / "schema.json"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
+    schema.write_text('{"type": "object"}')
+    options = [
+        "--model", "m", "--system", "s", "--max-output-tokens", "5", "--temperature", "0",
+        "--seed", "7", "--reasoning", "low", "--image", str(image), "--schema", str(schema),
+    ]  # fmt: skip
+
+    assert eudai("generate", *options, "hi").returncode == 0
+    (request,) = services.requests
+    assert (request.model, request.system) == ("m", "s")
+    assert (request.sampling.temperature, request.sampling.seed) == (0.0, 7)
+    assert request.stop.max_output_tokens == 5
+    assert request.reasoning.effort == pb.REASONING_EFFORT_LOW
+    assert request.conversation.messages[0].parts[1].media.mime_type == "image/png"
+    assert request.format.json_schema == '{"type": "object"}'
+
+
+def test_a_result_can_be_json(eudai: Eudai) -> None:
+    result = json.loads(eudai("generate", "--json", "hi").stdout)
+
+    assert result["text"] == "Hello there!"
+    assert result["usage"] == {"input_tokens": 2, "output_tokens": 3}
+
+
+def test_control_characters_do_not_reach_the_terminal(
+    eudai: Eudai, services: ScriptedServices
+) -> None:
+    hostile = "a\x1b[31mb\x07\x9b\r\x7f\u202ec\td\ne"
+    services.on["Generate"] = lambda _request, _context: iter(
+        [
+            pb.GenerateResponse(delta=pb.Delta(reasoning=hostile)),
+            pb.GenerateResponse(delta=pb.Delta(text=hostile)),
+            pb.GenerateResponse(finished=pb.Finished()),
+        ]
+    )
+    services.on["GetServerInfo"] = lambda _request, context: fail(
+        context, grpc.StatusCode.INTERNAL, "INTERNAL", hostile
+    )
+
+    ended = eudai("generate", "hi")
+    assert ended.stdout == "a[31mbc\td\ne\n"
+    assert "\x1b" not in ended.stderr
+    assert "a[31mbc" in ended.stderr
+    assert eudai("info").stderr.startswith("eudai: a[31mbc")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["generate", "hi", "--temperature", "9"], 1, "sampling.temperature: must be between"),
+        (["generate", "hi", "--model", "no-such-model"], 1, "does not exist in Ollama"),
+        (["generate", "hi", "--temperature", "hot"], 2, "not a valid float"),
+        (["generate", "hi", "--timeout", "0"], 2, "timeout_s must be a number of seconds above 0"),
+        (["generate", "hi", "--image", "/nowhere"], 2, "does not exist"),
+        (["generate", "hi", "--image", __file__], 2, "not a PNG, JPEG, WebP, WAV or MP3 file"),
+        (["generate", "hi", "--schema", __file__], 2, "not JSON"),
+        (["--address", "http://x", "models"], 2, "is a URL: write host:port"),
+        (["--ca-file", "/nowhere", "models"], 2, "/nowhere: No such file or directory"),
+        (["--token-file", "/nowhere", "info"], 2, "/nowhere: No such file or directory"),
+        (["nonsense"], 2, "No such command 'nonsense'. (see `eudai --help`)"),
+        (["--address", "http://x", "healthcheck"], 2, "is a URL: write host:port"),
+        (["--ca-file", "/nowhere", "healthcheck"], 2, "/nowhere: No such file or directory"),
+    ],
+)
+def test_a_failure_is_explained_without_a_traceback(
+    eudai: Eudai, arguments: list[str], code: int, message: str
+) -> None:
+    ended = eudai(*arguments)
+
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert ended.stderr.startswith("eudai: ")
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_server_that_is_away_is_one_line_with_advice(eudai: Eudai) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    ended = eudai("models", EUDAI_ADDRESS=address)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"eudai: the server at {address} cannot be reached: ")
+    assert ended.stderr.endswith("; is the server running? set --address or EUDAI_ADDRESS\n")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_failure_in_the_middle_keeps_what_arrived(
+    eudai: Eudai, services: ScriptedServices
+) -> None:
+    services.on["Generate"] = failing
+    ended = eudai("generate", "hi")
+
+    assert (ended.returncode, ended.stdout) == (1, "partial\n")
+    assert ended.stderr == "eudai: it failed\n"
+
+
+def test_a_table_is_lines_with_tabs_where_it_is_no_terminal(eudai: Eudai) -> None:
+    lines = eudai("models").stdout.splitlines()
+
+    assert lines[1].split("\t")[:4] == ["gemma3:270m", "292 MB", "268M", "Q8_0"]
+    assert json.loads(eudai("models", "--json").stdout.splitlines()[1])["name"] == "gemma3:270m"
+    assert "max queued\t4\n" in eudai("info").stdout
+    assert json.loads(eudai("info", "--json").stdout)["max_queued"] == 4
+
+
+def test_loaded_models_are_listed(eudai: Eudai, services: ScriptedServices) -> None:
+    loaded = model_pb.LoadedState(size_bytes=100, gpu_bytes=50, context_length=4096)
+    loaded.expire_time.FromJsonString("2319-01-01T00:00:00Z")
+    services.on["ListModels"] = lambda _request, _context: model_pb.ListModelsResponse(
+        models=[model_pb.Model(name="m", loaded=loaded)]
+    )
+
+    assert eudai("ps").stdout == "m\t100 B\t50%\t4096\tforever\n"
+    assert services.requests[0].loaded_only
+
+
+def test_vectors_are_json_lines(eudai: Eudai, services: ScriptedServices) -> None:
+    assert eudai("embed", "a", "b").stdout == "[1.0, 0.0]\n[1.0, 0.0]\n"
+    assert eudai("embed", "--dimensions", "2", stdin="a\nb\n").stdout.count("\n") == 2
+    assert list(services.requests[1].inputs) == ["a", "b"]
+
+
+def test_a_pull_prints_its_phases(eudai: Eudai, services: ScriptedServices) -> None:
+    ended = eudai("pull", "m", "--detach")
+
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr == "eudai: pulling\neudai: pulled m\n"
+    assert services.requests[0].detach
+
+
+def test_health_is_the_exit_code(eudai: Eudai, address: str) -> None:
+    assert (eudai("healthcheck").returncode, eudai("healthcheck").stdout) == (0, "SERVING\n")
+    unready = eudai("--address", address, "healthcheck", "--service", "model/unknown")
+    assert (unready.returncode, unready.stdout) == (1, "NOT_SERVING\n")
+
+
+def test_long_health_names_arrive(eudai: Eudai, services: ScriptedServices) -> None:
+    for name in ("x" * 127, "x" * 128, "ü" * 1000):
+        assert eudai("healthcheck", "--service", name).returncode == 0
+        assert services.requests[-1].service == name
+
+
+def test_a_health_check_is_light(address: str, services: ScriptedServices) -> None:
+    assert services
+    program = (
+        "import sys; from eudai.cli import main; assert main(['healthcheck']) == 0; "
+        "print([name for name in ('rich', 'click', 'google.protobuf', 'asyncio.base_events') "
+        "if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "EUDAI_ADDRESS": address},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert "'rich'" not in ended.stdout
+    assert "'click'" not in ended.stdout
+    assert "'google.protobuf'" not in ended.stdout
+
+
+def test_a_command_without_its_packages_says_how_to_install_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "click", None)
+    for name in [name for name in sys.modules if name.startswith("eudai.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err == (
+        "eudai: this command needs more packages: pip install 'eudai[cli]'\n"
+    )
+
+
+def test_the_address_is_that_of_the_server_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EUDAI_ADDRESS", raising=False)
+    monkeypatch.setenv("EUDAI_LISTEN", "0.0.0.0:7")
+    assert default_address() == "127.0.0.1:7"
+    monkeypatch.setenv("EUDAI_ADDRESS", "h:8")
+    assert default_address() == "h:8"
+
+
+def test_the_shell_completes_names_of_models(eudai: Eudai) -> None:
+    assert "_eudai_completion" in eudai("completion", "bash").stdout
+    completed = eudai(_EUDAI_COMPLETE="bash_complete", COMP_WORDS="eudai pull gem", COMP_CWORD="2")
+    assert completed.stdout == "plain,gemma3:270m\n"
+
+
+def test_a_reader_that_ends_early_ends_the_program(
+    address: str, services: ScriptedServices, tmp_path: Path
+) -> None:
+    services.on["Generate"] = endless
+    command = f"{sys.executable} -m eudai.cli generate hi | head -c 5"
+    ended = subprocess.run(
+        ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}}"], env=environment(address, tmp_path),
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
+    )  # fmt: skip
+
+    assert (ended.stdout, ended.stderr) == ("nnnnn1\n", "")
+    assert services.ended.wait(10)
+
+
+@contextmanager
+def terminal(address: str, home: Path, *arguments: str) -> Iterator["Terminal"]:
+    """A command at a terminal."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eudai.cli", *arguments], env=environment(address, home),
+        stdin=slave, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        yield Terminal(master, process)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+class Terminal:
+    """A command at a terminal, and what it has shown."""
+
+    def __init__(self, master: int, process: "subprocess.Popen[bytes]") -> None:
+        self._master = master
+        self.process = process
+        self.shown = ""
+
+    def type(self, text: str) -> None:
+        """Type some keys."""
+        os.write(self._master, text.encode())
+
+    def wait_for(self, text: str) -> str:
+        """What was shown up to a text, which is taken out."""
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while text not in self.shown:
+            assert time.monotonic() < deadline_s, self.shown
+            self.shown += os.read(self._master, 4096).decode(errors="replace")
+        before, _, self.shown = self.shown.partition(text)
+        return before
+
+
+def test_a_chat_answers_stops_and_ends(
+    address: str, services: ScriptedServices, tmp_path: Path
+) -> None:
+    with terminal(address, tmp_path, "chat", "--system", "s") as screen:
+        screen.wait_for(">>> ")
+        screen.type("hi\n")
+        screen.wait_for("Hello there!")
+        screen.wait_for(">>> ")
+        services.on["Generate"] = endless
+        screen.type("again\n")
+        screen.wait_for("nnn")
+        screen.process.send_signal(signal.SIGINT)
+        screen.wait_for("stopped")
+        assert services.ended.wait(10)
+        del services.on["Generate"]
+        screen.wait_for(">>> ")
+        screen.type('"""\nfirst\nsecond\n"""\n')
+        screen.wait_for("Hello there!")
+        screen.wait_for(">>> ")
+        screen.type("/quit\n")
+        assert screen.process.wait(TIMEOUT_S) == 0
+
+    texts = [each.parts[0].text for each in services.requests[-1].conversation.messages]
+    assert texts == ["hi", "Hello there!", "first\nsecond"]
+    assert services.requests[-1].system == "s"
+    assert (tmp_path / "eudai/history").stat().st_mode & 0o77 == 0
+
+
+def test_commands_of_a_chat(eudai: Eudai, services: ScriptedServices, tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
+    lines = [
+        "hi", "/model other", "/system be brief", f"/image {image}", "one \\", "two", "/clear",
+        "/model no-such-model", "hi", "/nonsense", "/help", "/quit", "not sent",
+    ]  # fmt: skip
+    ended = eudai("chat", stdin="\n".join(lines))
+
+    assert ended.returncode == 0
+    assert ended.stdout == f"Hello there!\nHello there!\n{HELP}\n"
+    assert "does not exist in Ollama" in ended.stderr
+    assert "/nonsense is not a command" in ended.stderr
+    _, second, third = services.requests
+    assert (second.model, second.system) == ("other", "be brief")
+    message = second.conversation.messages[2]
+    assert [part.WhichOneof("kind") for part in message.parts] == ["text", "media"]
+    assert message.parts[0].text == "one \ntwo"
+    assert len(second.conversation.messages) == 3
+    assert len(third.conversation.messages) == 1
+    assert message.role == content_pb2.ROLE_USER
+
+
+@pytest.mark.parametrize(("options", "state"), [([], "is cancelled"), (["--detach"], "continues")])
+def test_leaving_a_pull_says_what_becomes_of_it(
+    address: str, services: ScriptedServices, tmp_path: Path, options: list[str], state: str
+) -> None:
+    services.on["PullModel"] = slow_pull
+    with terminal(address, tmp_path, "pull", "m", *options) as screen:
+        screen.wait_for("1/2 bytes")
+        screen.process.send_signal(signal.SIGINT)
+        screen.wait_for(state)
+        assert screen.process.wait(TIMEOUT_S) == 130
+    assert services.ended.wait(10)
+
+
+def slow_pull(request: Any, context: Any) -> Iterator[model_pb.PullModelResponse]:
+    """Progress until the call is cancelled, at the pace of a terminal."""
+    for progress in endless_pull(request, context):
+        yield progress
+        time.sleep(0.01)
+
+
+def test_a_terminal_shows_what_a_request_waits_for(
+    address: str, services: ScriptedServices, tmp_path: Path
+) -> None:
+    may_answer = threading.Event()
+
+    def waiting(_request: Any, _context: Any) -> Iterator[pb.GenerateResponse]:
+        phases = pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL
+        for phase in phases:
+            progress = pb.GenerationProgress(phase=phase, requests_ahead=3)
+            yield pb.GenerateResponse(progress=progress)
+            may_answer.wait(TIMEOUT_S)
+            may_answer.clear()
+        yield pb.GenerateResponse(delta=pb.Delta(text="answer"))
+        yield pb.GenerateResponse(finished=pb.Finished())
+
+    services.on["Generate"] = waiting
+    with terminal(address, tmp_path, "generate", "hi") as screen:
+        screen.wait_for("waiting for 3 other requests")
+        may_answer.set()
+        screen.wait_for("loading the model")
+        may_answer.set()
+        screen.wait_for("answer")
+        assert screen.process.wait(TIMEOUT_S) == 0
+    assert services.requests[0].events.progress
+
+
+def test_an_interrupt_ends_a_generation(
+    address: str, services: ScriptedServices, tmp_path: Path
+) -> None:
+    services.on["Generate"] = endless
+    with terminal(address, tmp_path, "generate", "hi") as screen:
+        screen.wait_for("nnn")
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.process.wait(TIMEOUT_S) == 130
+        assert "Traceback" not in screen.shown
+    assert services.ended.wait(10)
+
+
+def test_a_terminal_that_closes_ends_the_program(
+    address: str, services: ScriptedServices, tmp_path: Path
+) -> None:
+    services.on["Generate"] = endless
+    with terminal(address, tmp_path, "generate", "hi") as screen:
+        screen.wait_for("nnn")
+        screen.process.send_signal(signal.SIGHUP)
+        screen.process.wait(TIMEOUT_S)
+    assert services.ended.wait(10)
