@@ -33,4 +33,6 @@ const (
 	ReasonBlobNotFound             Reason = "BLOB_NOT_FOUND"
 	ReasonToolCallMalformed        Reason = "TOOL_CALL_MALFORMED"
 	ReasonRepetitionStopped        Reason = "REPETITION_STOPPED"
+	ReasonPullNotFound             Reason = "PULL_NOT_FOUND"
+	ReasonPullCancelled            Reason = "PULL_CANCELLED"
 )

@@ -51,7 +51,7 @@ class Case:
 
 
 async def crowd(server: Server) -> list["asyncio.Task[Any]"]:
-    """Teach the server how long an answer takes, then let two ask for one."""
+    """Let the server measure how long an answer takes, and then start two generations."""
     await collect(server, prompt="hi")
     tasks = [asyncio.create_task(collect(server, prompt="hi")) for _ in range(2)]
     while server.app.parts.admission.queued != 1:

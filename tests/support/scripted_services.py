@@ -140,9 +140,10 @@ def _events(request: pb.GenerateRequest, context: Context) -> Iterator[pb.Genera
     messages = request.conversation.messages
     users = [each for each in messages if each.role == content_pb2.ROLE_USER]
     prompt = request.prompt or (users[-1].parts[0].text if users else "")
-    yield pb.GenerateResponse(
-        started=pb.Started(generation_id="g1", model=request.model, digest="sha256:00")
-    )
+    request_id = str(dict(context.invocation_metadata()).get("eudai-request-id", ""))
+    started = pb.Started(model=request.model, seed=7, request_id=request_id)
+    started.ollama_version = "0.32.15"
+    yield pb.GenerateResponse(started=started)
     reason = pb.FINISH_REASON_STOP
     if prompt == "warn me":
         code = pb.GENERATION_WARNING_CODE_OPTION_IGNORED
@@ -241,6 +242,12 @@ def _upload(requests: list[Any], _: Context) -> model_pb.UploadBlobResponse:
     return model_pb.UploadBlobResponse(size_bytes=sum(len(each.data) for each in requests))
 
 
+def _pulls(_request: model_pb.ListPullsRequest, _: Context) -> model_pb.ListPullsResponse:
+    progress = model_pb.TransferProgress(completed_bytes=1000, total_bytes=2_000_000_000)
+    pull = model_pb.Pull(model="llama3.2:latest", progress=progress, detached=True, callers=1)
+    return model_pb.ListPullsResponse(pulls=[pull])
+
+
 def _copy(request: model_pb.CopyModelRequest, _: Context) -> model_pb.CopyModelResponse:
     return model_pb.CopyModelResponse(model=_named(request.destination))
 
@@ -275,6 +282,8 @@ DEFAULTS: dict[str, Answer] = {
     "GetModel": _model,
     "PullModel": _pull,
     "PushModel": _push,
+    "ListPulls": _pulls,
+    "CancelPull": lambda _request, _context: model_pb.CancelPullResponse(),
     "CreateModel": _create,
     "UploadBlob": _upload,
     "CopyModel": _copy,

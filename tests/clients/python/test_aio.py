@@ -119,6 +119,8 @@ async def test_models_are_managed(
     assert (await async_client.copy("a", "b")).name == "b"
     assert (await async_client.load("m")).name == "m"
     await async_client.unload("m")
+    await async_client.cancel_pull("m")
+    assert len(await async_client.pulls()) == 1
     await async_client.delete("m")
     assert threads <= threading.active_count() + 1
 

@@ -2,17 +2,11 @@
 
 import json
 import os
-import pty
-import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -20,11 +14,11 @@ from eudai.cli import main
 from eudai.cli.address import default_address
 from eudai.cli.chat import HELP
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, model_service_pb2 as model_pb
-from scripted_services import ScriptedServices, endless, endless_pull, fail, failing
+from scripted_services import ScriptedServices, endless, fail, failing
+from terminal import TIMEOUT_S, environment
 
 grpc_max_workers = 8
 Eudai = Callable[..., "subprocess.CompletedProcess[str]"]
-TIMEOUT_S = 30.0
 
 
 @pytest.fixture
@@ -40,14 +34,6 @@ def eudai(address: str, services: ScriptedServices, tmp_path: Path) -> Eudai:
         )  # fmt: skip
 
     return run
-
-
-def environment(address: str, home: Path) -> dict[str, str]:
-    """Variables that name the scripted server, and no history of the user."""
-    return {
-        **os.environ, "EUDAI_ADDRESS": address, "XDG_STATE_HOME": str(home), "TERM": "xterm",
-        "COLUMNS": "100",
-    }  # fmt: skip
 
 
 def test_an_answer_goes_to_standard_output(eudai: Eudai) -> None:
@@ -196,6 +182,9 @@ def test_a_pull_prints_its_phases(eudai: Eudai, services: ScriptedServices) -> N
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr == "eudai: pulling\neudai: pulled m\n"
     assert services.requests[0].detach
+    assert eudai("pulls").stdout == "llama3.2:latest\t1 kB\t2.0 GB\t1\tyes\n"
+    assert eudai("pull", "llama3.2", "--cancel").returncode == 0
+    assert services.requests[-1] == model_pb.CancelPullRequest(model="llama3.2")
 
 
 def test_health_is_the_exit_code(eudai: Eudai, address: str) -> None:
@@ -268,73 +257,6 @@ def test_a_reader_that_ends_early_ends_the_program(
     assert services.ended.wait(10)
 
 
-@contextmanager
-def terminal(address: str, home: Path, *arguments: str) -> Iterator["Terminal"]:
-    """A command at a terminal."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eudai.cli", *arguments], env=environment(address, home),
-        stdin=slave, stdout=slave, stderr=slave,
-    )  # fmt: skip
-    os.close(slave)
-    try:
-        yield Terminal(master, process)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-
-
-class Terminal:
-    """A command at a terminal, and what it has shown."""
-
-    def __init__(self, master: int, process: "subprocess.Popen[bytes]") -> None:
-        self._master = master
-        self.process = process
-        self.shown = ""
-
-    def type(self, text: str) -> None:
-        """Type some keys."""
-        os.write(self._master, text.encode())
-
-    def wait_for(self, text: str) -> str:
-        """What was shown up to a text, which is taken out."""
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while text not in self.shown:
-            assert time.monotonic() < deadline_s, self.shown
-            self.shown += os.read(self._master, 4096).decode(errors="replace")
-        before, _, self.shown = self.shown.partition(text)
-        return before
-
-
-def test_a_chat_answers_stops_and_ends(
-    address: str, services: ScriptedServices, tmp_path: Path
-) -> None:
-    with terminal(address, tmp_path, "chat", "--system", "s") as screen:
-        screen.wait_for(">>> ")
-        screen.type("hi\n")
-        screen.wait_for("Hello there!")
-        screen.wait_for(">>> ")
-        services.on["Generate"] = endless
-        screen.type("again\n")
-        screen.wait_for("nnn")
-        screen.process.send_signal(signal.SIGINT)
-        screen.wait_for("stopped")
-        assert services.ended.wait(10)
-        del services.on["Generate"]
-        screen.wait_for(">>> ")
-        screen.type('"""\nfirst\nsecond\n"""\n')
-        screen.wait_for("Hello there!")
-        screen.wait_for(">>> ")
-        screen.type("/quit\n")
-        assert screen.process.wait(TIMEOUT_S) == 0
-
-    texts = [each.parts[0].text for each in services.requests[-1].conversation.messages]
-    assert texts == ["hi", "Hello there!", "first\nsecond"]
-    assert services.requests[-1].system == "s"
-    assert (tmp_path / "eudai/history").stat().st_mode & 0o77 == 0
-
-
 def test_commands_of_a_chat(eudai: Eudai, services: ScriptedServices, tmp_path: Path) -> None:
     image = tmp_path / "a.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -356,72 +278,3 @@ def test_commands_of_a_chat(eudai: Eudai, services: ScriptedServices, tmp_path: 
     assert len(second.conversation.messages) == 3
     assert len(third.conversation.messages) == 1
     assert message.role == content_pb2.ROLE_USER
-
-
-@pytest.mark.parametrize(("options", "state"), [([], "is cancelled"), (["--detach"], "continues")])
-def test_leaving_a_pull_says_what_becomes_of_it(
-    address: str, services: ScriptedServices, tmp_path: Path, options: list[str], state: str
-) -> None:
-    services.on["PullModel"] = slow_pull
-    with terminal(address, tmp_path, "pull", "m", *options) as screen:
-        screen.wait_for("1/2 bytes")
-        screen.process.send_signal(signal.SIGINT)
-        screen.wait_for(state)
-        assert screen.process.wait(TIMEOUT_S) == 130
-    assert services.ended.wait(10)
-
-
-def slow_pull(request: Any, context: Any) -> Iterator[model_pb.PullModelResponse]:
-    """Progress until the call is cancelled, at the pace of a terminal."""
-    for progress in endless_pull(request, context):
-        yield progress
-        time.sleep(0.01)
-
-
-def test_a_terminal_shows_what_a_request_waits_for(
-    address: str, services: ScriptedServices, tmp_path: Path
-) -> None:
-    may_answer = threading.Event()
-
-    def waiting(_request: Any, _context: Any) -> Iterator[pb.GenerateResponse]:
-        phases = pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL
-        for phase in phases:
-            progress = pb.GenerationProgress(phase=phase, requests_ahead=3)
-            yield pb.GenerateResponse(progress=progress)
-            may_answer.wait(TIMEOUT_S)
-            may_answer.clear()
-        yield pb.GenerateResponse(delta=pb.Delta(text="answer"))
-        yield pb.GenerateResponse(finished=pb.Finished())
-
-    services.on["Generate"] = waiting
-    with terminal(address, tmp_path, "generate", "hi") as screen:
-        screen.wait_for("waiting for 3 other requests")
-        may_answer.set()
-        screen.wait_for("loading the model")
-        may_answer.set()
-        screen.wait_for("answer")
-        assert screen.process.wait(TIMEOUT_S) == 0
-    assert services.requests[0].events.progress
-
-
-def test_an_interrupt_ends_a_generation(
-    address: str, services: ScriptedServices, tmp_path: Path
-) -> None:
-    services.on["Generate"] = endless
-    with terminal(address, tmp_path, "generate", "hi") as screen:
-        screen.wait_for("nnn")
-        screen.process.send_signal(signal.SIGINT)
-        assert screen.process.wait(TIMEOUT_S) == 130
-        assert "Traceback" not in screen.shown
-    assert services.ended.wait(10)
-
-
-def test_a_terminal_that_closes_ends_the_program(
-    address: str, services: ScriptedServices, tmp_path: Path
-) -> None:
-    services.on["Generate"] = endless
-    with terminal(address, tmp_path, "generate", "hi") as screen:
-        screen.wait_for("nnn")
-        screen.process.send_signal(signal.SIGHUP)
-        screen.process.wait(TIMEOUT_S)
-    assert services.ended.wait(10)

@@ -8,6 +8,7 @@ from typing import Any
 import eudai
 import grpc
 import pytest
+from eudai.reason_errors import class_of
 from eudai.v1.error_pb2 import ErrorReason
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
@@ -20,7 +21,7 @@ grpc_max_workers = 8
     "reason", [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()[1:]]
 )
 def test_each_reason_has_a_class_of_its_name(reason: str) -> None:
-    kind = eudai.EudaiError.by_reason[reason]
+    kind = class_of(reason, "")
 
     assert kind.__name__.lower() == reason.replace("_", "").lower() + "error"
     assert getattr(eudai, kind.__name__) is kind
@@ -56,12 +57,12 @@ def test_violations_are_a_line_each(client: eudai.Client) -> None:
 
 def test_a_defect_has_an_incident(client: eudai.Client, services: ScriptedServices) -> None:
     services.on["Check"] = lambda _, context: fail(
-        context, grpc.StatusCode.INTERNAL, "INTERNAL", "a defect", incident="i-1"
+        context, grpc.StatusCode.INTERNAL, "INTERNAL", "a defect", incident="i-1", request_id="r-1"
     )
 
     with pytest.raises(eudai.InternalError) as failure:
         client.health()
-    assert failure.value.incident == "i-1"
+    assert (failure.value.incident, failure.value.request_id) == ("i-1", "r-1")
     assert failure.value.retry_after_s is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import eudai
 import pytest
-from eudai.requests import GenerateOptions, LoadFields, generate_request
+from eudai.requests import CallOptions, GenerateOptions, LoadFields, generate_request
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
 from google.protobuf.json_format import MessageToDict
 from scripted_services import ScriptedServices, endless, failing
@@ -20,6 +20,7 @@ STARTED = pb.GenerateResponse(started=pb.Started(generation_id="g1", model=MODEL
 # Each option, a value, and the part of the request that it becomes.
 OPTIONS: list[tuple[str, Any, dict[str, Any]]] = [
     ("system", "s", {"system": "s"}),
+    ("tool_choice", "none", {"toolChoice": "TOOL_CHOICE_NONE"}),
     ("raw", True, {"rawPrompt": "p"}),
     ("suffix", "s", {"infill": {"prefix": "p", "suffix": "s"}}),
     ("temperature", 0, {"sampling": {"temperature": 0.0}}),
@@ -59,7 +60,7 @@ def test_an_option_becomes_its_field(name: str, value: Any, expected: dict[str, 
 
 
 def test_every_option_is_tested_and_every_field_has_an_option() -> None:
-    options = {name for name, _, _ in OPTIONS} | {"media", "tools", "timeout_s", "metadata"}
+    options = {name for name, _, _ in OPTIONS} | {"media", "tools", *CallOptions.__annotations__}
     load = {each.name for each in options_pb2.LoadOptions.DESCRIPTOR.fields}
 
     assert options == set(GenerateOptions.__annotations__)
@@ -276,6 +277,14 @@ def test_all_kinds_of_output_are_in_the_result(
     assert result.warnings == (eudai.GenerationWarning("TOOL_CALL_LOST", "lost", "tools", "c"),)
     assert (len(result.logprobs), len(result.reasoning_logprobs)) == (2, 1)
     assert result.message.tool_calls[0] == call
+
+
+def test_a_request_has_an_id_of_its_caller(client: eudai.Client) -> None:
+    result = client.generate_once(MODEL, "hi", request_id="r-1")
+
+    assert (result.request_id, result.seed, result.ollama_version) == ("r-1", 7, "0.32.15")
+    with pytest.raises(eudai.ConfigError, match="eudai-request-id"):
+        client.generate_once(MODEL, "hi", request_id="r\n1")
 
 
 def test_every_field_of_usage_and_timings_has_its_attribute() -> None:

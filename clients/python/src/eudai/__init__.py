@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from eudai.errors import *  # noqa: F403
     from eudai.formats import format_from as format_from
+    from eudai.reason_errors import *  # noqa: F403
     from eudai.requests import (
         CallOptions as CallOptions,
         EmbedOptions as EmbedOptions,
@@ -68,7 +69,8 @@ _MODULES = {
     "tool_schema": ("tool_from",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-__all__ = list(_MODULE_OF)  # and the errors of eudai.errors
+_ERROR_MODULES = ("errors", "reason_errors")
+__all__ = list(_MODULE_OF)  # and all errors
 
 
 if not TYPE_CHECKING:
@@ -77,10 +79,9 @@ if not TYPE_CHECKING:
         """Import a public name when it is first used."""
         from importlib import import_module  # noqa: PLC0415 - slow to import
 
-        module = _MODULE_OF.get(name) or ("errors" if name.endswith("Error") else None)
-        if module:
-            value = getattr(import_module(f"eudai.{module}"), name, None)
-            if value is not None:
+        module = _MODULE_OF.get(name)
+        for each in [module] if module else _ERROR_MODULES if name.endswith("Error") else ():
+            if (value := getattr(import_module(f"eudai.{each}"), name, None)) is not None:
                 return globals().setdefault(name, value)
         raise AttributeError(f"module 'eudai' has no attribute {name!r}")
 

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from eudai.errors import EudaiError, Violation
+from eudai.reason_errors import class_of
 from eudai.results import Result
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -26,8 +27,7 @@ def error_from(failure: grpc.RpcError, address: str, partial: Result | None = No
     )
     has_info, _, has_retry = _unpack(call.trailing_metadata() or (), info, bad_request, retry)
     reason = info.reason if has_info and info.domain == DOMAIN else ""
-    kind = EudaiError.by_reason.get(reason) or EudaiError.by_code.get(code, EudaiError)
-    return kind(
+    return class_of(reason, code)(
         _message(code, call.details() or "", reason, address),
         code=code,
         reason=reason,

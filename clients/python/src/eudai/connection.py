@@ -114,12 +114,16 @@ class Connection:
         """The arguments of a gRPC call. `timeout_s` is the timeout if the options have none."""
         return {
             "timeout": _timeout_from(options, timeout_s or self.timeout_s),
-            "metadata": self.metadata(options.get("metadata"), model),
+            "metadata": self.metadata(options.get("metadata"), model, options.get("request_id")),
         }
 
-    def metadata(self, extra: Metadata | None = None, model: str = "") -> list[tuple[str, str]]:
+    def metadata(
+        self, extra: Metadata | None = None, model: str = "", request_id: str | None = None
+    ) -> list[tuple[str, str]]:
         """The metadata of one call. `model` lets a proxy route by model."""
         pairs = [*self._metadata, *metadata_from(extra)]
+        if request_id:
+            pairs += metadata_from({"eudai-request-id": request_id})
         if model and _TOKEN.fullmatch(model):
             pairs.append(("eudai-model", model))
         if token := self._read_token():

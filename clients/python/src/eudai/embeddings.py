@@ -8,7 +8,10 @@ from eudai.v1.embedding_service_pb2 import EmbedResponse
 
 
 def checked_vectors(responses: Iterable[EmbedResponse], count: int, *, as_numpy: bool) -> Any:
-    """The vectors as lists or a numpy array. Raises IncompleteResponseError if some are missing."""
+    """The vectors as lists, or as a numpy array.
+
+    Raises IncompleteResponseError if some are missing.
+    """
     vectors = [list(each.values) for response in responses for each in response.embeddings]
     if len(vectors) != count:
         raise IncompleteResponseError(f"the server sent {len(vectors)} of {count} vectors")

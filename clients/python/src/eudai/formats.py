@@ -15,7 +15,7 @@ from eudai.v1 import generation_service_pb2 as pb
 T = TypeVar("T")
 
 
-# "json", a JSON Schema as a mapping, a pydantic model, a protobuf class, or an OutputFormat.
+# "json", a JSON Schema, a pydantic model, a protobuf message class, or an OutputFormat.
 Format = str | Mapping[str, Any] | type | pb.OutputFormat
 
 

@@ -32,6 +32,8 @@ class CallOptions(TypedDict, total=False):
 
     - timeout_s: the call fails with DeadlineExceededError after this time.
     - metadata: metadata of the call, besides that of the client.
+    - request_id: the caller's own id of the call, which the server copies to its log, to the result
+      and to errors.
 
     >>> client.server_info(timeout_s=5, metadata={"team": "search"}).version
     '0.1.0'
@@ -39,6 +41,7 @@ class CallOptions(TypedDict, total=False):
 
     timeout_s: float
     metadata: Metadata
+    request_id: str
 
 
 class LoadFields(TypedDict, total=False):
@@ -85,6 +88,7 @@ class GenerateOptions(CallOptions, total=False):
     system: str
     media: Sequence[MediaSource]
     tools: Sequence[Callable[..., Any] | content_pb2.Tool]
+    tool_choice: Literal["auto", "none"]
     raw: bool
     suffix: str
     temperature: float
@@ -254,6 +258,10 @@ def _context_overflow(text: str) -> Any:
     return _value(pb.ContextOverflow, "CONTEXT_OVERFLOW_", text)
 
 
+def _tool_choice(text: str) -> Any:
+    return _value(pb.ToolChoice, "TOOL_CHOICE_", text)
+
+
 def _tools(tools: Iterable[Callable[..., Any] | content_pb2.Tool]) -> list[content_pb2.Tool]:
     return [tool if isinstance(tool, content_pb2.Tool) else tool_from(tool) for tool in tools]
 
@@ -267,6 +275,7 @@ _SAMPLING = options_pb2.SamplingOptions.DESCRIPTOR.fields_by_name
 _OPTIONS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "system": ("system", None),
     "tools": ("tools", _tools),
+    "tool_choice": ("tool_choice", _tool_choice),
     "max_output_tokens": ("stop.max_output_tokens", None),
     "stop_sequences": ("stop.sequences", _texts),
     "format": ("format", format_from),

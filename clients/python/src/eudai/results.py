@@ -99,6 +99,9 @@ class Result:
     model: str = ""
     digest: str = ""
     context_length: int = 0
+    request_id: str = ""
+    seed: int | None = None
+    ollama_version: str = ""
     logprobs: tuple[pb.TokenLogprob, ...] = field(default=(), repr=False)
     reasoning_logprobs: tuple[pb.TokenLogprob, ...] = field(default=(), repr=False)
 
@@ -153,7 +156,7 @@ class ResultBuilder:
 
     def result(self) -> Result:
         """What has arrived so far."""
-        finished = self._finished
+        started, finished = self._started, self._finished
         reason = _name(pb.FinishReason, finished.reason, "FINISH_REASON_")
         return Result(
             text="".join(self._text),
@@ -168,10 +171,13 @@ class ResultBuilder:
                 }
             ),
             warnings=tuple(self._warnings),
-            generation_id=self._started.generation_id,
-            model=self._started.model,
-            digest=self._started.digest,
-            context_length=self._started.context_length,
+            generation_id=started.generation_id,
+            model=started.model,
+            digest=started.digest,
+            context_length=started.context_length,
+            request_id=started.request_id,
+            seed=started.seed if started.HasField("seed") else None,
+            ollama_version=started.ollama_version,
             logprobs=tuple(self._logprobs),
             reasoning_logprobs=tuple(self._reasoning_logprobs),
         )

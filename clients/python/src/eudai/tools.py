@@ -1,4 +1,4 @@
-"""Runs the tools that a model calls: checks the arguments, and returns the results."""
+"""Runs the tools that a model calls, after checking the arguments."""
 
 import asyncio
 import dataclasses

@@ -115,7 +115,7 @@ class AsyncClient(AsyncModelCalls):
         )
 
     async def health(self, name: str = "", **options: Unpack[CallOptions]) -> bool:
-        """Whether `name` is ready: "" (the server), "liveness", a service or "model/<reference>"."""
+        """Whether the server is ready. `name` may be "liveness", a service or "model/…"."""
         stub = health_pb2_grpc.HealthStub(self._channel)
         response = await self._call(
             stub.Check, health_pb2.HealthCheckRequest(service=name), options

@@ -55,6 +55,16 @@ class AsyncModelCalls(AsyncCaller):
         request = pb.PullModelRequest(model=model, detach=detach)
         return self._transfer(self._models.PullModel, request, options)
 
+    async def pulls(self, **options: Unpack[CallOptions]) -> list[pb.Pull]:
+        """The running pulls, including those that have been detached."""
+        return list(
+            (await self._call(self._models.ListPulls, pb.ListPullsRequest(), options)).pulls
+        )
+
+    async def cancel_pull(self, model: str, **options: Unpack[CallOptions]) -> None:
+        """Cancel a running pull for all callers."""
+        await self._call(self._models.CancelPull, pb.CancelPullRequest(model=model), options)
+
     def push(
         self, model: str, **options: Unpack[CallOptions]
     ) -> AsyncTransfer[pb.TransferProgress]:

@@ -17,7 +17,7 @@ from eudai.cli.chat import chat
 from eudai.cli.completion import completion
 from eudai.cli.explanation import explanation
 from eudai.cli.generate import generate
-from eudai.cli.models import embed, info, models, ps, pull
+from eudai.cli.models import embed, info, models, ps, pull, pulls
 from eudai.cli.terminal import note, silence_broken_pipe
 from eudai.errors import ConfigError, EudaiError
 
@@ -55,7 +55,7 @@ def healthcheck(arguments: tuple[str, ...]) -> int:
     return run_healthcheck(["healthcheck", *arguments])
 
 
-for command in (generate, chat, embed, models, pull, ps, info, healthcheck, completion):
+for command in (generate, chat, embed, models, pull, pulls, ps, info, healthcheck, completion):
     cli.add_command(command)
 
 

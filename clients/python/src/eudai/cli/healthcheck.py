@@ -66,8 +66,8 @@ def _status_from(response: bytes) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="eudai",
-        description="Check whether the server is ready. Exit code 0 if it is, 1 if not, and 2 if "
-        "an option is wrong.",
+        description="Check whether the server is ready. "
+        "Exit code 0 if it is, 1 if not, and 2 if an option is wrong.",
         epilog="`eudai --help` describes the options of the connection.",
     )
     parser.add_argument("--address", metavar="HOST:PORT", help=argparse.SUPPRESS)

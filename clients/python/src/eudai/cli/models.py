@@ -1,4 +1,4 @@
-"""The commands about models and the server: `embed`, `models`, `pull`, `ps`, `info`."""
+"""The commands about models and the server: `embed`, `models`, `pull`, `pulls`, `ps`, `info`."""
 
 import datetime as dt
 import json
@@ -88,20 +88,49 @@ def ps(connect: Connect, *, as_json: bool) -> None:
 @click.command()
 @click.argument("model", shell_complete=complete_model)
 @click.option("--detach", is_flag=True, help="Ctrl-C leaves the pull running on the server.")
+@click.option("--cancel", is_flag=True, help="Cancel a running pull of MODEL for all callers.")
 @click.pass_obj
-def pull(connect: Connect, model: str, *, detach: bool) -> None:
+def pull(connect: Connect, model: str, *, detach: bool, cancel: bool) -> None:
     """Pull a model from its registry. Ctrl-C cancels the pull, or with --detach leaves it running.
 
-    A later pull of the same model joins it, or resumes it.
+    A later pull of the same model joins it, or resumes it. `eudai pulls` lists what is running.
     """
+    client = connect()
+    if cancel:
+        client.cancel_pull(model)
+        return
     try:
-        with connect().pull(model, detach=detach) as transfer:
+        with client.pull(model, detach=detach) as transfer:
             _show_progress(transfer)
             note(f"pulled {transfer.wait().name}")
     except KeyboardInterrupt:
         state = "continues on the server" if detach else "is cancelled"
         note(f"the pull {state}; `eudai pull {model}` resumes it")
         raise
+
+
+@click.command()
+@AS_JSON
+@click.pass_obj
+def pulls(connect: Connect, *, as_json: bool) -> None:
+    """List the pulls that are running on the server."""
+    found = connect().pulls()
+    if as_json:
+        _print_json(found)
+        return
+    print_table(
+        ["NAME", "DONE", "TOTAL", "CALLERS", "DETACHED"],
+        [
+            [
+                each.model,
+                size_text(each.progress.completed_bytes),
+                size_text(each.progress.total_bytes),
+                each.callers,
+                "yes" if each.detached else "no",
+            ]
+            for each in found
+        ],
+    )
 
 
 @click.command()

@@ -138,7 +138,7 @@ class Client(ModelCalls):
         return self._call(stub.GetServerInfo, server_service_pb2.GetServerInfoRequest(), options)
 
     def health(self, name: str = "", **options: Unpack[CallOptions]) -> bool:
-        """Whether the server is ready. `name` may be "liveness", a service, or "model/<reference>".
+        """Whether the server is ready. `name` may be "liveness", a service or "model/…".
 
         >>> client.health(), client.health("model/unknown")
         (True, False)

@@ -64,6 +64,21 @@ class ModelCalls(Caller):
         request = pb.PullModelRequest(model=model, detach=detach)
         return self._transfer(self._models.PullModel, request, options)
 
+    def pulls(self, **options: Unpack[CallOptions]) -> list[pb.Pull]:
+        """The running pulls, including those that have been detached.
+
+        >>> [pull.model for pull in client.pulls()]
+        ['llama3.2:latest']
+        """
+        return list(self._call(self._models.ListPulls, pb.ListPullsRequest(), options).pulls)
+
+    def cancel_pull(self, model: str, **options: Unpack[CallOptions]) -> None:
+        """Cancel a running pull for all callers.
+
+        >>> client.cancel_pull("llama3.2")
+        """
+        self._call(self._models.CancelPull, pb.CancelPullRequest(model=model), options)
+
     def push(self, model: str, **options: Unpack[CallOptions]) -> Transfer[pb.TransferProgress]:
         """Push a model to its registry.
 
@@ -78,7 +93,7 @@ class ModelCalls(Caller):
         """Create a model from another model or from uploaded files.
 
         >>> from eudai.v1.model_service_pb2 import CreateModelRequest
-        >>> request = CreateModelRequest(model="terse", base_model="gemma3:270m", system="Brief.")
+        >>> request = CreateModelRequest(model="terse", base_model="gemma3:270m")
         >>> client.create(request).wait().name
         'terse'
         """

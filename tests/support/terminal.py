@@ -1,0 +1,59 @@
+"""Runs the command line of the Python client at a pseudo-terminal."""
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TIMEOUT_S = 30.0
+
+
+def environment(address: str, home: Path) -> dict[str, str]:
+    """Variables that name the scripted server, and no history of the user."""
+    return {
+        **os.environ, "EUDAI_ADDRESS": address, "XDG_STATE_HOME": str(home), "TERM": "xterm",
+        "COLUMNS": "100",
+    }  # fmt: skip
+
+
+@contextmanager
+def terminal(address: str, home: Path, *arguments: str) -> Iterator["Terminal"]:
+    """A command at a terminal."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eudai.cli", *arguments], env=environment(address, home),
+        stdin=slave, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        yield Terminal(master, process)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+class Terminal:
+    """A command at a terminal, and what it has shown."""
+
+    def __init__(self, master: int, process: "subprocess.Popen[bytes]") -> None:
+        self._master = master
+        self.process = process
+        self.shown = ""
+
+    def type(self, text: str) -> None:
+        """Type some keys."""
+        os.write(self._master, text.encode())
+
+    def wait_for(self, text: str) -> str:
+        """What was shown up to a text, which is taken out."""
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while text not in self.shown:
+            assert time.monotonic() < deadline_s, self.shown
+            self.shown += os.read(self._master, 4096).decode(errors="replace")
+        before, _, self.shown = self.shown.partition(text)
+        return before
