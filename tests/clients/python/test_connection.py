@@ -180,5 +180,23 @@ def test_a_certificate_of_another_ca_is_refused(tls_address: str, certificates: 
         eudai.Client(tls_address, ca_file=certificates / "other.pem") as client,
         pytest.raises(eudai.UnavailableError) as failure,
     ):
-        client.health(timeout_s=10)
-    assert "\n" not in str(failure.value)
+        client.health(timeout_s=20)
+    assert str(failure.value).startswith(
+        f"the server at {tls_address} cannot be reached: its certificate is not valid: "
+    )
+
+
+def test_tls_with_a_server_that_has_none_is_recognized(address: str, certificates: Path) -> None:
+    with (
+        eudai.Client(address, ca_file=certificates / "other.pem") as client,
+        pytest.raises(eudai.UnavailableError, match="it does not use TLS"),
+    ):
+        client.health(timeout_s=20)
+
+
+def test_a_server_that_demands_tls_closes_the_connection(tls_address: str) -> None:
+    with (
+        eudai.Client(tls_address) as client,
+        pytest.raises(eudai.UnavailableError, match="the connection was closed"),
+    ):
+        client.health(timeout_s=20)
