@@ -81,7 +81,7 @@ def _message(code: str, details: str, reason: str, address: str) -> str:
         case "UNAVAILABLE":
             return f"the server at {address} cannot be reached: {_cause_of(details)}"
         case "DEADLINE_EXCEEDED":
-            return "the call took longer than its timeout; raise timeout_s"
+            return "the call took longer than its timeout; allow it more time"
         case "UNIMPLEMENTED":
             return f"the server at {address} does not have this method: {details}"
         case _:
