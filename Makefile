@@ -44,6 +44,14 @@ $(VENV)/develop.stamp: requirements/develop.txt $(VENV)/server.stamp
 $(BIN)/grpcurl: tests/tools/go.sum | $(BIN)/python
 	@$(PYTHON) $(LAUNCHER) build tests/tools github.com/fullstorydev/grpcurl/cmd/grpcurl $@
 
+GO_CLIENT := clients/go
+GO_TOOLS := $(GO_CLIENT)/tools
+$(BIN)/protoc-gen-go: $(GO_TOOLS)/go.sum | $(BIN)/python
+	@$(PYTHON) $(LAUNCHER) build $(GO_TOOLS) google.golang.org/protobuf/cmd/protoc-gen-go $@
+
+$(BIN)/protoc-gen-go-grpc: $(GO_TOOLS)/go.sum | $(BIN)/python
+	@$(PYTHON) $(LAUNCHER) build $(GO_TOOLS) google.golang.org/grpc/cmd/protoc-gen-go-grpc $@
+
 .PHONY: setup
 setup: $(VENV)/server.stamp ## create .venv with the server and the Python client
 
@@ -180,6 +188,19 @@ lint: setup-develop ## check formatting, ruff, mypy, import rules and buf
 breaking: setup-develop ## check that the contract is compatible with earlier versions
 	@scripts/breaking.sh
 
+.PHONY: clients-go
+clients-go: ## check and test the Go client
+	@unformatted=$$($(PYTHON) $(LAUNCHER) go $(GO_CLIENT) run cmd/gofmt -l .); \
+		[ -z "$$unformatted" ] || { echo "eudai: gofmt would change $$unformatted" >&2; exit 1; }
+	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) vet ./...
+	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) tool -modfile=tools/go.mod staticcheck ./...
+	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) test ./...
+
+.PHONY: clients
+clients: clients-go ## run every client through all scenarios of tests/interop, and print the table
+	@$(PIP) --require-hashes -r requirements/system.txt
+	@$(WITH_OLLAMA) $(BIN)/pytest tests/interop --all-scenarios -q $(ARGS)
+
 .PHONY: check
 check: test generate-check lint breaking test-image-python check-compose ## run everything that CI runs
 
@@ -196,20 +217,26 @@ fix: setup-develop ## fix what ruff and buf can fix
 # ---- generate committed files
 
 STUBS := clients/python/src
+GO_MODULE := github.com/eudai/eudai/clients/go
 .PHONY: generate
-generate: setup-develop ## generate the Python stubs from proto/
+generate: setup-develop $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
+generate: ## generate the Python and Go stubs from proto/
 	@buf build -o $(VENV)/image.binpb
-	@rm -f $(STUBS)/eudai/v1/*_pb2*
+	@rm -f $(STUBS)/eudai/v1/*_pb2* $(GO_CLIENT)/eudai/v1/*.pb.go
 	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb \
 		--python_out=$(STUBS) --mypy_out=quiet:$(STUBS) \
 		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*.proto))
 	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb \
 		--grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) \
 		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*_service.proto))
+	@python -m grpc_tools.protoc --descriptor_set_in=$(VENV)/image.binpb \
+		--go_out=$(GO_CLIENT) --go_opt=module=$(GO_MODULE) \
+		--go-grpc_out=$(GO_CLIENT) --go-grpc_opt=module=$(GO_MODULE) \
+		$(patsubst proto/%,%,$(wildcard proto/eudai/v1/*.proto))
 
 .PHONY: generate-check
 generate-check: generate ## check that the committed stubs are up to date
-	@git diff --exit-code --stat -- $(STUBS)
+	@git diff --exit-code --stat -- $(STUBS) $(GO_CLIENT)/eudai
 
 COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header

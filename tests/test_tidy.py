@@ -100,6 +100,8 @@ def test_architecture_names_the_folders_on_disk() -> None:
         "proto",
         "proto/eudai",
         "services/server/src",
+        "clients/go/eudai",
+        "clients/go/eudai/v1",
         "clients/python/src",
     }
 

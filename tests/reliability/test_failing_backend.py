@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from calls import begun, channel_to, generate, health, until_health
+from calls import MODEL, begun, channel_to, generate, health, until_health
 from eudai_server.core.errors import ServiceError
 from eudai_server.core.events import Delta, Finished
 from eudai_server.ollama.wire.generation_stream import StreamDecoder
@@ -72,6 +72,7 @@ async def test_a_killed_ollama_is_reported_at_once(own: OwnOllama, figures: Row)
 @pytest.mark.parametrize("part", ["server", "runner"])
 async def test_a_frozen_ollama_is_reported_in_time(own: OwnOllama, figures: Row, part: str) -> None:
     limit_s = 1.0
+    await own.load(MODEL)
     async with (
         observing(
             own.url,

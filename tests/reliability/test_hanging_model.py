@@ -49,6 +49,7 @@ async def load_both(channel: Any, own: OwnOllama) -> psutil.Process:
     """Load the two models, and return the runner of the one that will freeze."""
     await embed(channel)
     before = set(own.runners())
+    await own.load(FROZEN)
     assert (await generate(channel, "hi", stop={"max_output_tokens": 2})).finished
     (runner,) = set(own.runners()) - before
     return runner
@@ -66,7 +67,7 @@ async def test_a_frozen_model_delays_no_other_model(own: OwnOllama, figures: Row
             own.url,
             EUDAI_MAX_RUNNING=str(STALLS),
             EUDAI_EVENT_TIMEOUT="1",
-            EUDAI_FIRST_EVENT_TIMEOUT="8",
+            EUDAI_FIRST_EVENT_TIMEOUT="15",  # on a busy machine, the last call's load takes long
             EUDAI_ADMIN="true",
         ) as server,
         channel_to(server.address) as channel,

@@ -4,10 +4,12 @@ import asyncio
 import subprocess
 import time
 
+import httpx
 import psutil
 from processes import free_port, ollama_at
 
 START_TIMEOUT_S = 30.0
+LOAD_TIMEOUT_S = 60.0
 
 
 class OwnOllama:
@@ -49,6 +51,12 @@ class OwnOllama:
             else:
                 writer.close()
                 return
+
+    async def load(self, model: str) -> None:
+        """Load a model that generates, which may take long on a busy machine."""
+        async with httpx.AsyncClient(trust_env=False, timeout=LOAD_TIMEOUT_S) as http:
+            answer = await http.post(f"{self.url}/api/generate", json={"model": model})
+            answer.raise_for_status()
 
     def kill(self) -> None:
         """Kill the server, and then its runners, which would continue alone."""

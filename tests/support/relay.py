@@ -17,7 +17,12 @@ class Relay:
         self._target = host, int(port)
         self._source = (source_host, 0) if source_host else None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._last = b""
         self.address = ""
+
+    def cut_after(self, text: bytes) -> None:
+        """End each connection once this text has been passed on."""
+        self._last = text
 
     def cut(self) -> None:
         """Cut every connection."""
@@ -35,6 +40,8 @@ class Relay:
             while data := await reader.read(PIECE_BYTES):
                 writer.write(data)
                 await writer.drain()
+                if self._last and self._last in data:
+                    break
         writer.close()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

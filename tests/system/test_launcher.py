@@ -48,6 +48,16 @@ def test_a_missing_compiler_is_reported() -> None:
     assert "on Debian: apt-get install gcc" in ended.stderr
 
 
+def test_a_go_command_runs_in_the_folder_of_its_module(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module example.com/here\n")
+
+    listed = launch("go", str(tmp_path), "list", "-m")
+    failed = launch("go", str(tmp_path), "no-such-command")
+
+    assert (listed.returncode, listed.stdout) == (0, "example.com/here\n")
+    assert failed.returncode == 2
+
+
 def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = launch(

@@ -1,150 +1,15 @@
-"""Every error reason, caused by a command, and what grpcurl prints. `make reasons` shows them all.
-
-Not reached here: UNAUTHENTICATED and SCOPE_MISSING are reserved; behaviour/test_fairness.py causes
-QUOTA_EXCEEDED, which needs two callers, and behaviour/test_broken_backend.py causes INTERNAL.
-"""
+"""grpcurl prints each ErrorReason that a request can cause. `make reasons` shows all of them."""
 
 import asyncio
 import base64
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
-from eudai.v1 import error_pb2, model_service_pb2, model_service_pb2_grpc
+from eudai.v1 import error_pb2
 from google.rpc import error_details_pb2
-from processes import free_port, grpcurl
-from scripted_ollama import (
-    END,
-    HEADERS_STREAM,
-    Script,
-    ScriptedOllama,
-    chunk,
-    done,
-    error,
-    line,
-    reply,
-    stream,
-)
-from serving import Server, collect, config_for, serving
-
-GENERATE = "GenerationService/Generate"
-ZERO = "sha256:" + "0" * 64
-GEMMA = {"model": "gemma3:270m", "prompt": "hi"}
-X = line(response="x", done=False)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A request, and its Ollama: the real one, or a script if that one cannot cause the reason."""
-
-    method: str
-    request: dict[str, Any]
-    script: Script | None = None
-    route: str = "/api/generate"
-    config: dict[str, Any] = field(default_factory=dict)
-    before: Callable[[Server], Any] | None = None
-    meanwhile: Callable[[Server], Any] | None = None
-    flags: tuple[str, ...] = ()
-
-
-async def crowd(server: Server) -> list["asyncio.Task[Any]"]:
-    """Let the server measure how long an answer takes, and then start two generations."""
-    await collect(server, prompt="hi")
-    tasks = [asyncio.create_task(collect(server, prompt="hi")) for _ in range(2)]
-    while server.app.parts.admission.queued != 1:
-        await asyncio.sleep(0.01)
-    return tasks
-
-
-async def drain(server: Server) -> None:
-    """Shut the server down once the call runs."""
-    await server.until_admitted(running=1, queued=0)
-    await server.app.drain()
-
-
-async def cancel_pull(server: Server) -> None:
-    """Cancel the pull once it has begun."""
-    stub: Any = model_service_pb2_grpc.ModelServiceStub(server.channel)
-    while not (await stub.ListPulls(model_service_pb2.ListPullsRequest())).pulls:
-        await asyncio.sleep(0.01)
-    await stub.CancelPull(model_service_pb2.CancelPullRequest(model="gemma3:270m"))
-
-
-ADMIN = {"admin": True, "registries": ("registry.ollama.ai", "http://localhost:5999")}
-CASES = {
-    "INVALID_REQUEST": Case(GENERATE, {"sampling": {"temperature": 9}}),
-    "CONTEXT_LENGTH_EXCEEDED": Case(GENERATE, {"model": "gemma3:270m", "prompt": "word " * 6000}),
-    "MODEL_NOT_FOUND": Case(GENERATE, {"model": "nope", "prompt": "hi"}),
-    "CAPABILITY_UNSUPPORTED": Case(GENERATE, {"model": "all-minilm", "prompt": "hi"}),
-    "DIGEST_MISMATCH": Case(GENERATE, {**GEMMA, "expectedDigest": ZERO}),
-    "LOAD_OPTIONS_FORBIDDEN": Case(
-        GENERATE, {**GEMMA, "load": {"contextLength": 8192}}, config={"load_options": False}
-    ),
-    "QUEUE_FULL": Case(
-        GENERATE,
-        GEMMA,
-        error(503, "server busy, please try again.  maximum pending requests exceeded"),
-    ),
-    "INSUFFICIENT_MEMORY": Case(
-        GENERATE,
-        GEMMA,
-        error(500, "model requires more system memory (9.9 GiB) than is available (1.0 GiB)"),
-    ),
-    "BACKEND_UNREACHABLE": Case(GENERATE, GEMMA, config={"ollama_base_url": "closed"}),
-    "BACKEND_STREAM_INTERRUPTED": Case(GENERATE, GEMMA, stream(X)),
-    "BACKEND_FAILURE": Case(
-        GENERATE, GEMMA, stream(X, line(error="llama-server process has terminated: exit status 1"))
-    ),
-    "BACKEND_STALLED": Case(
-        GENERATE, GEMMA, [HEADERS_STREAM, chunk(X), 60.0], config={"event_timeout_s": 0.5}
-    ),
-    "DRAINING": Case(
-        GENERATE,
-        GEMMA,
-        [HEADERS_STREAM, chunk(X), 60.0],
-        config={"drain_grace_s": 0.2},
-        meanwhile=drain,
-    ),
-    "DEADLINE_TOO_SHORT": Case(
-        GENERATE,
-        GEMMA,
-        [HEADERS_STREAM, chunk(X), 1.0, chunk(done()), END],
-        config={"max_running": 1},
-        before=crowd,
-        flags=("-max-time", "0.8"),
-    ),
-    "ADMIN_DISABLED": Case("ModelService/DeleteModel", {"model": "gemma3:270m"}),
-    "MODEL_FORBIDDEN": Case("ModelService/PullModel", {"model": "evil.example/a/b"}, config=ADMIN),
-    "BACKEND_UNSUPPORTED": Case(GENERATE, GEMMA, reply(404, "404 page not found", "text/plain")),
-    "REGISTRY_FAILURE": Case(
-        "ModelService/PullModel", {"model": "localhost:5999/a/b"}, config=ADMIN
-    ),
-    "CLOUD_DISABLED": Case(GENERATE, {"model": "gpt-oss:120b-cloud", "prompt": "hi"}),
-    "REGISTRY_DENIED": Case(
-        "ModelService/PullModel",
-        {"model": "a/b"},
-        stream(line(error="unauthorized: access denied")),
-        "/api/pull",
-        ADMIN,
-    ),
-    "BLOB_NOT_FOUND": Case(
-        "ModelService/CreateModel", {"model": "mine", "files": {"a.gguf": ZERO}}, config=ADMIN
-    ),
-    # test_parsers.py and test_scripted_model.py provoke these with the real Ollama.
-    "TOOL_CALL_MALFORMED": Case(GENERATE, GEMMA, stream(X, line(error="empty function name"))),
-    "REPETITION_STOPPED": Case(GENERATE, GEMMA, stream(*[X] * 31)),
-    "PULL_NOT_FOUND": Case("ModelService/CancelPull", {"model": "gemma3:270m"}, config=ADMIN),
-    "PULL_CANCELLED": Case(
-        "ModelService/PullModel",
-        {"model": "gemma3:270m"},
-        [HEADERS_STREAM, chunk(line(status="pulling manifest")), 60.0],
-        "/api/pull",
-        ADMIN,
-        meanwhile=cancel_pull,
-    ),
-}
+from processes import grpcurl
+from reasons import CASES, refusing
+from scripted_ollama import ScriptedOllama
 
 
 @pytest.mark.parametrize("reason", CASES)
@@ -152,43 +17,28 @@ async def test_grpcurl_prints_the_reason(
     reason: str, real_url: str, ollama: ScriptedOllama
 ) -> None:
     case = CASES[reason]
-    url = real_url
-    if case.script:
-        ollama.scripts[case.route] = case.script
-        url = ollama.url
-    changes = dict(case.config)
-    if changes.get("ollama_base_url") == "closed":
-        url = f"http://127.0.0.1:{free_port()}"
-        del changes["ollama_base_url"]
-    async with serving(config_for(url, **changes)) as server:
-        await server.until("liveness", "SERVING")
-        if url == real_url or case.script:
-            await server.until("", "SERVING")
-        others = await case.before(server) if case.before else []
-        meanwhile = asyncio.create_task(case.meanwhile(server)) if case.meanwhile else None
+    flags = ("-max-time", str(case.deadline_s))
+    async with refusing(case, real_url, ollama) as server:
         called = await asyncio.to_thread(
             grpcurl,
-            *case.flags,
+            *flags,
             "-d",
             json.dumps(case.request),
             server.address,
             f"eudai.v1.{case.method}",
         )
-        if meanwhile:
-            await meanwhile
-        await asyncio.gather(*others)
     shown = (
         json.dumps(case.request)
         if len(str(case.request)) < 200
         else f"a prompt of {len(case.request['prompt'])} characters"
     )
     print(
-        f"grpcurl -plaintext {' '.join(case.flags)} -d '{shown}' {server.address} "
+        f"grpcurl -plaintext {' '.join(flags)} -d '{shown}' {server.address} "
         f"eudai.v1.{case.method}\n{called.stderr}"
     )
 
     assert called.returncode != 0
-    # grpcurl cannot ask a server that is gone for the type of a detail, and prints its bytes.
+    # If the server has stopped, grpcurl cannot ask it for the type of a detail, and prints bytes.
     raw = base64.b64encode(
         error_details_pb2.ErrorInfo(reason=reason, domain="eudai").SerializeToString()
     ).decode()

@@ -1,12 +1,11 @@
 """Reasoning, stop sequences, log probabilities, images and long answers, by a scripted model."""
 
-import struct
-import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, options_pb2
+from png import png
 from recorded_answers import Recording
 from refusal import refusal
 from replay import replaying
@@ -91,20 +90,6 @@ def play(name: str, *media: bytes, mime_type: str = "image/png") -> pb.Conversat
 def reasoning_of(events: list[pb.GenerateResponse]) -> str:
     """The reasoning of an answer."""
     return "".join(event.delta.reasoning for event in events)
-
-
-def png(pixels: int = 8) -> bytes:
-    """A grey square."""
-    rows = (b"\0" + b"\x80" * pixels) * pixels
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", pixels, pixels, 8, 0, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
 
 
 INPUTS = [{"conversation": play("think")}, {"prompt": "<|play:think|>"}]

@@ -1,9 +1,10 @@
-"""Starts, stops or lends a local Ollama, and builds pinned Go programs.
+"""Starts, stops or lends a local Ollama, and builds and runs pinned Go programs.
 
     python3 services/ollama/launcher start            start an Ollama at OLLAMA_BASE_URL
     python3 services/ollama/launcher stop             stop the one that `start` started
     python3 services/ollama/launcher run -- COMMAND   run a command with an Ollama, then stop it
     python3 services/ollama/launcher build MODULE PACKAGE TARGET   build another pinned Go program
+    python3 services/ollama/launcher go MODULE ARGUMENT…   run a Go command in a module's folder
 
 `start` and `run` also create the models. They use an Ollama that already answers at
 OLLAMA_BASE_URL, and then do not stop it. The launcher needs only Python 3.11, because it runs
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 
 from cache import Cache
-from go import build
+from go import build, run_go
 from install import obtain
 from models import ensure_models
 from process import DEFAULT_BASE_URL, Process, answers
@@ -79,6 +80,8 @@ def main(arguments: list[str]) -> int:
                 cache = Cache.from_env()
                 with cache.locked():
                     build(cache, Path(module).resolve(), package, Path(target).resolve())
+            case ["go", module, *command] if command:
+                return run_go(Cache.from_env(), Path(module).resolve(), command)
             case _:
                 print(__doc__, file=sys.stderr)
                 return EXIT_USAGE

