@@ -1,16 +1,18 @@
 """A connection is checked before the first call, and keeps its secrets."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import eudai
 import grpc
 import pytest
 from eudai.connection import Connection
-from scripted_services import ScriptedServices
+from scripted_services import DEFAULTS, ScriptedServices
 
 grpc_max_workers = 8
 TOKEN = "s3cret"  # noqa: S105 - of a test
@@ -124,6 +126,25 @@ def test_the_trace_of_the_caller_is_passed_on(
         client.health()
 
     assert services.metadata["traceparent"] == "00-1"
+
+
+@pytest.mark.parametrize(("pushback_ms", "requests"), [("1", 2), ("-1", 1)])
+def test_a_call_is_repeated_where_the_server_allows_it(
+    client: eudai.Client, services: ScriptedServices, pushback_ms: str, requests: int
+) -> None:
+    answer = DEFAULTS["Generate"]
+
+    def full_at_first(request: Any, context: Any) -> Any:
+        if len(services.requests) == 1:
+            context.set_trailing_metadata([("grpc-retry-pushback-ms", pushback_ms)])
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        return answer(request, context)
+
+    services.on["Generate"] = full_at_first
+    with client.generate("m", "hi") as stream, contextlib.suppress(eudai.ResourceExhaustedError):
+        assert stream.result().text == "Hello there!"
+
+    assert len(services.requests) == requests
 
 
 def test_the_import_is_light() -> None:
