@@ -82,7 +82,7 @@ test: setup-develop ## run all tests, with a real Ollama
 
 .PHONY: test-fast
 test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
-	@$(BIN)/pytest tests/test_tidy.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
+	@$(BIN)/pytest tests/test_*.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
 
 .PHONY: client-versions
 client-versions: $(VENV)-client-oldest/client.stamp $(VENV)-client-newest/client.stamp

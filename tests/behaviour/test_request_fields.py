@@ -335,6 +335,7 @@ async def test_the_seed_of_a_model_is_left_to_the_model(
     assert not events[0].started.HasField("seed")
 
 
+@pytest.mark.usefixtures("quick_probe")
 async def test_started_has_the_version_of_ollama(server: Server, ollama: ScriptedOllama) -> None:
     await ollama.until_probed()
     events = await collect(server, prompt="hi")

@@ -207,7 +207,7 @@ async def test_a_pull_that_verifies_in_silence_is_not_stalled(
     ollama.scripts["/api/pull"] = [
         HEADERS_STREAM,
         chunk(line(status=status)),
-        2.0,
+        1.0,
         chunk(LAYERS[-1]),
         END,
     ]
@@ -223,7 +223,7 @@ async def test_a_creation_that_converts_in_silence_is_not_stalled(ollama: Script
     ollama.scripts["/api/create"] = [
         HEADERS_STREAM,
         chunk(line(status="converting model")),
-        2.0,
+        1.0,
         chunk(LAYERS[-1]),
         END,
     ]
@@ -256,7 +256,7 @@ async def test_a_pull_whose_registry_is_silent_is_stalled(ollama: ScriptedOllama
 @asynccontextmanager
 async def impatient(ollama: ScriptedOllama) -> AsyncIterator[Any]:
     """A stub of a server with a short limit for silence."""
-    async with serving(config_for(ollama.url, admin=True, first_event_timeout_s=1.0)) as server:
+    async with serving(config_for(ollama.url, admin=True, first_event_timeout_s=0.5)) as server:
         await server.until("", "SERVING")
         yield rpc.ModelServiceStub(server.channel)
 

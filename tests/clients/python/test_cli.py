@@ -50,6 +50,14 @@ def test_a_prompt_comes_from_standard_input(eudai: Eudai, services: ScriptedServ
     assert [request.prompt for request in services.requests] == ["warn me"] * 2
 
 
+def test_too_long_an_input_is_refused(eudai: Eudai, services: ScriptedServices) -> None:
+    ended = eudai("generate", stdin="x" * ((8 << 20) + 1))
+
+    assert ended.returncode == 2
+    assert ended.stderr == "eudai: standard input has more than 8 Mi characters\n"
+    assert services.requests == []
+
+
 def test_options_of_a_generation_arrive(
     eudai: Eudai, services: ScriptedServices, tmp_path: Path
 ) -> None:
@@ -262,7 +270,7 @@ def test_commands_of_a_chat(eudai: Eudai, services: ScriptedServices, tmp_path: 
     image.write_bytes(b"\x89PNG\r\n\x1a\n")
     lines = [
         "hi", "/model other", "/system be brief", f"/image {image}", "one \\", "two", "/clear",
-        "/model no-such-model", "hi", "/nonsense", "/help", "/quit", "not sent",
+        "/image /nowhere", "/model no-such-model", "hi", "/nonsense", "/help", "/quit", "not sent",
     ]  # fmt: skip
     ended = eudai("chat", stdin="\n".join(lines))
 
@@ -270,6 +278,7 @@ def test_commands_of_a_chat(eudai: Eudai, services: ScriptedServices, tmp_path: 
     assert ended.stdout == f"Hello there!\nHello there!\n{HELP}\n"
     assert "does not exist in Ollama" in ended.stderr
     assert "/nonsense is not a command" in ended.stderr
+    assert "No such file or directory: '/nowhere'" in ended.stderr
     _, second, third = services.requests
     assert (second.model, second.system) == ("other", "be brief")
     message = second.conversation.messages[2]

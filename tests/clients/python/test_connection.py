@@ -1,16 +1,18 @@
 """A connection is checked before the first call, and keeps its secrets."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import eudai
 import grpc
 import pytest
 from eudai.connection import Connection
-from scripted_services import ScriptedServices
+from scripted_services import DEFAULTS, ScriptedServices
 
 grpc_max_workers = 8
 TOKEN = "s3cret"  # noqa: S105 - of a test
@@ -126,6 +128,25 @@ def test_the_trace_of_the_caller_is_passed_on(
     assert services.metadata["traceparent"] == "00-1"
 
 
+@pytest.mark.parametrize(("pushback_ms", "requests"), [("1", 2), ("-1", 1)])
+def test_a_call_is_repeated_where_the_server_allows_it(
+    client: eudai.Client, services: ScriptedServices, pushback_ms: str, requests: int
+) -> None:
+    answer = DEFAULTS["Generate"]
+
+    def full_at_first(request: Any, context: Any) -> Any:
+        if len(services.requests) == 1:
+            context.set_trailing_metadata([("grpc-retry-pushback-ms", pushback_ms)])
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        return answer(request, context)
+
+    services.on["Generate"] = full_at_first
+    with client.generate("m", "hi") as stream, contextlib.suppress(eudai.ResourceExhaustedError):
+        assert stream.result().text == "Hello there!"
+
+    assert len(services.requests) == requests
+
+
 def test_the_import_is_light() -> None:
     program = (
         "import sys, eudai; eudai.__version__; "
@@ -180,5 +201,23 @@ def test_a_certificate_of_another_ca_is_refused(tls_address: str, certificates: 
         eudai.Client(tls_address, ca_file=certificates / "other.pem") as client,
         pytest.raises(eudai.UnavailableError) as failure,
     ):
-        client.health(timeout_s=10)
-    assert "\n" not in str(failure.value)
+        client.health(timeout_s=20)
+    assert str(failure.value).startswith(
+        f"the server at {tls_address} cannot be reached: its certificate is not valid: "
+    )
+
+
+def test_tls_with_a_server_that_has_none_is_recognized(address: str, certificates: Path) -> None:
+    with (
+        eudai.Client(address, ca_file=certificates / "other.pem") as client,
+        pytest.raises(eudai.UnavailableError, match="it does not use TLS"),
+    ):
+        client.health(timeout_s=20)
+
+
+def test_a_server_that_demands_tls_closes_the_connection(tls_address: str) -> None:
+    with (
+        eudai.Client(tls_address) as client,
+        pytest.raises(eudai.UnavailableError, match="the connection was closed"),
+    ):
+        client.health(timeout_s=20)

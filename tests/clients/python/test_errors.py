@@ -3,6 +3,7 @@
 import pickle
 import socket
 import threading
+from concurrent import futures
 from typing import Any
 
 import eudai
@@ -12,7 +13,7 @@ from eudai.reason_errors import class_of
 from eudai.v1.error_pb2 import ErrorReason
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
-from scripted_services import ScriptedServices, fail
+from scripted_services import ScriptedServices, endless, fail
 
 grpc_max_workers = 8
 
@@ -110,15 +111,43 @@ def test_a_server_that_is_not_there_is_named() -> None:
         client.server_info(timeout_s=10)
 
 
-def test_a_port_that_speaks_http_1_ends_within_the_timeout() -> None:
+def test_a_port_that_speaks_http_1_is_recognized() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         threading.Thread(target=answer_http_1, args=[listener], daemon=True).start()
         with eudai.Client(address) as client, pytest.raises(eudai.EudaiError) as failure:
-            client.server_info(timeout_s=5)
+            client.server_info(timeout_s=20)
+
+    assert str(failure.value) == (
+        f"the server at {address} cannot be reached: it speaks HTTP/1.1, not gRPC"
+    )
+
+
+def test_a_host_that_does_not_exist_is_recognized() -> None:
+    with eudai.Client("host.invalid:1") as client, pytest.raises(eudai.EudaiError) as failure:
+        client.server_info(timeout_s=20)
 
     assert failure.value.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
     assert "\n" not in str(failure.value)
+
+
+def test_a_server_that_ends_in_the_middle_leaves_the_output_so_far() -> None:
+    services = ScriptedServices()
+    services.on["Generate"] = endless
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    services.add_to(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with eudai.Client(f"127.0.0.1:{port}") as client, client.generate("m", "hi") as stream:
+        texts = stream.text
+        next(texts)
+        server.stop(None)
+        with pytest.raises(eudai.EudaiError) as failure:
+            list(texts)
+
+    assert failure.value.code in ("UNAVAILABLE", "CANCELLED")
+    assert failure.value.partial
+    assert failure.value.partial.text.startswith("n")
 
 
 def test_an_error_can_be_pickled() -> None:

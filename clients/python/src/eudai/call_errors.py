@@ -1,5 +1,6 @@
 """Converts the failure of a gRPC call to an exception of this package."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,16 @@ from eudai.results import Result
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "eudai"
+
+# What a failed connection means, by what gRPC says about it.
+_CAUSES = (
+    (re.compile(r"http1\.x server"), "it speaks HTTP/1.1, not gRPC"),
+    (re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)"), r"its certificate is not valid: \1"),
+    (re.compile(r"WRONG_VERSION_NUMBER"), "it does not use TLS"),
+    (re.compile(r"DNS resolution failed"), "the name of the host cannot be resolved"),
+    (re.compile(r"remote host: (.+)"), r"\1"),
+    (re.compile(r"Socket closed|reset by peer"), "the connection was closed"),
+)
 
 
 def error_from(failure: grpc.RpcError, address: str, partial: Result | None = None) -> EudaiError:
@@ -55,17 +66,22 @@ def _unpack(trailers: Iterable[tuple[str, str | bytes]], *targets: Message) -> l
     return present
 
 
+def _cause_of(details: str) -> str:
+    for pattern, cause in _CAUSES:
+        if match := pattern.search(details):
+            return match.expand(cause)
+    return details
+
+
 def _message(code: str, details: str, reason: str, address: str) -> str:
     """The server's own message, or for a failure that gRPC itself reports, what it means."""
     if reason:
         return details
     match code:
         case "UNAVAILABLE":
-            # gRPC puts what it tried before the cause.
-            cause = details.rpartition("remote host: ")[2] or "connection lost"
-            return f"the server at {address} cannot be reached: {cause}"
+            return f"the server at {address} cannot be reached: {_cause_of(details)}"
         case "DEADLINE_EXCEEDED":
-            return "the call took longer than its timeout; raise timeout_s"
+            return "the call took longer than its timeout; allow it more time"
         case "UNIMPLEMENTED":
             return f"the server at {address} does not have this method: {details}"
         case _:

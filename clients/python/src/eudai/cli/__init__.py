@@ -4,6 +4,7 @@ The health check runs every few seconds in a container, so it imports little and
 packages of the extra `cli`. All other commands do.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    # The messages of failures say what gRPC would log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if _command_of(arguments) == "healthcheck":
         from eudai.cli.healthcheck import run as run_healthcheck  # noqa: PLC0415 - see above

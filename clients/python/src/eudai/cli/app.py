@@ -4,7 +4,6 @@ Exit codes: 0 success, 1 the call failed, 2 an argument or a file is wrong, 130 
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def cli(context: click.Context, /, address: str | None, **options: Any) -> None:
     """Command line client of an eudai server."""
     chosen = {name: value for name, value in options.items() if value is not None}
-    connect: Callable[[], eudai.Client] = lambda: context.with_resource(  # noqa: E731
-        eudai.Client(address or default_address(), **chosen)
-    )
+
+    def connect() -> eudai.Client:
+        return context.with_resource(eudai.Client(address or default_address(), **chosen))
+
     context.obj = connect
 
 

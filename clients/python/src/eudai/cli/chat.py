@@ -13,6 +13,7 @@ import eudai
 from eudai.cli.explanation import explanation
 from eudai.cli.options import Connect, generation_options, model_option
 from eudai.cli.terminal import console, note, show
+from eudai.v1.content_pb2 import Media
 
 HISTORY_LINES_MAX = 1000
 QUOTES = '"""'
@@ -53,7 +54,7 @@ class Session:
         """Start without messages."""
         self._client = client
         self._options = options
-        self._media: list[str] = []
+        self._media: list[Media] = []
         self._chat = client.chat(model, **options)
         self._model = model
 
@@ -61,7 +62,7 @@ class Session:
         """Stream the answer to a message. Ctrl-C stops it; a failure is one line."""
         try:
             with self._chat.send(text, media=self._media) as stream:
-                show(stream, console())
+                show(stream, console(stderr=not sys.stdout.isatty()))
             self._media = []
         except KeyboardInterrupt:
             note("stopped; neither the question nor the answer is remembered")
@@ -82,12 +83,18 @@ class Session:
                 self._options["system"] = argument or None
                 self._restart()
             case "image" if argument:
-                self._media.append(argument)
+                self._add_image(argument)
             case "help":
                 print(HELP)
             case _:
                 note(f"/{name} is not a command, or needs an argument; see /help")
         return True
+
+    def _add_image(self, path: str) -> None:
+        try:
+            self._media.append(eudai.media_from(path))
+        except (OSError, ValueError) as error:
+            note(explanation(error))
 
     def _restart(self) -> None:
         """Continue the conversation with other options."""

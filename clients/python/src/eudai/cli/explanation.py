@@ -26,5 +26,7 @@ def _hint(error: EudaiError) -> str:
     if error.retry_after_s is not None:
         return f"try again in {error.retry_after_s:.1f} s"
     if type(error) is eudai.UnavailableError:  # not one of its reasons, so gRPC itself failed
-        return "is the server running? set --address or EUDAI_ADDRESS"
+        if "refused" in error.message:
+            return "is the server running? set --address or EUDAI_ADDRESS"
+        return "check --address (EUDAI_ADDRESS) and --ca-file (EUDAI_CA_FILE)"
     return _HINTS.get(error.reason, "")

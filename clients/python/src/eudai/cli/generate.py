@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from eudai.cli.options import Connect, generation_options, model_option
-from eudai.cli.terminal import console, note, show, summary
+from eudai.cli.terminal import console, note, read_standard_input, show, summary
 from eudai.results import Result
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -41,7 +41,7 @@ def generate(
     if prompt == "-":
         if sys.stdin.isatty():
             raise click.UsageError("PROMPT is missing, and standard input is a terminal")
-        prompt = sys.stdin.read()
+        prompt = read_standard_input()
     options.update(media=images or None, format=_schema_from(schema) if schema else None)
     client = connect()
     if as_json:

@@ -11,7 +11,14 @@ from google.protobuf.json_format import MessageToDict
 import eudai
 from eudai.cli.completion import complete_model
 from eudai.cli.options import Connect
-from eudai.cli.terminal import console, note, print_table, size_text, write
+from eudai.cli.terminal import (
+    console,
+    note,
+    print_table,
+    read_standard_input,
+    size_text,
+    write,
+)
 from eudai.v1.model_service_pb2 import Capability, LoadedState, Model, TransferProgress
 
 FOREVER_YEARS = 10
@@ -30,7 +37,7 @@ def embed(connect: Connect, texts: tuple[str, ...], model: str, dimensions: int 
     """Print the vector of each TEXT, or of each line of standard input, as a JSON array."""
     if not texts and sys.stdin.isatty():
         raise click.UsageError("TEXT is missing, and standard input is a terminal")
-    inputs = list(texts) or sys.stdin.read().splitlines()
+    inputs = list(texts) or read_standard_input().splitlines()
     options: eudai.EmbedOptions = {} if dimensions is None else {"dimensions": dimensions}
     for vector in connect().embed(model, inputs, **options):
         print(json.dumps([float(f"{value:.7g}") for value in vector]))

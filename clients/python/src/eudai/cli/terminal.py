@@ -12,6 +12,8 @@ from eudai.results import Result
 from eudai.sync.stream import Stream
 from eudai.v1 import generation_service_pb2 as pb
 
+INPUT_CHARACTERS_MAX = 8 << 20
+
 # Control characters but tab and newline, and characters that change the direction of text: a model
 # could use them to change what the terminal shows.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -31,6 +33,14 @@ def write(text: str) -> None:
 def note(text: str) -> None:
     """Write a line to standard error."""
     print(f"eudai: {clean(text)}", file=sys.stderr, flush=True)
+
+
+def read_standard_input() -> str:
+    """All of standard input. Raises ValueError if it is more than a request may have."""
+    text = sys.stdin.read(INPUT_CHARACTERS_MAX + 1)
+    if len(text) > INPUT_CHARACTERS_MAX:
+        raise ValueError(f"standard input has more than {INPUT_CHARACTERS_MAX >> 20} Mi characters")
+    return text
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -64,8 +74,9 @@ class _Display:
         """Show an event."""
         kind = event.WhichOneof("event")
         if kind == "progress":
-            self._status.update(_waiting_for(event.progress))
-            self._status.start()
+            if not self._channel:
+                self._status.update(_waiting_for(event.progress))
+                self._status.start()
             return
         self._status.stop()
         if kind == "warning":
@@ -92,8 +103,10 @@ def _waiting_for(progress: pb.GenerationProgress) -> str:
             return f"waiting for {progress.requests_ahead} other requests"
         case pb.GENERATION_PHASE_LOADING_MODEL:
             return "loading the model"
-        case _:
+        case pb.GENERATION_PHASE_EVALUATING_PROMPT:
             return "reading the prompt"
+        case _:
+            return "generating"
 
 
 def summary(result: Result) -> str:
