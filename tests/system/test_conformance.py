@@ -2,11 +2,14 @@
 
 import asyncio
 import re
+from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from broken_servers import BROKEN
 from contract_server import ContractServer, contract_server
-from eudai import conformance
+from eudai.cli import EXIT_FAILED, EXIT_USAGE, main
 from eudai.conformance import generation_rules
 from serving import Server
 
@@ -19,10 +22,8 @@ def broken_rules(printed: str) -> list[str]:
 async def test_this_server_keeps_every_rule(
     real_server: Server, fast_model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--address", real_server.address, "--model", fast_model]
-    code = await asyncio.to_thread(
-        conformance.main, [*arguments, "--embedding-model", "all-minilm"]
-    )
+    arguments = ["--address", real_server.address, "conformance", "--model", fast_model]
+    code = await asyncio.to_thread(main, [*arguments, "--embedding-model", "all-minilm"])
 
     printed = capsys.readouterr().out
     print(printed)
@@ -32,7 +33,7 @@ async def test_this_server_keeps_every_rule(
 
 def test_a_server_that_keeps_every_rule_passes(capsys: pytest.CaptureFixture[str]) -> None:
     with contract_server(ContractServer()) as address:
-        code = conformance.main(["--address", address])
+        code = main(["conformance", "--address", address])
 
     assert (code, broken_rules(capsys.readouterr().out)) == (0, [])
 
@@ -47,16 +48,41 @@ def test_a_broken_server_is_caught(
     monkeypatch.setattr(generation_rules, "STOP_TIMEOUT_S", 3.0)
     monkeypatch.setattr(generation_rules, "DEADLINE_S", 0.2)
     with contract_server(server()) as address:
-        code = conformance.main(["--address", address])
+        code = main(["conformance", "--address", address])
 
     printed = capsys.readouterr().out
     print(printed)
-    assert code == conformance.EXIT_BROKEN
+    assert code == EXIT_FAILED
     assert BROKEN[server] in broken_rules(printed)
 
 
 def test_a_server_that_does_not_answer_is_not_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    code = conformance.main(["--address", "127.0.0.1:1"])
+    code = main(["conformance", "--address", "127.0.0.1:1"])
 
-    assert code == conformance.EXIT_UNCHECKED
-    assert "cannot check 127.0.0.1:1: UNAVAILABLE" in capsys.readouterr().err
+    assert code == EXIT_USAGE
+    assert capsys.readouterr().err == (
+        "eudai: the server at 127.0.0.1:1 cannot be reached: Connection refused; "
+        "is the server running? set --address or EUDAI_ADDRESS\n"
+    )
+
+
+def test_the_token_of_the_command_line_is_sent(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Guarded(ContractServer):
+        """Refuses calls without the token."""
+
+        def ListModels(self, request: Any, context: Any) -> Any:
+            """List the models."""
+            if ("authorization", "Bearer secret") not in context.invocation_metadata():
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+            return super().ListModels(request, context)
+
+    (tmp_path / "token").write_text("secret\n")
+    with contract_server(Guarded()) as address:
+        refused = main(["--address", address, "conformance"])
+        printed = capsys.readouterr().err
+        code = main(["--address", address, "--token-file", str(tmp_path / "token"), "conformance"])
+
+    assert (refused, printed) == (EXIT_USAGE, "eudai: no token\n")
+    assert (code, broken_rules(capsys.readouterr().out)) == (0, [])

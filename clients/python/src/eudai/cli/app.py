@@ -14,9 +14,11 @@ from eudai.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from eudai.cli.address import default_address
 from eudai.cli.chat import chat
 from eudai.cli.completion import completion
+from eudai.cli.conformance import conformance
 from eudai.cli.explanation import explanation
 from eudai.cli.generate import generate
 from eudai.cli.models import embed, info, models, ps, pull, pulls
+from eudai.cli.options import Connect
 from eudai.cli.terminal import note, silence_broken_pipe
 from eudai.errors import ConfigError, EudaiError
 
@@ -39,11 +41,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def cli(context: click.Context, /, address: str | None, **options: Any) -> None:
     """Command line client of an eudai server."""
     chosen = {name: value for name, value in options.items() if value is not None}
-
-    def connect() -> eudai.Client:
-        return context.with_resource(eudai.Client(address or default_address(), **chosen))
-
-    context.obj = connect
+    context.obj = Connect(context, address or default_address(), chosen)
 
 
 @click.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -55,7 +53,9 @@ def healthcheck(arguments: tuple[str, ...]) -> int:
     return run_healthcheck(["healthcheck", *arguments])
 
 
-for command in (generate, chat, embed, models, pull, pulls, ps, info, healthcheck, completion):
+for command in (
+    generate, chat, embed, models, pull, pulls, ps, info, healthcheck, conformance, completion,
+):  # fmt: skip
     cli.add_command(command)
 
 

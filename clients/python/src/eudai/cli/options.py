@@ -2,17 +2,35 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
 import eudai
 from eudai.cli.completion import complete_model
+from eudai.connection import Connection
 
 F = TypeVar("F", bound=Callable[..., Any])
-Connect = Callable[[], eudai.Client]
 DEFAULT_MODEL = "gemma3:270m"
 TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Connect:
+    """Creates the client of a command, with the options that precede the command."""
+
+    context: click.Context
+    address: str
+    options: dict[str, Any]
+
+    def __call__(self) -> eudai.Client:
+        """A client that is closed at the end of the command. Raises ConfigError."""
+        return self.context.with_resource(eudai.Client(self.address, **self.options))
+
+    def connection(self) -> Connection:
+        """The connection that the client would use. Raises ConfigError."""
+        return Connection(self.address, **self.options)
 
 
 def model_option(command: F) -> F:

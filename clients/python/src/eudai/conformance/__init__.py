@@ -1,87 +1,59 @@
-"""Checks whether a server keeps the contract, rule by rule.
+"""Checks whether a server keeps the contract, rule by rule."""
 
-    eudai conformance --address HOST:PORT
-    python -m eudai.conformance --address HOST:PORT
-
-The exit code is 0 if all rules hold, 1 if one is broken, and 2 if the server cannot be checked. The
-check generates a few answers, and changes nothing on the server.
-"""
-
-import argparse
-import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import grpc
+
+from eudai.call_errors import error_from
 
 # Importing the modules of rules adds their rules to RULES.
 from eudai.conformance import failure_rules, generation_rules, model_rules  # noqa: F401
 from eudai.conformance.calls import NotCheckedError, RuleError, Subject
-from eudai.conformance.rules import RULES
+from eudai.conformance.rules import RULES, Rule
 from eudai.connection import Connection
-from eudai.errors import ConfigError
-
-EXIT_BROKEN = 1
-EXIT_UNCHECKED = 2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check a server; returns the exit code."""
-    options = vars(_parser().parse_args(arguments))
-    models = options.pop("model"), options.pop("embedding_model")
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a server keeps one rule, and if it does not, why."""
+
+    rule: str
+    promise: str
+    result: Literal["ok", "skip", "FAIL"]
+    reason: str
+
+
+def check(connection: Connection, model: str = "", embedding_model: str = "") -> Iterator[Outcome]:
+    """Check each rule. Generates a few answers, and changes nothing on the server.
+
+    Models that are not given are selected from those of the server. Raises EudaiError if the models
+    of the server cannot be listed.
+    """
+    with _channel_to(connection) as channel:
+        try:
+            subject = Subject(channel, model, embedding_model)
+        except grpc.RpcError as failure:
+            raise error_from(failure, connection.address) from failure
+        for rule in RULES:
+            yield _outcome(rule, subject)
+
+
+def _outcome(rule: Rule, subject: Subject) -> Outcome:
+    result: Literal["ok", "skip", "FAIL"] = "ok"
+    reason = ""
     try:
-        connection = Connection(**options)
-        with _channel_to(connection) as channel:
-            return _exit_code(_broken(Subject(channel, *models)))
-    except ConfigError as error:
-        print(f"eudai: {error}", file=sys.stderr)
+        rule(subject)
+    except NotCheckedError as error:
+        result, reason = "skip", str(error)
+    except RuleError as error:
+        result, reason = "FAIL", str(error)
     except grpc.RpcError as error:
         # Every error of a call has these methods, which the annotations do not say.
         failed: Any = error
-        print(
-            f"eudai: cannot check {connection.address}: {failed.code().name}: {failed.details()}",
-            file=sys.stderr,
-        )
-    return EXIT_UNCHECKED
-
-
-def _broken(subject: Subject) -> int:
-    """Print each rule and whether it holds; returns the number of broken ones."""
-    broken = 0
-    for function in RULES:
-        result, reason = "ok", ""
-        try:
-            function(subject)
-        except NotCheckedError as error:
-            result, reason = "skip", str(error)
-        except RuleError as error:
-            result, reason = "FAIL", str(error)
-        except grpc.RpcError as error:
-            failed: Any = error
-            result, reason = "FAIL", f"a call failed: {failed.code().name}: {failed.details()}"
-        broken += result == "FAIL"
-        print(f"{result:4}  {function.__name__}: {function.__doc__}")
-        if reason:
-            print(f"      {reason}")
-    return broken
-
-
-def _exit_code(broken: int) -> int:
-    print(f"{len(RULES)} rules, {broken} broken")
-    return EXIT_BROKEN if broken else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="eudai conformance", description="Check whether a server keeps the contract."
-    )
-    parser.add_argument("--address", metavar="HOST:PORT", help="server (default: EUDAI_ADDRESS)")
-    parser.add_argument("--model", default="", help="a model that generates text")
-    parser.add_argument("--embedding-model", default="", help="a model that embeds texts")
-    parser.add_argument("--tls", action="store_true", default=None, help="use TLS")
-    for name in ("ca-file", "certificate-file", "key-file", "token-file"):
-        parser.add_argument(f"--{name}", metavar="FILE")
-    return parser
+        result, reason = "FAIL", f"a call failed: {failed.code().name}: {failed.details()}"
+    return Outcome(rule.__name__, rule.__doc__ or "", result, reason)
 
 
 def _channel_to(connection: Connection) -> grpc.Channel:
