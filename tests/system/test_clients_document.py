@@ -21,17 +21,33 @@ TIMEOUT_S = 50.0
 BUILD_TIMEOUT_S = 600.0
 # What the output of a snippet must contain, by task and client.
 EXPECTED = {
+    ("Stream an answer", "Python"): "Hello world",
+    ("Stream an answer", "Command line"): "Hello world\n",
     ("Stream an answer", "Go"): "Hello world",
     ("Stream an answer", "grpcurl"): '"finished"',
+    ("Chat", "Python"): "Paris.\nRome.\n",
+    ("Chat", "Command line"): "Paris.\nRome.\n",
     ("Chat", "Go"): "Paris.\nRome.\n",
     ("Chat", "grpcurl"): '"text": "Rome."',
+    ("Let the model call tools", "Python"): "It is sunny.\n",
     ("Let the model call tools", "Go"): "It is sunny.\n",
     ("Let the model call tools", "grpcurl"): '"text": "It is sunny."',
+    ("Get a typed object", "Python"): "Paris True\n",
+    ("Get a typed object", "Command line"): '{"name": "Paris", "large": true}\n',
     ("Get a typed object", "Go"): "Paris true\n",
     ("Get a typed object", "grpcurl"): '{\\"name\\": \\"Paris\\", \\"large\\": true}',
+    ("Pull a model", "Python"): "100 of 100 bytes\n",
+    ("Pull a model", "Command line"): "eudai: pulled gemma3:270m\n",
     ("Pull a model", "Go"): "100 of 100 bytes\n",
     ("Pull a model", "grpcurl"): '"completed"',
 }
+PYTHON_PROGRAM = """
+import eudai
+
+client = eudai.Client()
+%s
+client.close()
+"""
 GO_PROGRAM = """
 package main
 
@@ -68,7 +84,9 @@ def snippets() -> dict[tuple[str, str], str]:
         (section.partition("\n")[0], client): code
         for section in DOCUMENT.read_text().split("\n## ")[1:]
         for client, code in re.findall(
-            r"^### (\w+)\n\n```\w+\n(.*?)^```$", section, re.MULTILINE | re.DOTALL
+            r"^### ([\w ]+)\n\n(?:[^`#\n]+\n\n)?```\w+\n(.*?)^```$",
+            section,
+            re.MULTILINE | re.DOTALL,
         )
     }
 
@@ -150,14 +168,22 @@ def test_every_snippet_is_expected() -> None:
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=" ".join)
-async def test_a_snippet_runs(snippet: tuple[str, str], address: str, go_program: Path) -> None:
+async def test_a_snippet_runs(
+    snippet: tuple[str, str], address: str, go_program: Path, tmp_path: Path
+) -> None:
     task, client = snippet
-    command: list[Any] = (
-        [go_program, task] if client == "Go" else ["bash", "-euc", SNIPPETS[snippet]]
-    )
+    command: list[Any]
+    match client:
+        case "Python":
+            command = [sys.executable, "-c", PYTHON_PROGRAM % SNIPPETS[snippet]]
+        case "Go":
+            command = [go_program, task]
+        case _:
+            command = ["bash", "-euc", SNIPPETS[snippet]]
     ended = await asyncio.to_thread(
         subprocess.run,
         command,
+        cwd=tmp_path,
         env={**os.environ, "EUDAI_ADDRESS": address, "PATH": f"{BIN}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
@@ -165,4 +191,4 @@ async def test_a_snippet_runs(snippet: tuple[str, str], address: str, go_program
     )
 
     assert ended.returncode == 0, ended.stderr
-    assert EXPECTED[snippet] in ended.stdout
+    assert EXPECTED[snippet] in ended.stdout + ended.stderr
