@@ -197,7 +197,7 @@ async def test_reasons(client: Driver, reason: str, real_url: str, ollama: Scrip
     assert report.error["message"]
     if reason == "INVALID_REQUEST":
         fields = [violation["field"] for violation in report.error["violations"]]
-        assert fields == ["model", "input", "sampling.temperature"]
+        assert fields == ["model", "conversation.messages", "sampling.temperature"]
     if reason == "QUEUE_FULL":
         assert report.error["retry_after_s"] > 0
     if reason == "CLOUD_DISABLED":

@@ -75,7 +75,7 @@ async def cancel_pull(server: Server) -> None:
 
 ADMIN = {"admin": True, "registries": ("registry.ollama.ai", "http://localhost:5999")}
 CASES = {
-    "INVALID_REQUEST": Case(GENERATE, {"sampling": {"temperature": 9}}),
+    "INVALID_REQUEST": Case(GENERATE, {"conversation": {}, "sampling": {"temperature": 9}}),
     "CONTEXT_LENGTH_EXCEEDED": Case(GENERATE, {"model": "gemma3:270m", "prompt": "word " * 6000}),
     "MODEL_NOT_FOUND": Case(GENERATE, {"model": "nope", "prompt": "hi"}),
     "CAPABILITY_UNSUPPORTED": Case(GENERATE, {"model": "all-minilm", "prompt": "hi"}),
