@@ -8,10 +8,18 @@ from typing import Literal
 import eudai
 import pydantic
 import pytest
+from eudai.v1.content_pb2 import Role
 from eudai.v1.model_service_pb2 import CreateModelRequest
 from processes import eudai_server
+from scripted_model import Script, write_model
+from scripted_model.creation import created
+from scripted_model.dialects import DIALECTS
 
 MODEL = "gemma3:270m"
+SCRIPTS = {
+    "call": Script('<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'),
+    "answer": Script("It is sunny there."),
+}
 
 
 class Answer(pydantic.BaseModel):
@@ -65,6 +73,34 @@ def test_a_real_answer_is_an_object(real: eudai.Client) -> None:
             break
 
     assert [answer.verdict in ("yes", "no") for answer in answers] == [True]
+
+
+@pytest.fixture
+def tool_model(real_url: str, tmp_path: Path) -> Iterator[str]:
+    """A model in the real Ollama that calls a tool, and answers when it has the result."""
+    write_model(tmp_path / "model.gguf", SCRIPTS, {})
+    options = DIALECTS["template"].options
+    with created(
+        real_url, "eudai-client-tools:latest", tmp_path / "model.gguf", **options
+    ) as model:
+        yield model
+
+
+def test_a_real_model_calls_a_tool_and_gets_its_result(real: eudai.Client, tool_model: str) -> None:
+    cities = []
+
+    def weather(city: str) -> str:
+        """Describe the weather in a city."""
+        cities.append(city)
+        return "<|play:answer|>"
+
+    chat = real.chat(tool_model)
+    result = chat.run("<|play:call|>", tools=[weather])
+
+    assert (cities, result.text) == (["Paris"], "It is sunny there.")
+    assert result.finish_reason == "STOP"
+    roles = [Role.Name(message.role) for message in chat.messages]
+    assert roles == ["ROLE_USER", "ROLE_ASSISTANT", "ROLE_TOOL", "ROLE_ASSISTANT"]
 
 
 def test_real_models_are_listed_described_and_embedded(real: eudai.Client) -> None:
