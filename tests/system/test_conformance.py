@@ -9,7 +9,8 @@ import grpc
 import pytest
 from broken_servers import BROKEN
 from contract_server import ContractServer, contract_server
-from eudai.cli import EXIT_FAILED, EXIT_USAGE, main
+from eudai.cli import EXIT_FAILED, main
+from eudai.cli.conformance import EXIT_UNCHECKED
 from eudai.conformance import generation_rules
 from serving import Server
 
@@ -59,7 +60,7 @@ def test_a_broken_server_is_caught(
 def test_a_server_that_does_not_answer_is_not_checked(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["conformance", "--address", "127.0.0.1:1"])
 
-    assert code == EXIT_USAGE
+    assert code == EXIT_UNCHECKED
     assert capsys.readouterr().err == (
         "eudai: the server at 127.0.0.1:1 cannot be reached: Connection refused; "
         "is the server running? set --address or EUDAI_ADDRESS\n"
@@ -84,5 +85,5 @@ def test_the_token_of_the_command_line_is_sent(
         printed = capsys.readouterr().err
         code = main(["--address", address, "--token-file", str(tmp_path / "token"), "conformance"])
 
-    assert (refused, printed) == (EXIT_USAGE, "eudai: no token\n")
+    assert (refused, printed) == (EXIT_UNCHECKED, "eudai: no token\n")
     assert (code, broken_rules(capsys.readouterr().out)) == (0, [])

@@ -4,7 +4,7 @@ import dataclasses
 
 import click
 
-from eudai.cli import EXIT_FAILED, EXIT_USAGE
+from eudai.cli import EXIT_FAILED
 from eudai.cli.completion import complete_model
 from eudai.cli.explanation import explanation
 from eudai.cli.options import Connect
@@ -12,9 +12,13 @@ from eudai.cli.terminal import note, write
 from eudai.conformance import Outcome, check
 from eudai.errors import EudaiError
 
+EXIT_UNCHECKED = 2
 
-@click.command(epilog="Exit codes: 0 all rules hold, 1 one is broken, 2 the check is impossible.")
-@click.option("--address", metavar="HOST:PORT", help="As for all commands, which precedes them.")
+
+@click.command(
+    epilog="Exit codes: 0 all rules hold, 1 one is broken, 2 the server cannot be checked."
+)
+@click.option("--address", metavar="HOST:PORT", help="Server; may also precede the command.")
 @click.option(
     "-m", "--model", default="", shell_complete=complete_model, help="A model that generates text."
 )
@@ -39,7 +43,7 @@ def conformance(connect: Connect, address: str | None, model: str, embedding_mod
             results.append(outcome.result)
     except EudaiError as error:
         note(explanation(error))
-        return EXIT_USAGE
+        return EXIT_UNCHECKED
     broken = results.count("FAIL")
     write(f"{len(results)} rules, {broken} broken\n")
     return EXIT_FAILED if broken else 0
