@@ -1,121 +1,146 @@
-"""The driver of the Python stubs: makes one call and prints what it saw.
+"""The driver of the Python client: makes one call and prints what it saw.
 
 tests/interop/driver.py describes the plan and the report.
 """
 
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Generator
 from typing import Any
 
+import eudai
 import grpc
-from eudai import CHANNEL_OPTIONS
-from eudai.v1 import (
-    embedding_service_pb2,
-    error_pb2,
-    generation_service_pb2,
-    model_service_pb2,
-    server_service_pb2,
-)
-from google.protobuf import json_format, message_factory
+from eudai.v1 import generation_service_pb2 as pb, model_service_pb2 as model_pb
+from google.protobuf import json_format
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2
 
-SERVICES = {
-    service.full_name: service
-    for module in (
-        embedding_service_pb2,
-        generation_service_pb2,
-        health_pb2,
-        model_service_pb2,
-        server_service_pb2,
-    )
-    for service in module.DESCRIPTOR.services_by_name.values()
-}
+Responses = Generator[Message | dict[str, Any], None, None]
+CALLS: dict[str, Callable[[eudai.Client, Any, float], Responses]] = {}
 
 
-def channel_for(address: str, plan: dict[str, str]) -> grpc.Channel:
-    """A channel with the plan's encryption."""
-    if "ca_file" not in plan:
-        return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(
-        Path(plan["ca_file"]).read_bytes(),
-        Path(plan["key_file"]).read_bytes() if "key_file" in plan else None,
-        Path(plan["cert_file"]).read_bytes() if "cert_file" in plan else None,
-    )
-    return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+def call(function: Callable[[eudai.Client, Any, float], Responses]) -> Any:
+    """Add a function that makes the call of a method, and yields the responses."""
+    CALLS[function.__name__] = function
+    return function
 
 
-def start(channel: grpc.Channel, plan: dict[str, Any]) -> Any:
-    """Start the plan's call; returns an iterator that can be cancelled."""
-    service, _, name = plan["call"].partition("/")
-    method = SERVICES[service].methods_by_name[name]
-    request_type = message_factory.GetMessageClass(method.input_type)
-    response_type = message_factory.GetMessageClass(method.output_type)
-    metadata: list[tuple[str, str | bytes]] = []
-    if "token_file" in plan:
-        metadata.append(("authorization", f"Bearer {Path(plan['token_file']).read_text()}"))
-    # A method with one response looks the same on the wire.
-    return channel.unary_stream(
-        f"/{plan['call']}", request_type.SerializeToString, response_type.FromString
-    )(
-        json_format.ParseDict(plan["request"], request_type()),
-        timeout=plan["deadline_s"],
-        metadata=tuple(metadata),
-    )
+@call
+def Generate(client: eudai.Client, request: Any, timeout_s: float) -> Responses:
+    """Stream a generation."""
+    options = options_of(json_format.ParseDict(request, pb.GenerateRequest()))
+    with client.generate(**options, timeout_s=timeout_s) as stream:
+        yield from stream.events
 
 
-def details_of(failure: Any) -> Iterator[Message]:
-    """The unpacked details of a failed call."""
-    for key, value in failure.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            for packed in status_pb2.Status.FromString(value).details:
-                name = packed.TypeName().rpartition(".")[2]
-                module = error_pb2 if packed.TypeName().startswith("eudai") else error_details_pb2
-                detail: Message = getattr(module, name)()
-                packed.Unpack(detail)
-                yield detail
+@call
+def GenerateOnce(client: eudai.Client, request: Any, timeout_s: float) -> Responses:
+    """Generate at once; the result as the message that it was made of."""
+    options = options_of(json_format.ParseDict(request["request"], pb.GenerateRequest()))
+    result = client.generate_once(**options, timeout_s=timeout_s)
+    message = {"parts": [{"text": result.text}]}
+    finished = {"reason": f"FINISH_REASON_{result.finish_reason}"}
+    yield {"generation": {"message": message, "finished": finished}}
 
 
-def described(failure: Any) -> dict[str, Any]:
+@call
+def Embed(client: eudai.Client, request: Any, timeout_s: float) -> Responses:
+    """Embed texts."""
+    vectors = client.embed(request["model"], request["inputs"], timeout_s=timeout_s)
+    yield {"embeddings": [{"values": vector} for vector in vectors]}
+
+
+@call
+def Check(client: eudai.Client, request: Any, timeout_s: float) -> Responses:
+    """Check the health of a name."""
+    ready = client.health(request["service"], timeout_s=timeout_s)
+    yield {"status": "SERVING" if ready else "NOT_SERVING"}
+
+
+@call
+def PullModel(client: eudai.Client, request: Any, timeout_s: float) -> Responses:
+    """Pull a model."""
+    with client.pull(request["model"], timeout_s=timeout_s) as pull:
+        for progress in pull:
+            yield model_pb.PullModelResponse(progress=progress)
+    yield model_pb.PullModelResponse(completed=pull.model)
+
+
+@call
+def CreateModel(client: eudai.Client, request: Any, timeout_s: float) -> Responses:
+    """Create a model."""
+    message = json_format.ParseDict(request, model_pb.CreateModelRequest())
+    yield client.create(message, timeout_s=timeout_s).wait()
+
+
+@call
+def CancelPull(client: eudai.Client, request: Any, timeout_s: float) -> Responses:
+    """Cancel a pull."""
+    client.cancel_pull(request["model"], timeout_s=timeout_s)
+    yield {}
+
+
+@call
+def DeleteModel(client: eudai.Client, request: Any, timeout_s: float) -> Responses:
+    """Delete a model."""
+    client.delete(request["model"], timeout_s=timeout_s)
+    yield {}
+
+
+def options_of(request: pb.GenerateRequest) -> dict[str, Any]:
+    """The arguments of the client for a request, as far as the scenarios need them."""
+    options: dict[str, Any] = {
+        "model": request.model,
+        "prompt": list(request.conversation.messages) or request.prompt,
+        "tools": list(request.tools),
+    }
+    if request.sampling.HasField("temperature"):
+        options["temperature"] = request.sampling.temperature
+    if request.expected_digest:
+        options["expected_digest"] = request.expected_digest
+    if request.load.HasField("context_length"):
+        options["load"] = {"context_length": request.load.context_length}
+    if request.events.HasField("heartbeat_interval"):
+        options["heartbeat_interval_s"] = request.events.heartbeat_interval.ToMilliseconds() / 1000
+    return options
+
+
+def described(error: eudai.EudaiError) -> dict[str, Any]:
     """The report of a failed call."""
-    report: dict[str, Any] = {"code": failure.code().value[0], "message": failure.details()}
-    for detail in details_of(failure):
-        match detail:
-            case error_details_pb2.ErrorInfo():
-                report |= {"reason": detail.reason, "metadata": dict(detail.metadata)}
-            case error_details_pb2.BadRequest():
-                report["violations"] = [
-                    {"field": one.field, "description": one.description}
-                    for one in detail.field_violations
-                ]
-            case error_details_pb2.RetryInfo():
-                report["retry_after_s"] = detail.retry_delay.ToMilliseconds() / 1000
-            case error_pb2.GenerationFailure():
-                report |= {
-                    "output_sent": detail.output_sent,
-                    "generation_id": detail.generation_id,
-                }
-    return report
+    partial = error.partial or eudai.Result()
+    return {
+        "code": grpc.StatusCode[error.code].value[0],
+        "reason": error.reason,
+        "message": error.message,
+        "metadata": error.metadata,
+        "violations": [vars(violation) for violation in error.violations],
+        "retry_after_s": error.retry_after_s,
+        "output_sent": bool(partial.text),
+        "generation_id": partial.generation_id,
+    }
 
 
 def main() -> None:
     """Make the plan's call."""
     plan = json.load(sys.stdin)
     report: dict[str, Any] = {"responses": [], "left": False, "error": None}
-    with channel_for(sys.argv[2], plan) as channel:
-        call = start(channel, plan)
+    files = {"ca_file": "ca_file", "certificate_file": "cert_file", "key_file": "key_file"}
+    files["token_file"] = "token_file"  # noqa: S105 - the name of an option
+    options: Any = {name: plan[key] for name, key in files.items() if key in plan}
+    method = CALLS[plan["call"].partition("/")[2]]
+    with eudai.Client(sys.argv[2], **options) as client:
+        responses = method(client, plan["request"], plan["deadline_s"])
         try:
-            for response in call:
-                report["responses"].append(json_format.MessageToDict(response))
+            for response in responses:
+                if isinstance(response, Message):
+                    response = json_format.MessageToDict(response)  # noqa: PLW2901
+                report["responses"].append(response)
                 if len(report["responses"]) == plan.get("leave_after"):
                     report["left"] = True
-                    call.cancel()
                     break
-        except grpc.RpcError as failure:
-            report["error"] = described(failure)
+        except eudai.EudaiError as error:
+            report["error"] = described(error)
+        finally:
+            responses.close()
     print(json.dumps(report))
 
 
