@@ -197,7 +197,7 @@ clients-go: ## check and test the Go client
 	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) test ./...
 
 .PHONY: clients
-clients: clients-go ## run every client through all scenarios of tests/interop, and print the table
+clients: setup-develop clients-go ## run every client through all scenarios of tests/interop, and print the table
 	@$(PIP) --require-hashes -r requirements/system.txt
 	@$(WITH_OLLAMA) $(BIN)/pytest tests/interop --all-scenarios -q $(ARGS)
 

@@ -89,6 +89,7 @@ func TestTLSAndMutualTLS(t *testing.T) {
 		Certificates: []tls.Certificate{pair},
 		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authorities,
 	})))
+	_, otherFile, _ := certificate(t)
 	known, own := eudai.WithCAFile(certFile), eudai.WithClientCertificate(certFile, keyFile)
 
 	for _, test := range []struct {
@@ -98,7 +99,7 @@ func TestTLSAndMutualTLS(t *testing.T) {
 	}{
 		{"with both", []eudai.Option{known, own, eudai.WithTokenFile(write(t, "abc\n"))}, codes.OK},
 		{"no certificate of the client", []eudai.Option{known}, codes.Unavailable},
-		{"unknown authority", []eudai.Option{own}, codes.Unavailable},
+		{"another authority", []eudai.Option{own, eudai.WithCAFile(otherFile)}, codes.Unavailable},
 		{"the system's authorities", []eudai.Option{own, eudai.WithTLS(nil)}, codes.Unavailable},
 		{"plaintext", nil, codes.Unavailable},
 	} {
@@ -132,6 +133,25 @@ func TestTheEnvironmentSetsAddressAuthorityAndToken(t *testing.T) {
 		if err != nil || answer.GetVersion() != "Bearer "+token {
 			t.Errorf("token %s: %v, %v", token, answer, err)
 		}
+	}
+}
+
+func TestAnOptionReplacesTheEnvironment(t *testing.T) {
+	pair, _, _ := certificate(t)
+	_, otherFile, _ := certificate(t)
+	authorities := x509.NewCertPool()
+	authorities.AddCert(pair.Leaf)
+	address, _ := serve(t, &scriptedServer{info: echo}, grpc.Creds(
+		credentials.NewServerTLSFromCert(&pair)))
+	t.Setenv("EUDAI_ADDRESS", "127.0.0.1:1")
+	t.Setenv("EUDAI_CA_FILE", otherFile)
+	t.Setenv("EUDAI_TOKEN_FILE", "missing")
+
+	token, err := tokenSent(t, address, eudai.WithTLS(&tls.Config{RootCAs: authorities}),
+		eudai.WithTokenFile(write(t, "abc")))
+
+	if err != nil || token != "Bearer abc" {
+		t.Errorf("token %q, %v", token, err)
 	}
 }
 

@@ -32,11 +32,15 @@ type settings struct {
 type TokenSource func(context.Context) (string, error)
 
 // WithTLS encrypts the connection. If config is nil, the server's certificate must be valid for its
-// host name and signed by an authority that this machine trusts.
+// host name and signed by an authority that this machine or EUDAI_CA_FILE trusts.
+// RootCAs in config replace an earlier CA file.
 func WithTLS(config *tls.Config) Option {
 	return func(s *settings) {
 		if config == nil {
 			config = &tls.Config{}
+		}
+		if config.RootCAs != nil {
+			s.caFile = ""
 		}
 		s.tls = config.Clone()
 	}

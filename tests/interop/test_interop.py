@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -28,7 +29,8 @@ from scripted_ollama import (
 )
 from serving import Server, config_for, kinds, serving, text_of
 
-MODEL = "eudai-interop:latest"
+# Two test runs may use one Ollama.
+MODEL = f"eudai-interop-{os.getpid()}:latest"
 EMBEDDING_MODEL = "all-minilm"
 SCRIPTS = {
     "hello": Script("Hello from the scripted model."),
@@ -118,6 +120,7 @@ async def test_conversation(client: Driver, address: str) -> None:
 async def test_tools(client: Driver, address: str) -> None:
     question = play("call")
     first = await client.call("tools", address, asking(question, tools=[TOOL]))
+    assert first.code == "OK", first.error
     (call,) = [event.tool_call for event in first.events if event.HasField("tool_call")]
     made = {"id": call.id, "name": call.name, "argumentsJson": call.arguments_json}
     answer = {"role": "ROLE_ASSISTANT", "toolCalls": [made]}
