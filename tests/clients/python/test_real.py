@@ -1,6 +1,7 @@
 """The client with the real server and the real Ollama."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from scripted_model.creation import created
 from scripted_model.dialects import DIALECTS
 
 MODEL = "gemma3:270m"
+TOOL_MODEL = f"eudai-client-tools-{os.getpid()}:latest"  # two test runs may use one Ollama
 SCRIPTS = {
     "call": Script('<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'),
     "answer": Script("It is sunny there."),
@@ -80,9 +82,7 @@ def tool_model(real_url: str, tmp_path: Path) -> Iterator[str]:
     """A model in the real Ollama that calls a tool, and answers when it has the result."""
     write_model(tmp_path / "model.gguf", SCRIPTS, {})
     options = DIALECTS["template"].options
-    with created(
-        real_url, "eudai-client-tools:latest", tmp_path / "model.gguf", **options
-    ) as model:
+    with created(real_url, TOOL_MODEL, tmp_path / "model.gguf", **options) as model:
         yield model
 
 
