@@ -45,7 +45,7 @@ def test_a_broken_server_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The check waits for so long until it says that a server does not stop.
-    monkeypatch.setattr(generation_rules, "STOP_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(generation_rules, "STOP_TIMEOUT_S", 1.0)
     monkeypatch.setattr(generation_rules, "DEADLINE_S", 0.2)
     with contract_server(server()) as address:
         code = conformance.main(["--address", address])
@@ -66,8 +66,6 @@ def test_a_server_that_does_not_answer_is_not_checked(capsys: pytest.CaptureFixt
 def test_the_command_line_has_the_check() -> None:
     with contract_server(ContractServer()) as address:
         ended = eudai(address, "conformance", "--model", "alpha")
-        other = eudai("127.0.0.1:1", "conformance", "--address", address)
 
     assert (ended.returncode, broken_rules(ended.stdout)) == (0, [])
     assert "19 rules, 0 broken" in ended.stdout
-    assert other.stdout == ended.stdout
