@@ -96,7 +96,7 @@ def fast_model(real_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     path = tmp_path_factory.mktemp("fast") / "model.gguf"
     tokens = tuple(b"n%d " % number for number in range(100))
     write_model(path, {"count": Script(tokens=tokens, repeats=True)}, {})
-    with created(real_url, "eudai-fast", path, template="{{ .Prompt }}") as name:
+    with created(real_url, f"eudai-fast-{os.getpid()}", path, template="{{ .Prompt }}") as name:
         yield name
 
 

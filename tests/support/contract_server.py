@@ -40,7 +40,7 @@ EMBEDDING_MODEL = model_pb.Model(
 MODELS = {"alpha": MODEL, "vectors": EMBEDDING_MODEL}
 PIECES = ("Once", " upon", " a", " time")
 SERVICES = ("GenerationService", "EmbeddingService", "ModelService", "ServerService")
-STREAM_STEP_S = 0.02
+STREAM_STEP_S = 0.005
 REQUEST_ID = "eudai-request-id"
 
 
