@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from processes import free_port
+
 RESET = object()
 Step = bytes | float | asyncio.Event | object
 Script = Sequence[Step]
 Answer = Script | Callable[["Exchange"], Script]
 
-HEADERS_STREAM = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+NDJSON = b"Content-Type: application/x-ndjson\r\n"
+HEADERS_STREAM = b"HTTP/1.1 200 OK\r\n" + NDJSON + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
 JSON = "application/json; charset=utf-8"
 STREAM_LIMIT = 64 << 20
@@ -66,9 +67,8 @@ def stream(*lines: bytes) -> Script:
 
 def words(*texts: str, reason: str = "stop") -> Script:
     """A complete generation of these pieces."""
-    return stream(
-        *(line(response=text, done=False) for text in texts), done(reason, output=len(texts))
-    )
+    pieces = (line(response=text, done=False) for text in texts)
+    return stream(*pieces, done(reason, output=len(texts)))
 
 
 def reply(status: int, body: object, content_type: str = JSON) -> Script:
@@ -168,11 +168,11 @@ class ScriptedOllama:
         ]
 
     async def start(self) -> None:
-        """Listen, at the same port again after a stop."""
+        """Listen, at the same port after a stop. No outgoing connection can take it meanwhile."""
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(
             self._accept, "127.0.0.1", self.port, limit=STREAM_LIMIT
         )
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Drop every connection, and return once a new one is refused."""
