@@ -168,17 +168,18 @@ async def test_a_cancelled_generation_leaves_the_model_idle(
 ) -> None:
     request = pb.GenerateRequest(model="gemma3:270m", prompt="Once upon a time")
     request.stop.max_output_tokens = 4000
+    port = int(real_url.rpartition(":")[2])
+    others = _streams_to(port)
     call = real_server.generation.Generate(request)
     deltas = 0
     while deltas < 3:
         deltas += (await call.read()).HasField("delta")
     (runner,) = Runners(real_url, "gemma3:270m").now()
     await _until_it_works(runner)
-    port = int(real_url.rpartition(":")[2])
     begin_s = time.monotonic()
     call.cancel()
     async with asyncio.timeout(TIMEOUT_S):
-        while _streams_to(port):
+        while _streams_to(port) > others:
             await asyncio.sleep(0.002)
     closed_s = time.monotonic() - begin_s
     worked_s = await last_work_s(runner, quiet_s=0.5, timeout_s=TIMEOUT_S) - begin_s

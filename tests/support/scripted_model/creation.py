@@ -20,19 +20,23 @@ def created(url: str, name: str, *files: Path, **fields: object) -> Iterator[str
 
     `fields` are those of `/api/create`, such as template, parser and renderer.
     """
-    with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
+    # Each step has its own connections: a test counts those that are open between them.
+    with _client(url) as http:
         digests = {file.name: _upload(http, file) for file in files}
         asked = {"model": name, "files": digests, "parameters": PARAMETERS, "stream": False}
         answer = http.post("/api/create", json=asked | fields)
-        assert answer.json() == {"status": "success"}, (
-            f"Ollama did not create {name}: {answer.text}"
-        )
-        try:
-            yield name
-        finally:
+    assert answer.json() == {"status": "success"}, f"Ollama did not create {name}: {answer.text}"
+    try:
+        yield name
+    finally:
+        with _client(url) as http:
             # A deleted model would stay loaded, without end if Ollama keeps models.
             http.post("/api/generate", json={"model": name, "keep_alive": 0})
             assert http.request("DELETE", "/api/delete", json={"model": name}).is_success
+
+
+def _client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
 
 
 def _upload(http: httpx.Client, file: Path) -> str:
@@ -44,6 +48,6 @@ def _upload(http: httpx.Client, file: Path) -> str:
 
 def lines_of(url: str, route: str, body: Mapping[str, object]) -> tuple[int, list[bytes]]:
     """Ollama's answer to a request: the HTTP status and the lines."""
-    with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
+    with _client(url) as http:
         answer = http.post(route, content=json.dumps(body))
         return answer.status_code, answer.content.splitlines(keepends=True)
