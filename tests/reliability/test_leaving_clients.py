@@ -185,14 +185,18 @@ async def _hurry(channel: Any, count: int, concurrently: int) -> dict[str, float
     return ended
 
 
+BEGIN_TIMEOUT_S = 30.0
+
 _FROZEN_CLIENT = """
 import asyncio, sys, grpc
 from eudai.v1 import generation_service_pb2 as pb, generation_service_pb2_grpc as rpc
 async def main():
-    channel = grpc.aio.insecure_channel(sys.argv[1])
-    generate = rpc.GenerationServiceStub(channel).Generate
+    # The server allows 100 streams for each connection.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(sys.argv[1], options) for _ in range(2)]
+    stubs = [rpc.GenerationServiceStub(channel) for channel in channels]
     request = pb.GenerateRequest(model=sys.argv[2], prompt="x")
-    calls = [generate(request) for _ in range(int(sys.argv[3]))]
+    calls = [stubs[number % 2].Generate(request) for number in range(int(sys.argv[3]))]
     await asyncio.gather(*(call.read() for call in calls))
     print("reading", flush=True)
     await asyncio.sleep(1000)
@@ -206,7 +210,12 @@ async def _frozen_client(address: str, calls: int) -> "subprocess.Popen[bytes]":
         sys.executable, "-c", _FROZEN_CLIENT, address, MODEL, str(calls), stdout=subprocess.PIPE
     )
     assert process.stdout
-    assert await asyncio.to_thread(process.stdout.readline) == b"reading\n"
+    try:
+        async with asyncio.timeout(BEGIN_TIMEOUT_S):
+            assert await asyncio.to_thread(process.stdout.readline) == b"reading\n"
+    except BaseException:
+        process.kill()
+        raise
     process.send_signal(signal.SIGSTOP)
     return process
 
