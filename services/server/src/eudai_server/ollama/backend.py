@@ -66,12 +66,13 @@ class OllamaBackend:
         if warnings := keyword_warnings(generation):
             yield warnings
         state, model = self._state, generation.model
-        generation = _with_seed(generation, state.catalog.facts(model))
+        facts = state.catalog.facts(model)
+        generation = _with_seed(generation, facts)
         request = ModelRequest(
             state, model, generation.load, expected_digest=generation.expected_digest
         )
         # Sent with the first output, or with the end if there is none.
-        first: list[Event] = [self._started(generation, None)]
+        first: list[Event] = [self._started(generation, facts, None)]
         try:
             with request, state.gpu.watching(model) as measure:
                 if request.needs_load:
@@ -79,8 +80,8 @@ class OllamaBackend:
                     async with _time_budget(generation):
                         await request.load()
                 yield [Progress(Phase.EVALUATING_PROMPT)]
-                facts = state.catalog.facts(model)
-                first = [self._started(generation, datetime.now(UTC))]
+                facts = state.catalog.facts(model)  # the load may have changed it
+                first = [self._started(generation, facts, datetime.now(UTC))]
                 decoder = _decoder_for(generation, facts)
                 answer, truncated = await self._open(generation, facts)
                 if truncated:
@@ -117,9 +118,9 @@ class OllamaBackend:
         except ServiceError:
             return  # a model that cannot answer is not busy
 
-    def _started(self, generation: Generation, start_time: datetime | None) -> Started:
-        catalog = self._state.catalog
-        facts = catalog.facts(generation.model)
+    def _started(
+        self, generation: Generation, facts: Facts, start_time: datetime | None
+    ) -> Started:
         seed = generation.sampling.get("seed")
         return Started(
             facts.name,
@@ -127,7 +128,7 @@ class OllamaBackend:
             facts.context_length,
             start_time,
             seed=None if seed is None else int(seed),
-            backend_version=catalog.version,
+            backend_version=self._state.catalog.version,
         )
 
     async def _open(self, generation: Generation, facts: Facts) -> tuple[Answer, bool]:
