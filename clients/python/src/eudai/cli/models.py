@@ -3,10 +3,12 @@
 import datetime as dt
 import json
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 import eudai
 from eudai.cli.completion import complete_model
@@ -22,6 +24,8 @@ from eudai.cli.terminal import (
 from eudai.v1.model_service_pb2 import Capability, LoadedState, Model, TransferProgress
 
 FOREVER_YEARS = 10
+# The header of each column, and its text for a message.
+Columns = Mapping[str, Callable[[Any], object]]
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 
 
@@ -48,24 +52,15 @@ def embed(connect: Connect, texts: tuple[str, ...], model: str, dimensions: int 
 @click.pass_obj
 def models(connect: Connect, *, as_json: bool) -> None:
     """List the models that Ollama has."""
-    found = list(connect().models())
-    if as_json:
-        _print_json(found)
-        return
-    print_table(
-        ["NAME", "SIZE", "PARAMETERS", "QUANTIZATION", "CONTEXT", "CAPABILITIES"],
-        [
-            [
-                each.name,
-                size_text(each.size_bytes),
-                each.parameter_size,
-                each.quantization,
-                each.max_context_length,
-                _capabilities_of(each),
-            ]
-            for each in found
-        ],
-    )
+    columns: Columns = {
+        "NAME": lambda each: each.name,
+        "SIZE": lambda each: size_text(each.size_bytes),
+        "PARAMETERS": lambda each: each.parameter_size,
+        "QUANTIZATION": lambda each: each.quantization,
+        "CONTEXT": lambda each: each.max_context_length,
+        "CAPABILITIES": _capabilities_of,
+    }
+    _print_list(connect().models(), columns, as_json=as_json)
 
 
 @click.command()
@@ -73,23 +68,14 @@ def models(connect: Connect, *, as_json: bool) -> None:
 @click.pass_obj
 def ps(connect: Connect, *, as_json: bool) -> None:
     """List the models that are in memory."""
-    found = list(connect().models(loaded_only=True))
-    if as_json:
-        _print_json(found)
-        return
-    print_table(
-        ["NAME", "MEMORY", "GPU", "CONTEXT", "UNTIL"],
-        [
-            [
-                each.name,
-                size_text(each.loaded.size_bytes),
-                f"{each.loaded.gpu_bytes / max(each.loaded.size_bytes, 1):.0%}",
-                each.loaded.context_length,
-                _until(each.loaded),
-            ]
-            for each in found
-        ],
-    )
+    columns: Columns = {
+        "NAME": lambda each: each.name,
+        "MEMORY": lambda each: size_text(each.loaded.size_bytes),
+        "GPU": lambda each: f"{each.loaded.gpu_bytes / max(each.loaded.size_bytes, 1):.0%}",
+        "CONTEXT": lambda each: each.loaded.context_length,
+        "UNTIL": lambda each: _until(each.loaded),
+    }
+    _print_list(connect().models(loaded_only=True), columns, as_json=as_json)
 
 
 @click.command()
@@ -121,23 +107,14 @@ def pull(connect: Connect, model: str, *, detach: bool, cancel: bool) -> None:
 @click.pass_obj
 def pulls(connect: Connect, *, as_json: bool) -> None:
     """List the pulls that are running on the server."""
-    found = connect().pulls()
-    if as_json:
-        _print_json(found)
-        return
-    print_table(
-        ["NAME", "DONE", "TOTAL", "CALLERS", "DETACHED"],
-        [
-            [
-                each.model,
-                size_text(each.progress.completed_bytes),
-                size_text(each.progress.total_bytes),
-                each.callers,
-                "yes" if each.detached else "no",
-            ]
-            for each in found
-        ],
-    )
+    columns: Columns = {
+        "NAME": lambda each: each.model,
+        "DONE": lambda each: size_text(each.progress.completed_bytes),
+        "TOTAL": lambda each: size_text(each.progress.total_bytes),
+        "CALLERS": lambda each: each.callers,
+        "DETACHED": lambda each: "yes" if each.detached else "no",
+    }
+    _print_list(connect().pulls(), columns, as_json=as_json)
 
 
 @click.command()
@@ -154,6 +131,15 @@ def info(connect: Connect, *, as_json: bool) -> None:
         for field in found.DESCRIPTOR.fields
     ]
     print_table(["SERVER", ""], rows)
+
+
+def _print_list(found: Iterable[Message], columns: Columns, *, as_json: bool) -> None:
+    """Print a table with a row, or JSON with a line, for each message."""
+    if as_json:
+        _print_json(list(found))
+        return
+    rows = [[text(each) for text in columns.values()] for each in found]
+    print_table(list(columns), rows)
 
 
 def _show_progress(transfer: eudai.Transfer[TransferProgress]) -> None:
