@@ -1,8 +1,6 @@
 """A real Envoy that terminates TLS, checks certificates of clients, and checks a token."""
 
 import json
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import BIN, free_port, spawn
+from processes import BIN, free_port, spawn, wait_for_port
 
 ENVOY = BIN / "envoy"
-START_TIMEOUT_S = 20.0
 TOKEN = "interop-token"  # noqa: S105 - of a test
 TYPES = "type.googleapis.com/envoy.extensions."
 PASS_ON = {"match": {"prefix": "/"}, "route": {"cluster": "eudai", "timeout": "0s"}}
@@ -55,7 +52,7 @@ def envoy_edge(folder: Path, upstream: str) -> Iterator[Edge]:
     process = spawn(ENVOY, "--config-path", config, *arguments)
     try:
         for port in ports:
-            _wait_for(port)
+            wait_for_port(port)
         names = ("ca.pem", "other_ca.pem", "client.pem", "client.key", "token")
         yield Edge(
             *(f"127.0.0.1:{port}" for port in ports), *(str(folder / name) for name in names)
@@ -136,15 +133,3 @@ def _write_files(folder: Path) -> None:
         certificate.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
         certificate.private_key_pem.write_to_path(folder / f"{name}.key")
     (folder / "token").write_text(TOKEN)
-
-
-def _wait_for(port: int) -> None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline_s, "Envoy does not listen"
-            time.sleep(0.05)
-        else:
-            return

@@ -33,6 +33,19 @@ def free_port() -> int:
             return port
 
 
+def wait_for_port(port: int) -> None:
+    """Wait until a program listens on a port."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline_s, f"nothing listens on port {port}"
+            time.sleep(0.05)
+        else:
+            return
+
+
 def spawn(*command: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
     """Start a process. Not with uvloop: it forks, and a fork in which gRPC runs may hang."""
     return subprocess.Popen(command, **options)

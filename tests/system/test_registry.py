@@ -1,9 +1,7 @@
 """Pushing a model to a real registry and pulling it back. `make registry-test` installs both."""
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from eudai.v1 import model_service_pb2 as pb, model_service_pb2_grpc as rpc
-from processes import BIN
+from processes import BIN, wait_for_port
 from refusal import Refusal
 from serving import config_for, serving
 
@@ -55,24 +53,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ]
     try:
         for port in (5005, 5006):
-            _wait_for(port)
+            wait_for_port(port)
         yield
     finally:
         for process in processes:
             process.terminate()
             process.wait(START_TIMEOUT_S)
-
-
-def _wait_for(port: int) -> None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline_s, f"nothing listens at {port}"
-            time.sleep(0.1)
-        else:
-            return
 
 
 @pytest.fixture
