@@ -89,7 +89,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _shown(cell: Counter[str]) -> str:
-    """A cell of the table: what all tests of one scenario with one client gave."""
+    """The text of a cell: the result of all tests of one scenario with one client."""
     if not cell:
         return "not run"
     if set(cell) == {"skipped"}:

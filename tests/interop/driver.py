@@ -1,4 +1,4 @@
-"""Runs the driver program of a client: a plan goes in as JSON, a report comes out as JSON.
+"""Runs the driver program of a client. It reads a plan and writes a report, both as JSON.
 
 Each folder in `drivers` is a client. Its driver.toml names a command that builds the program, if it
 needs one, a command that runs it, and the scenarios that the client cannot do, each with the

@@ -137,7 +137,7 @@ def test_a_failure_is_explained_without_a_traceback(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_server_that_is_away_is_one_line_with_advice(eudai: Eudai) -> None:
+def test_an_unreachable_server_gives_one_line_with_advice(eudai: Eudai) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     ended = eudai("models", EUDAI_ADDRESS=address)
@@ -158,7 +158,7 @@ def test_a_failure_in_the_middle_keeps_what_arrived(
     assert ended.stderr == "eudai: it failed\n"
 
 
-def test_a_table_is_lines_with_tabs_where_it_is_no_terminal(eudai: Eudai) -> None:
+def test_a_table_has_tabs_if_it_is_not_for_a_terminal(eudai: Eudai) -> None:
     lines = eudai("models").stdout.splitlines()
 
     assert lines[1].split("\t")[:4] == ["gemma3:270m", "292 MB", "268M", "Q8_0"]
@@ -195,7 +195,7 @@ def test_a_pull_prints_its_phases(eudai: Eudai, services: ScriptedServices) -> N
     assert services.requests[-1] == model_pb.CancelPullRequest(model="llama3.2")
 
 
-def test_health_is_the_exit_code(eudai: Eudai, address: str) -> None:
+def test_the_exit_code_tells_the_health(eudai: Eudai, address: str) -> None:
     assert (eudai("healthcheck").returncode, eudai("healthcheck").stdout) == (0, "SERVING\n")
     unready = eudai("--address", address, "healthcheck", "--service", "model/unknown")
     assert (unready.returncode, unready.stdout) == (1, "NOT_SERVING\n")

@@ -44,7 +44,7 @@ def test_a_chat_answers_stops_and_ends(
 
 
 @pytest.mark.parametrize(("options", "state"), [([], "is cancelled"), (["--detach"], "continues")])
-def test_leaving_a_pull_says_what_becomes_of_it(
+def test_an_interrupted_pull_reports_whether_it_continues(
     address: str, services: ScriptedServices, tmp_path: Path, options: list[str], state: str
 ) -> None:
     services.on["PullModel"] = slow_pull
@@ -63,7 +63,7 @@ def slow_pull(request: Any, context: Any) -> Iterator[model_pb.PullModelResponse
         time.sleep(0.01)
 
 
-def test_a_terminal_shows_what_a_request_waits_for(
+def test_a_terminal_shows_the_phase_of_a_waiting_request(
     address: str, services: ScriptedServices, tmp_path: Path
 ) -> None:
     may_answer = threading.Event()

@@ -41,7 +41,7 @@ def test_a_wrong_address_is_named(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["localhost:1", "[::1]:50051", "unix:/run/eudai", "a-b.c:65535"]
 )
-def test_an_address_is_taken_as_it_is(address: str) -> None:
+def test_a_valid_address_is_not_changed(address: str) -> None:
     assert Connection(address).address == address
 
 

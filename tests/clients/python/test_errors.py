@@ -47,7 +47,7 @@ def test_the_details_of_a_failure_are_attributes(
     assert isinstance(error, eudai.ResourceExhaustedError)
 
 
-def test_violations_are_a_line_each(client: eudai.Client) -> None:
+def test_each_violation_is_a_line(client: eudai.Client) -> None:
     with pytest.raises(eudai.InvalidRequestError) as failure:
         client.generate_once("m", "hi", temperature=9)
 
@@ -91,7 +91,7 @@ def test_details_that_are_cut_do_not_hide_the_failure(
     assert (failure.value.code, failure.value.reason) == ("DATA_LOSS", "")
 
 
-def test_a_method_that_the_server_lacks_is_said(
+def test_an_unimplemented_method_has_a_clear_error(
     client: eudai.Client, services: ScriptedServices
 ) -> None:
     services.on["Check"] = lambda _, context: context.abort(grpc.StatusCode.UNIMPLEMENTED, "none")
@@ -100,7 +100,7 @@ def test_a_method_that_the_server_lacks_is_said(
         client.health()
 
 
-def test_a_server_that_is_not_there_is_named() -> None:
+def test_an_unreachable_server_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
 

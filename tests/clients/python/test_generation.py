@@ -173,7 +173,9 @@ def test_a_result_reads_what_is_left(client: eudai.Client) -> None:
         assert stream.result().text == "Hello there!"
 
 
-def test_a_stream_needs_its_block(client: eudai.Client, services: ScriptedServices) -> None:
+def test_a_stream_cannot_be_used_outside_its_block(
+    client: eudai.Client, services: ScriptedServices
+) -> None:
     stream = client.generate(MODEL, "hi")
 
     for use in (lambda: stream.text, lambda: stream.events, stream.result):
@@ -311,7 +313,9 @@ def test_a_protobuf_class_is_asked_for_and_parsed(
     assert b"eudai/v1/content.proto" in shape.file_descriptor_set
 
 
-def test_an_answer_that_was_cut_says_so(client: eudai.Client, services: ScriptedServices) -> None:
+def test_a_truncated_answer_names_its_finish_reason(
+    client: eudai.Client, services: ScriptedServices
+) -> None:
     part = content_pb2.Part(text='{"role": "ROLE_')
     services.on["GenerateOnce"] = lambda _request, _context: pb.GenerateOnceResponse(
         generation=pb.Generation(
