@@ -6,6 +6,7 @@ from eudai_server.core.generation import Generation
 from eudai_server.rpc.wire.generation_request import generation_from
 from eudai_server.rpc.wire.generation_violations import generation_violations
 from eudai_server.rpc.wire.parsing import parse
+from eudai_server.rpc.wire.references import References
 from eudai_server.rpc.wire.request_schemas import RequestSchemas
 from hypothesis import given, settings, strategies as st
 
@@ -40,7 +41,10 @@ def test_a_sampling_value_is_accepted_or_its_field_is_named(name: str, value: fl
     except TypeError:
         return
     request = pb.GenerateRequest(model="m", prompt="x", sampling=sampling)
-    fields = [violation.field for violation in generation_violations(request, RequestSchemas())]
+    fields = [
+        violation.field
+        for violation in generation_violations(request, RequestSchemas(), References())
+    ]
 
     assert fields in ([], [f"sampling.{name}"])
     if not fields:

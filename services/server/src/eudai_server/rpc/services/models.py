@@ -24,6 +24,7 @@ from eudai_server.rpc.wire.model_response import (
     pull_from,
 )
 from eudai_server.rpc.wire.options import load_from
+from eudai_server.rpc.wire.references import References
 from eudai_server.rpc.wire.values import duration_from
 from eudai_server.rpc.wire.violations import digest_violations, require
 
@@ -135,8 +136,9 @@ class ModelService:
 
     async def load_model(self, request: pb.LoadModelRequest, call: Call) -> pb.LoadModelResponse:
         """Load a model."""
-        require(load_request_violations(request))
-        [name] = names_from(model=request.model)
+        references = References()
+        require(load_request_violations(request, references))
+        name = references.get("model")
         begin_ns = call.elapsed_ns
         await self._store.load(name, load_from(request.load, allowed=self._load_options))
         duration = duration_from(call.elapsed_ns - begin_ns)

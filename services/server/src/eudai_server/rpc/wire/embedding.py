@@ -6,9 +6,9 @@ from eudai.v1 import embedding_service_pb2 as pb
 
 from eudai_server.core.embedding import Batch, Vectors
 from eudai_server.core.errors import Violation
-from eudai_server.core.model_name import model_name_from
 from eudai_server.rpc.wire.options import load_from, load_violations
-from eudai_server.rpc.wire.violations import digest_violations, reference_violations, require
+from eudai_server.rpc.wire.references import References
+from eudai_server.rpc.wire.violations import digest_violations, require
 
 INPUTS_MAX = 4096
 
@@ -21,9 +21,10 @@ def batch_from(
     `deadline_s` is the end of the call as `time.monotonic()`; None if it has no deadline. Raises
     InvalidRequestError, CLOUD_DISABLED or LOAD_OPTIONS_FORBIDDEN.
     """
-    require(_violations(request))
+    references = References()
+    require(_violations(request, references))
     return Batch(
-        model=model_name_from(request.model),
+        model=references.get("model"),
         inputs=tuple(request.inputs),
         caller=caller,
         deadline_s=deadline_s,
@@ -44,8 +45,8 @@ def embed_response_from(part: Vectors, *, first: bool) -> pb.EmbedResponse:
     )
 
 
-def _violations(request: pb.EmbedRequest) -> Iterator[Violation]:
-    yield from reference_violations(model=request.model)
+def _violations(request: pb.EmbedRequest, references: References) -> Iterator[Violation]:
+    yield from references.read(model=request.model)
     if not 1 <= len(request.inputs) <= INPUTS_MAX:
         yield Violation("inputs", f"must be 1 to {INPUTS_MAX} texts, not {len(request.inputs)}")
     if request.HasField("dimensions") and request.dimensions < 1:

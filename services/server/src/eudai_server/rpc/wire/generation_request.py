@@ -17,10 +17,10 @@ from eudai_server.core.generation import (
     Tool,
 )
 from eudai_server.core.json_schema import Schema
-from eudai_server.core.model_name import model_name_from
 from eudai_server.rpc.wire.content import messages_from
 from eudai_server.rpc.wire.generation_violations import generation_violations
 from eudai_server.rpc.wire.options import load_from, max_output_tokens_from, sampling_from
+from eudai_server.rpc.wire.references import References
 from eudai_server.rpc.wire.request_schemas import RequestSchemas
 from eudai_server.rpc.wire.values import EnumCodec, seconds_of
 from eudai_server.rpc.wire.violations import require
@@ -43,12 +43,12 @@ def generation_from(
     them. Raises InvalidRequestError with its violations, or ServiceError CLOUD_DISABLED or
     LOAD_OPTIONS_FORBIDDEN.
     """
-    schemas = RequestSchemas()
-    require(generation_violations(request, schemas))
+    schemas, references = RequestSchemas(), References()
+    require(generation_violations(request, schemas, references))
     return Generation(
         id=id,
         caller=caller,
-        model=model_name_from(request.model),
+        model=references.get("model"),
         input=_input(request),
         system=request.system,
         tools=_tools(request, schemas),

@@ -8,9 +8,10 @@ from eudai_server.core.errors import Violation
 from eudai_server.rpc.wire.conversation_violations import conversation_violations, tool_violations
 from eudai_server.rpc.wire.options import load_violations, sampling_violations, stop_violations
 from eudai_server.rpc.wire.protobuf_schema import schema_text_from
+from eudai_server.rpc.wire.references import References
 from eudai_server.rpc.wire.request_schemas import RequestSchemas
 from eudai_server.rpc.wire.values import seconds_of
-from eudai_server.rpc.wire.violations import digest_violations, reference_violations
+from eudai_server.rpc.wire.violations import digest_violations
 
 LABELS_MAX = 16
 LABEL_CHARS_MAX = 256
@@ -21,10 +22,10 @@ HEARTBEAT_MAX_S = 3600.0
 
 
 def generation_violations(
-    request: pb.GenerateRequest, schemas: RequestSchemas
+    request: pb.GenerateRequest, schemas: RequestSchemas, references: References
 ) -> Iterator[Violation]:
-    """All violations of a request. Parses its schemas into `schemas`."""
-    yield from reference_violations(model=request.model)
+    """All violations of a request. Parses its schemas and references into the arguments."""
+    yield from references.read(model=request.model)
     yield from _input_violations(request)
     yield from tool_violations(request, schemas)
     yield from sampling_violations(request.sampling)

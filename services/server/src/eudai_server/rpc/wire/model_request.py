@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from eudai.v1 import model_service_pb2 as pb
 
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
-from eudai_server.core.model_name import ModelName, model_name_from
+from eudai_server.core.model_name import ModelName
 from eudai_server.core.models import Creation, Model
 from eudai_server.rpc.wire.content import messages_from
 from eudai_server.rpc.wire.conversation_violations import conversation_violations
@@ -21,8 +21,9 @@ from eudai_server.rpc.wire.options import (
     sampling_violations,
     stop_violations,
 )
+from eudai_server.rpc.wire.references import References
 from eudai_server.rpc.wire.values import seconds_of
-from eudai_server.rpc.wire.violations import digest_violations, reference_violations, require
+from eudai_server.rpc.wire.violations import digest_violations, require
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
@@ -36,8 +37,9 @@ _FILE_NAME = re.compile(r"[^\x00-\x1f\\/][^\x00-\x1f\\]{0,254}")
 
 def names_from(**references: str) -> list[ModelName]:
     """Validate references, by field. Raises InvalidRequestError, or ServiceError CLOUD_DISABLED."""
-    require(reference_violations(**references))
-    return [model_name_from(reference) for reference in references.values()]
+    parsed = References()
+    require(parsed.read(**references))
+    return [parsed.get(field) for field in references]
 
 
 def require_registry(model: ModelName, registries: Sequence[str]) -> str:
@@ -93,10 +95,11 @@ def creation_from(request: pb.CreateModelRequest) -> Creation:
 
     Raises InvalidRequestError, or ServiceError CLOUD_DISABLED.
     """
-    require(_creation_violations(request))
+    references = References()
+    require(_creation_violations(request, references))
     return Creation(
-        model=model_name_from(request.model),
-        base_model=model_name_from(request.base_model) if request.base_model else None,
+        model=references.get("model"),
+        base_model=references.get("base_model") if request.base_model else None,
         files=dict(request.files),
         adapters=dict(request.adapters),
         template=request.template,
@@ -113,20 +116,24 @@ def creation_from(request: pb.CreateModelRequest) -> Creation:
     )
 
 
-def load_request_violations(request: pb.LoadModelRequest) -> Iterator[Violation]:
-    """The violations of a request to load a model."""
-    yield from reference_violations(model=request.model)
+def load_request_violations(
+    request: pb.LoadModelRequest, references: References
+) -> Iterator[Violation]:
+    """The violations of a request to load a model. Parses its reference into `references`."""
+    yield from references.read(model=request.model)
     yield from load_violations(request.load)
     if request.load.HasField("keep_alive") and seconds_of(request.load.keep_alive) == 0:
         yield Violation("load.keep_alive", "must not be 0; call UnloadModel to unload the model")
 
 
-def _creation_violations(request: pb.CreateModelRequest) -> Iterator[Violation]:
-    yield from reference_violations(model=request.model)
+def _creation_violations(
+    request: pb.CreateModelRequest, references: References
+) -> Iterator[Violation]:
+    yield from references.read(model=request.model)
     if bool(request.base_model) == bool(request.files):
         yield Violation("base_model", "exactly one of base_model and files is required")
     elif request.base_model:
-        yield from reference_violations(base_model=request.base_model)
+        yield from references.read(base_model=request.base_model)
     yield from _file_violations("files", request.files)
     yield from _file_violations("adapters", request.adapters)
     if len(request.licenses) > LICENSES_MAX:

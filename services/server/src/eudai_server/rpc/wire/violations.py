@@ -1,11 +1,10 @@
-"""Collects the violations of a request, and finds those of references and digests. No I/O."""
+"""Collects the violations of a request, and finds those of digests. No I/O."""
 
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from eudai_server.core.errors import VIOLATIONS_MAX, InvalidRequestError, Violation
-from eudai_server.core.model_name import violation_of
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -15,14 +14,6 @@ def require(violations: Iterable[Violation]) -> None:
     found = list(islice(violations, VIOLATIONS_MAX + 1))
     if found:
         raise InvalidRequestError(found)
-
-
-def reference_violations(**references: str) -> Iterator[Violation]:
-    """The violations of model references, by field."""
-    for field, reference in references.items():
-        wrong = violation_of(reference)
-        if wrong:
-            yield Violation(field, wrong)
 
 
 def digest_violations(field: str, digest: str) -> Iterator[Violation]:
