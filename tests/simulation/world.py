@@ -204,8 +204,15 @@ class Answer:
         """Break the connection."""
         self._broken.set()
 
-    async def read(self) -> bytes:
-        """Return the next bytes."""
+    async def read(self, timeout_s: float | None = None) -> bytes:
+        """As the client's."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._next()
+        except TimeoutError:
+            raise ServiceError(Reason.BACKEND_STALLED, "Ollama sent nothing") from None
+
+    async def _next(self) -> bytes:
         delay_s, data = next(self._steps, (0.0, b""))
         if self._model:
             await self._world.hang("runner", "whole")
@@ -216,6 +223,9 @@ class Answer:
             if isinstance(data, bytes):
                 return data
         raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke")
+
+    async def gather(self, _limit_s: float) -> None:
+        """Return at once, as if the buffer were full."""
 
     async def close(self) -> None:
         """Once."""
@@ -255,9 +265,6 @@ class WorldClient:
             while data := await answer.read():
                 whole += data
         return whole
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 def _recut(

@@ -1,6 +1,7 @@
 """Runs generations with Ollama: implements the port `Backend`."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -153,8 +154,13 @@ class OllamaBackend:
     async def _read(
         self, generation: Generation, answer: Answer, decoder: StreamDecoder
     ) -> Sequence[Output]:
-        async with _time_budget(generation), _silence_limit(self._event_timeout_s):
-            data = await answer.read()
+        budget_s = _budget_left_s(generation)
+        try:
+            data = await answer.read(min(budget_s, self._event_timeout_s))
+        except ServiceError as error:
+            if error.reason is Reason.BACKEND_STALLED and budget_s < self._event_timeout_s:
+                raise _BudgetSpentError from None
+            raise
         return decoder.feed(data) if data else decoder.close()
 
 
@@ -167,15 +173,24 @@ def _time_budget(generation: Generation) -> AbstractAsyncContextManager[None]:
 
 @asynccontextmanager
 async def _ended_at(budget_end_s: float) -> AsyncIterator[None]:
-    left_s = budget_end_s - time.monotonic()
-    if left_s <= 0:
-        # A read of bytes that have already arrived does not suspend, so no timeout would end it.
-        raise _BudgetSpentError
     try:
-        async with asyncio.timeout(left_s):
+        async with asyncio.timeout(budget_end_s - time.monotonic()):
             yield
     except TimeoutError:
         raise _BudgetSpentError from None
+
+
+def _budget_left_s(generation: Generation) -> float:
+    """The seconds that are left of the caller's time budget; raises _BudgetSpentError if none are.
+
+    A read of bytes that have already arrived does not suspend, so no timeout would end it.
+    """
+    if generation.budget_end_s is None:
+        return math.inf
+    left_s = generation.budget_end_s - time.monotonic()
+    if left_s <= 0:
+        raise _BudgetSpentError
+    return left_s
 
 
 def _with_seed(generation: Generation, facts: Facts) -> Generation:

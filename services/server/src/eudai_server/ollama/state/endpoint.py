@@ -58,10 +58,6 @@ class Endpoint:
         with self._failures_recorded():
             return await self._client.fetch(request, vital=vital, bytes_max=bytes_max)
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.close()
-
     @contextmanager
     def _failures_recorded(self) -> Iterator[None]:
         try:

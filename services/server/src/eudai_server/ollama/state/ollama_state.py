@@ -32,4 +32,3 @@ class OllamaState:
         await self.hangs.close()
         await self.loader.close()
         await self.probe.close()
-        await self.endpoint.close()
