@@ -75,7 +75,11 @@ class OllamaBackend:
         # Sent with the first output, or with the end if there is none.
         first: list[Event] = [self._started(generation, facts, None)]
         try:
-            with request, state.gpu.watching(model) as measure:
+            with (
+                request,
+                state.gpu.watching(model) as measure,
+                state.gathering.stream() as stream,
+            ):
                 if request.needs_load:
                     yield [Progress(Phase.LOADING_MODEL)]
                     async with _time_budget(generation):
@@ -89,13 +93,15 @@ class OllamaBackend:
                     first.insert(0, _TRUNCATED)
                 async with answer:
                     while not decoder.finished:
-                        events = await self._read(generation, answer, decoder)
+                        pause_s = 0.0 if generation.tools else stream.pause_s()
+                        events = await self._read(generation, answer, decoder, pause_s)
                         if decoder.finished:
                             request.complete()
                             measure(decoder.finished)
                         if events:
                             yield [*first, *events]
                             first = []
+                            stream.observe_output()
                         if decoder.failure:
                             raise decoder.failure
         except _BudgetSpentError:
@@ -152,9 +158,11 @@ class OllamaBackend:
             return await self._state.endpoint.open(request)
 
     async def _read(
-        self, generation: Generation, answer: Answer, decoder: StreamDecoder
+        self, generation: Generation, answer: Answer, decoder: StreamDecoder, pause_s: float
     ) -> Sequence[Output]:
         budget_s = _budget_left_s(generation)
+        if pause_s:
+            await answer.gather(min(pause_s, budget_s))
         try:
             data = await answer.read(min(budget_s, self._event_timeout_s))
         except ServiceError as error:
