@@ -188,13 +188,22 @@ lint: setup-develop ## check formatting, ruff, mypy, import rules and buf
 breaking: setup-develop ## check that the contract is compatible with earlier versions
 	@scripts/breaking.sh
 
+# Checks and tests the Go module in the folder $(1).
+define check_go
+	@unformatted=$$($(PYTHON) $(LAUNCHER) go $(1) run cmd/gofmt -l .); \
+		[ -z "$$unformatted" ] || { echo "eudai: gofmt would change $$unformatted" >&2; exit 1; }
+	@$(PYTHON) $(LAUNCHER) go $(1) vet ./...
+	@$(PYTHON) $(LAUNCHER) go $(1) tool -modfile=$(CURDIR)/$(GO_TOOLS)/go.mod staticcheck ./...
+	@$(PYTHON) $(LAUNCHER) go $(1) test ./...
+endef
+
 .PHONY: clients-go
 clients-go: ## check and test the Go client
-	@unformatted=$$($(PYTHON) $(LAUNCHER) go $(GO_CLIENT) run cmd/gofmt -l .); \
-		[ -z "$$unformatted" ] || { echo "eudai: gofmt would change $$unformatted" >&2; exit 1; }
-	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) vet ./...
-	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) tool -modfile=tools/go.mod staticcheck ./...
-	@$(PYTHON) $(LAUNCHER) go $(GO_CLIENT) test ./...
+	$(call check_go,$(GO_CLIENT))
+
+.PHONY: bench-go
+bench-go: ## check and test the Go programs of bench/
+	$(call check_go,bench)
 
 .PHONY: clients
 clients: setup-develop clients-go ## run every client through all scenarios of tests/interop, and print the table
