@@ -230,7 +230,7 @@ async def test_a_deadline_moves_with_every_read() -> None:
     for _ in range(3):
         asyncio.get_running_loop().call_later(READ_S, connection.data_received, b"1\r\na\r\n")
         assert await connection.read(2 * READ_S) == b"a"
-    with pytest.raises(TimeoutError):
+    with pytest.raises(httpx.ReadTimeout):
         await connection.read(READ_S)
 
 
@@ -240,7 +240,7 @@ async def test_a_shorter_deadline_replaces_a_longer_one() -> None:
     asyncio.get_running_loop().call_later(READ_S, connection.data_received, b"1\r\nb\r\n")
     await connection.read(60)
     await connection.read(60)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(httpx.ReadTimeout):
         async with asyncio.timeout(5):
             await connection.read(READ_S)
 

@@ -249,11 +249,17 @@ class WorldClient:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def open(self, request: Request, *, vital: bool = False) -> Answer:
+    async def open(
+        self, request: Request, *, vital: bool = False, timeout_s: float | None = None
+    ) -> Answer:
         """As the client's."""
         del vital
         body = json.loads(request.body) if isinstance(request.body, bytes) else {}
-        return await self._world.open_answer(request.route, body, request.model)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._world.open_answer(request.route, body, request.model)
+        except TimeoutError:
+            raise ServiceError(Reason.BACKEND_STALLED, "Ollama sent nothing") from None
 
     async def fetch(
         self, request: Request, *, vital: bool = False, bytes_max: int = BODY_BYTES_MAX

@@ -27,7 +27,6 @@ from eudai_server.ollama.state.catalog import Facts
 from eudai_server.ollama.state.model_request import ModelRequest
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import Answer
-from eudai_server.ollama.transport.time_limit import time_limit
 from eudai_server.ollama.wire.generation_stream import Output, StreamDecoder
 from eudai_server.ollama.wire.requests import request_from
 from eudai_server.ollama.wire.schema_keywords import keyword_warnings
@@ -154,8 +153,8 @@ class OllamaBackend:
         request = request_from(
             generation, can_think="thinking" in facts.capabilities, truncate=truncate
         )
-        async with _time_budget(generation), _silence_limit(self._first_event_timeout_s):
-            return await self._state.endpoint.open(request)
+        async with _time_budget(generation):
+            return await self._state.endpoint.open(request, timeout_s=self._first_event_timeout_s)
 
     async def _read(
         self, generation: Generation, answer: Answer, decoder: StreamDecoder, pause_s: float
@@ -207,10 +206,6 @@ def _with_seed(generation: Generation, facts: Facts) -> Generation:
         return generation
     seed = random.getrandbits(SEED_BITS)
     return replace(generation, sampling={**generation.sampling, "seed": seed})
-
-
-def _silence_limit(limit_s: float) -> AbstractAsyncContextManager[asyncio.Timeout]:
-    return time_limit(limit_s, f"Ollama sent nothing for {limit_s:g} s")
 
 
 def _decoder_for(generation: Generation, facts: Facts) -> StreamDecoder:

@@ -2,7 +2,7 @@
 
 import errno
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -59,10 +59,8 @@ class Answer:
         """
         try:
             return await self._connection.read(timeout_s)
-        except TimeoutError:
-            raise ServiceError(
-                Reason.BACKEND_STALLED, f"Ollama sent nothing for {timeout_s:g} s"
-            ) from None
+        except httpx.ReadTimeout:
+            raise _stalled(timeout_s) from None
         except httpx.TransportError as error:
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
@@ -130,19 +128,22 @@ class Client:
         )
         self._open = 0
 
-    async def open(self, request: Request, *, vital: bool = False) -> Answer:
+    async def open(
+        self, request: Request, *, vital: bool = False, timeout_s: float | None = None
+    ) -> Answer:
         """Send a request; returns its answer when Ollama has sent the headers.
 
         `vital` requests ignore the limit of connections: the server needs them to check Ollama's
         state and to recover it. Raises UnreachableError or NoConnectionLeftError if nothing was
         sent, and a ServiceError for any unsuccessful status. A RefusedError says that Ollama is
-        down; any other UnreachableError may be this machine's fault.
+        down; any other UnreachableError may be this machine's fault. Raises BACKEND_STALLED if the
+        headers do not arrive within `timeout_s`.
         """
         if self._open >= CONNECTIONS_MAX and not vital:
             raise NoConnectionLeftError
         self._open += 1
         try:
-            response = await self._send(request)
+            response = await self._send(request, timeout_s)
         except BaseException:
             self._close_one()
             raise
@@ -170,16 +171,19 @@ class Client:
             )
         return whole
 
-    async def _send(self, request: Request) -> httpx.Response:
+    async def _send(self, request: Request, timeout_s: float | None) -> httpx.Response:
         try:
             return await self._transport.handle_async_request(
                 httpx.Request(
                     request.method,
                     self._url_of(request.route),
                     headers=self._headers,
-                    content=request.body,
+                    stream=_body_stream(request.body),
+                    extensions={"timeout": {"read": timeout_s}},
                 )
             )
+        except httpx.ReadTimeout:
+            raise _stalled(timeout_s) from None
         except httpx.ConnectTimeout as error:
             raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
         except httpx.ConnectError as error:
@@ -199,3 +203,22 @@ class Client:
 
     def _close_one(self) -> None:
         self._open -= 1
+
+
+def _body_stream(body: bytes | AsyncIterable[bytes] | None) -> httpx.AsyncByteStream:
+    """The body as a stream. httpx would add headers to any other form, at ten times the cost."""
+    return httpx.ByteStream(body or b"") if isinstance(body, bytes | None) else _Pieces(body)
+
+
+class _Pieces(httpx.AsyncByteStream):
+    """A body whose length is not known."""
+
+    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._pieces)
+
+
+def _stalled(timeout_s: float | None) -> ServiceError:
+    return ServiceError(Reason.BACKEND_STALLED, f"Ollama sent nothing for {timeout_s:g} s")

@@ -29,7 +29,8 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
     """A connection, and the body of its response.
 
     Its methods raise `httpx.ReadError` or `httpx.RemoteProtocolError` if the connection breaks
-    before the response is complete. Always close it: closing it early stops the model.
+    before the response is complete, and `httpx.ReadTimeout` if Ollama takes too long. Always close
+    it: closing it early stops the model.
     """
 
     def __init__(self, *, has_body: bool) -> None:
@@ -55,6 +56,11 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         self._is_gathering = False
         self._deadline = Deadline(self._time_out)
 
+    def limit_head(self, timeout_s: float | None) -> None:
+        """Limit the time from now until the head has arrived."""
+        if timeout_s is not None:
+            self._deadline.set(timeout_s)
+
     async def write(self, data: bytes) -> None:
         """Send a part of the request, unless the response has begun: it may refuse the rest."""
         for begin in range(0, len(data), PIECE_BYTES_MAX):
@@ -78,11 +84,12 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         while not self.status:
             self._raise_if_failed()
             await self._wait()
+        self._deadline.clear()
 
     async def read(self, timeout_s: float | None = None) -> bytes:
         """The bytes of the body that have arrived since the last read; empty at the end.
 
-        Raises TimeoutError if none arrive within `timeout_s`.
+        At most `timeout_s` pass until some arrive.
         """
         if timeout_s is not None and not self._chunks:
             self._deadline.set(timeout_s)
@@ -242,4 +249,4 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
 
     def _time_out(self) -> None:
         if self._waiter and not self._waiter.done():
-            self._waiter.set_exception(TimeoutError())
+            self._waiter.set_exception(httpx.ReadTimeout("Ollama sent nothing in time"))

@@ -35,10 +35,13 @@ class HttpTransport(httpx.AsyncBaseTransport):
         """
         connection = await self._connect(has_body=request.method != "HEAD")
         try:
+            connection.limit_head(request.extensions.get("timeout", {}).get("read"))
             if isinstance(request.stream, httpx.ByteStream):
-                await connection.write(_head(request) + request.content)
+                body = request.read()
+                length = b"Content-Length: %d\r\n\r\n" % len(body)
+                await connection.write(_head(request) + length + body)
             else:
-                await connection.write(_head(request))
+                await connection.write(_head(request) + b"Transfer-Encoding: chunked\r\n\r\n")
                 await connection.write_chunks(cast("httpx.AsyncByteStream", request.stream))
             await connection.read_head()
         except BaseException:
@@ -78,8 +81,8 @@ class HttpTransport(httpx.AsyncBaseTransport):
 
 
 def _head(request: httpx.Request) -> bytes:
+    """The head, without the header that tells how long the body is, and without its end."""
     lines = [request.method.encode(), b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
     for name, value in request.headers.raw:
         lines += [name, b": ", value, b"\r\n"]
-    lines.append(b"\r\n")
     return b"".join(lines)
