@@ -24,6 +24,7 @@ from eudai_server.core.generation import Generation, LoadOptions
 from eudai_server.core.model_name import ModelName
 from eudai_server.ollama.state.canary import answers
 from eudai_server.ollama.state.catalog import Facts
+from eudai_server.ollama.state.gathering import Stream
 from eudai_server.ollama.state.model_request import ModelRequest
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import Answer
@@ -92,8 +93,7 @@ class OllamaBackend:
                     first.insert(0, _TRUNCATED)
                 async with answer:
                     while not decoder.finished:
-                        pause_s = 0.0 if generation.tools else stream.pause_s()
-                        events = await self._read(generation, answer, decoder, pause_s)
+                        events = await self._read(generation, answer, decoder, stream)
                         if decoder.finished:
                             request.complete()
                             measure(decoder.finished)
@@ -157,9 +157,11 @@ class OllamaBackend:
             return await self._state.endpoint.open(request, timeout_s=self._first_event_timeout_s)
 
     async def _read(
-        self, generation: Generation, answer: Answer, decoder: StreamDecoder, pause_s: float
+        self, generation: Generation, answer: Answer, decoder: StreamDecoder, stream: Stream
     ) -> Sequence[Output]:
         budget_s = _budget_left_s(generation)
+        # Tool calls are not held, and nobody knows in advance which line has one.
+        pause_s = 0.0 if generation.tools else stream.pause_s()
         if pause_s:
             await answer.gather(min(pause_s, budget_s))
         try:

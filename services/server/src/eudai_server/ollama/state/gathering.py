@@ -45,9 +45,9 @@ class Gathering:
         # Streams without output.
         self.newcomers = 0
 
-    def stream(self) -> "_Stream":
+    def stream(self) -> "Stream":
         """A context manager for one generation, from its request to its end."""
-        return _Stream(self)
+        return Stream(self)
 
     def pause_s(self, now_s: float) -> float:
         """How long a stream may gather now, whatever its age."""
@@ -70,7 +70,7 @@ class Gathering:
                 self._pause_s = 0.0
 
 
-class _Stream:
+class Stream:
     """One generation."""
 
     def __init__(self, gathering: Gathering) -> None:
@@ -78,6 +78,7 @@ class _Stream:
         self._first_output_s: float | None = None
 
     def __enter__(self) -> Self:
+        """Count the stream as one without output."""
         self._gathering.newcomers += 1
         return self
 
@@ -87,6 +88,7 @@ class _Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Stop counting it."""
         if self._first_output_s is None:
             self._gathering.newcomers -= 1
 
