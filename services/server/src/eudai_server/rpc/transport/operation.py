@@ -16,8 +16,8 @@ def complete(operation: Coroutine[Any, Any, Result]) -> "asyncio.Future[Result]"
     """A future of what the operation returns or raises. The operation starts at once.
 
     If the future is cancelled, the operation still ends: gRPC ends all operations of a call with
-    the call. The operation runs in callbacks, because a task for each one costs more than writing a
-    token.
+    the call. The operation runs in callbacks, because a task for each one costs more than encoding
+    a token. So it must not use the current task, which no operation of gRPC does.
     """
     done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
     _step(operation, done)
