@@ -12,6 +12,7 @@ import click
 import eudai
 from eudai.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from eudai.cli.address import default_address
+from eudai.cli.administration import copy, delete, load, unload
 from eudai.cli.chat import chat
 from eudai.cli.completion import completion
 from eudai.cli.conformance import conformance
@@ -22,7 +23,7 @@ from eudai.cli.models import embed, info, models, ps
 from eudai.cli.options import Connect, prints_errors_as_json
 from eudai.cli.safe_text import json_text
 from eudai.cli.terminal import note, silence_broken_pipe
-from eudai.cli.transfers import pull, pulls
+from eudai.cli.transfers import create, pull, pulls, push
 from eudai.errors import ConfigError, EudaiError
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -72,7 +73,8 @@ def healthcheck(arguments: tuple[str, ...]) -> int:
 
 
 for command in (
-    generate, chat, embed, models, pull, pulls, ps, info, healthcheck, conformance, completion,
+    generate, chat, embed, models, pull, pulls, push, create, copy, delete, load, unload, ps, info,
+    healthcheck, conformance, completion,
 ):  # fmt: skip
     cli.add_command(command)
 
