@@ -21,8 +21,9 @@ from eudai_server.ollama.wire.errors import error_from_response
 from eudai_server.ollama.wire.requests import Request
 
 CONNECT_TIMEOUT_S = 2.0
-# The limit of concurrent connections. Vital requests, which are few, ignore it.
-CONNECTIONS_MAX = 512
+# The limit of concurrent connections. Vital requests, which are few, ignore it. Together with the
+# clients' 1,024 connections it stays below the usual hard limit of 4,096 open files.
+CONNECTIONS_MAX = 2048
 # Errors of the operating system that mean that this machine, not Ollama, lacks a resource.
 LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 # The probe has checked again by then.
