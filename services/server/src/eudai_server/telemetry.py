@@ -33,8 +33,10 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging() -> None:
     """Log at level INFO; libraries at WARNING."""
-    # No record has these, and finding them out costs more than writing a record.
+    # No record has these, and finding them out costs more than writing a record. The last one is
+    # the caller's place in the source; logging documents this name to turn it off.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # noqa: SLF001
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -41,7 +41,7 @@ class AnswerChecks:
 
     async def apply(self, batch: Sequence[Event]) -> Sequence[Event]:
         """The events of a batch, with warnings about bad tool calls and about a broken format."""
-        if not self._generation.format and not any(isinstance(one, ToolCall) for one in batch):
+        if not self._generation.format and ToolCall not in map(type, batch):
             return batch
         events: list[Event] = []
         for event in batch:

@@ -7,6 +7,8 @@ from eudai_server.core.errors import CloudDisabledError, ModelNotFoundError, Rea
 from eudai_server.core.model_name import ModelName, is_reachable
 from eudai_server.ollama.wire.models import ListedModel, ShownModel
 
+_NOT_SHOWN = ShownModel()
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -158,12 +160,12 @@ class Catalog:
             digest=f"sha256:{known.digest}" if known.digest else "",
             capabilities=frozenset(present.capabilities or () if present else ()),
             context_length=resident.context_length if resident else 0,
-            has_seed=self._shown.get(known.digest, ShownModel()).has_seed,
+            has_seed=self._shown.get(known.digest, _NOT_SHOWN).has_seed,
         )
 
     def _runner(self, digest: str) -> str:
         """The file of weights, which identifies a runner, or the model's digest."""
-        return self._shown.get(digest, ShownModel()).weights or digest
+        return self._shown.get(digest, _NOT_SHOWN).weights or digest
 
     def _check_local(self, model: ModelName) -> None:
         listed = self._present.get(model.key)

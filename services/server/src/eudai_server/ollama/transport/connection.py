@@ -66,7 +66,8 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         for begin in range(0, len(data), PIECE_BYTES_MAX):
             while self._writing_paused and not (self.status or self._error):
                 await self._wait()
-            self._raise_if_failed()
+            if self._error:
+                raise self._error
             if self.status or self._transport is None:
                 return
             # The usual request is one piece, which is not copied.
@@ -82,7 +83,8 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
     async def read_head(self) -> None:
         """Wait until `status` and `headers` are set."""
         while not self.status:
-            self._raise_if_failed()
+            if self._error:
+                raise self._error
             await self._wait()
         self._deadline.clear()
 
@@ -94,13 +96,15 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         if timeout_s is not None and not self._chunks:
             self._deadline.set(timeout_s)
         while not (self._chunks or self._is_complete):
-            self._raise_if_failed()
+            if self._error:
+                raise self._error
             await self._wait()
         self._deadline.clear()
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._chunks_bytes = 0
-        self._resume_reading()
+        if self._reading_paused:
+            self._resume_reading()
         return data
 
     async def gather(self, limit_s: float) -> None:
@@ -221,20 +225,15 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
             self._error = httpx.RemoteProtocolError(message)
         self.close()
 
-    def _raise_if_failed(self) -> None:
-        if self._error:
-            raise self._error
-
     def _pause_reading(self) -> None:
         if self._transport and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._reading_paused:
-            self._reading_paused = False
-            if self._transport:
-                self._transport.resume_reading()
+        self._reading_paused = False
+        if self._transport:
+            self._transport.resume_reading()
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()

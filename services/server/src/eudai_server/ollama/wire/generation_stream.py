@@ -140,14 +140,15 @@ class StreamDecoder:
         channel = Channel.TEXT
         try:
             for line in self._lines_from(lines):
-                self._streamed.add(self._thinking_of(line) + self._text_of(line))
-                pieces = self._pieces_of(line)
+                thinking, text = _texts_of(line)
+                self._streamed.add(thinking + text)
+                pieces = self._pieces_of(thinking, text)
                 for piece_channel, piece in pieces:
                     if piece_channel is not channel:
                         self._flush(events, channel, texts)
                     channel = piece_channel
                     texts.append(piece)
-                self._collect_logprobs(line)
+                self._collect_logprobs(line, thinking, text)
                 if pieces:
                     self._logprobs += self._waiting
                     self._waiting.clear()
@@ -187,28 +188,21 @@ class StreamDecoder:
                 raise CloudDisabledError(self._model)
             yield line
 
-    def _collect_logprobs(self, line: _GenerationLine) -> None:
+    def _collect_logprobs(self, line: _GenerationLine, thinking: str, text: str) -> None:
         """Keep a line's log probabilities for the next delta; drop those of hidden reasoning."""
-        text = line.message.content if line.message else line.response
-        if text or self._thinking_of(line):
+        if text or thinking:
             self._is_reasoning = not text
         if self._hide_reasoning and self._is_reasoning:
             self._waiting.clear()
         elif line.logprobs:
             self._waiting += [_token_logprob(wire) for wire in line.logprobs]
 
-    @staticmethod
-    def _thinking_of(line: _GenerationLine) -> str:
-        return line.message.thinking if line.message else line.thinking
-
-    @staticmethod
-    def _text_of(line: _GenerationLine) -> str:
-        return line.message.content if line.message else line.response
-
-    def _pieces_of(self, line: _GenerationLine) -> list[tuple[Channel, str]]:
-        reasoning = "" if self._hide_reasoning else self._thinking_of(line)
-        pieces = ((Channel.REASONING, reasoning), (Channel.TEXT, self._text_of(line)))
-        return [(channel, piece) for channel, piece in pieces if piece]
+    def _pieces_of(self, thinking: str, text: str) -> Sequence[tuple[Channel, str]]:
+        reasoning = "" if self._hide_reasoning else thinking
+        if not reasoning:
+            return ((Channel.TEXT, text),) if text else ()
+        pieces = ((Channel.REASONING, reasoning), (Channel.TEXT, text))
+        return pieces if text else pieces[:1]
 
     def _tool_call_from(self, wire: _WireToolCall) -> list[Output]:
         """The tool call, and a warning if it needs one."""
@@ -254,6 +248,13 @@ class StreamDecoder:
         ):
             return FinishReason.CONTEXT_LENGTH
         return FinishReason.LENGTH
+
+
+def _texts_of(line: _GenerationLine) -> tuple[str, str]:
+    """The reasoning and the text of a line."""
+    if line.message:
+        return line.message.thinking, line.message.content
+    return line.thinking, line.response
 
 
 def _interruption() -> ServiceError:
