@@ -19,6 +19,9 @@ OVERHEAD_BYTES_MAX = 64 << 10
 # If the body is not read, the socket is not read either once this many bytes wait here. The rest
 # waits in Ollama.
 BUFFER_BYTES_MAX = 32 << 10
+# The end of a chunked body. It may also be a part of the body, or arrive in two parts; gathering
+# then ends earlier than necessary, or by its time limit.
+LAST_CHUNK = b"0\r\n\r\n"
 # A request is written in pieces of this size, because one long write would block the event loop.
 PIECE_BYTES_MAX = 1 << 20
 # These statuses have no body, whatever the headers say.
@@ -51,9 +54,11 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         self._error: Exception | None = None
         self._reading_paused = False
         self._writing_paused = False
-        # The one task that waits for this connection, and whether more bytes shall not wake it.
+        # The one task that waits for this connection.
         self._waiter: asyncio.Future[None] | None = None
+        # While the task gathers, bytes are neither parsed nor wake it.
         self._is_gathering = False
+        self._gathered = bytearray()
         self._deadline = Deadline(self._time_out)
 
     def limit_head(self, timeout_s: float | None) -> None:
@@ -120,7 +125,7 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
             await self._wait()
         finally:
             timer.cancel()
-            self._is_gathering = False
+            self._end_gathering()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Read the body to its end."""
@@ -145,6 +150,22 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        """Parse a part of the response, or only keep it while the task gathers."""
+        if not self._is_gathering:
+            self._parse(data)
+            self._wake()
+            return
+        self._gathered += data
+        if len(self._gathered) > BUFFER_BYTES_MAX or data.endswith(LAST_CHUNK):
+            self._wake()
+
+    def _end_gathering(self) -> None:
+        self._is_gathering = False
+        if self._gathered:
+            self._parse(bytes(self._gathered))
+            self._gathered.clear()
+
+    def _parse(self, data: bytes) -> None:
         """Parse a part of the response. Bytes behind its end are ignored."""
         if self._has_ended or self._parser is None:
             return
@@ -157,12 +178,11 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
             self._fail(f"Ollama sent {OVERHEAD_BYTES_MAX} bytes without a body")
         if self._chunks_bytes > BUFFER_BYTES_MAX:
             self._pause_reading()
-        if not self._is_gathering or self._has_ended or self._reading_paused:
-            self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the body if it ends with the connection; otherwise it is incomplete."""
         self._transport = None
+        self._end_gathering()
         if self._ends_at_close and not error:
             self._is_complete = True
         if not self._has_ended:

@@ -110,8 +110,10 @@ class StreamDecoder:
         self._stop_sequences = stop_sequences
         self._streamed = StreamedPieces(count_tokens=has_tools)
         self._splitter = LineSplitter()
-        # Log probabilities of the delta that is being gathered, and of pieces without text, which
-        # are added to the next delta.
+        # The delta that is being gathered: its channel, its pieces and their log probabilities.
+        # Those of pieces without text are added to the next delta.
+        self._channel = Channel.TEXT
+        self._texts: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._waiting: list[TokenLogprob] = []
         # Whether the last text was reasoning; a following token without text then is too.
@@ -136,28 +138,15 @@ class StreamDecoder:
 
     def _events_from(self, lines: Iterable[bytes]) -> list[Output]:
         events: list[Output] = []
-        texts: list[str] = []
-        channel = Channel.TEXT
         try:
             for line in self._lines_from(lines):
-                thinking, text = _texts_of(line)
-                self._streamed.add(thinking + text)
-                pieces = self._pieces_of(thinking, text)
-                for piece_channel, piece in pieces:
-                    if piece_channel is not channel:
-                        self._flush(events, channel, texts)
-                    channel = piece_channel
-                    texts.append(piece)
-                self._collect_logprobs(line, thinking, text)
-                if pieces:
-                    self._logprobs += self._waiting
-                    self._waiting.clear()
+                self._add_texts(events, line)
                 if line.message and line.message.tool_calls:
-                    self._flush(events, channel, texts)
+                    self._flush(events)
                     for wire in line.message.tool_calls:
                         events += self._tool_call_from(wire)
                 if line.done:
-                    self._flush(events, channel, texts)
+                    self._flush(events)
                     finished = self._finished_from(line)
                     lost = self._streamed.loss_warning(finished, self._stop_sequences)
                     events += [lost, finished] if lost else [finished]
@@ -165,14 +154,8 @@ class StreamDecoder:
                     break
         except ServiceError as error:
             self.failure = error
-        self._flush(events, channel, texts)
+        self._flush(events)
         return events
-
-    def _flush(self, events: list[Output], channel: Channel, texts: list[str]) -> None:
-        if texts:
-            events.append(Delta(channel, "".join(texts), tuple(self._logprobs)))
-            texts.clear()
-            self._logprobs.clear()
 
     def _lines_from(self, lines: Iterable[bytes]) -> Iterator[_GenerationLine]:
         for data in lines:
@@ -182,27 +165,50 @@ class StreamDecoder:
                 raise ServiceError(
                     Reason.BACKEND_FAILURE, "Ollama sent a malformed line"
                 ) from error
-            if bytes(line.error) not in (b"", b"null"):
+            if line.error is not _ABSENT and bytes(line.error) != b"null":
                 raise error_from_line(bytes(line.error), self._model)
             if line.remote_host:
                 raise CloudDisabledError(self._model)
             yield line
 
-    def _collect_logprobs(self, line: _GenerationLine, thinking: str, text: str) -> None:
-        """Keep a line's log probabilities for the next delta; drop those of hidden reasoning."""
-        if text or thinking:
+    def _add_texts(self, events: list[Output], line: _GenerationLine) -> None:
+        """Gather the reasoning and the text of a line, and its log probabilities."""
+        if line.message:
+            reasoning, text = line.message.thinking, line.message.content
+        else:
+            reasoning, text = line.thinking, line.response
+        self._streamed.add(reasoning + text)
+        if reasoning or text:
             self._is_reasoning = not text
+        shown = "" if self._hide_reasoning else reasoning
+        if shown:
+            self._gather(events, Channel.REASONING, shown)
+        if text:
+            self._gather(events, Channel.TEXT, text)
+        if line.logprobs or self._waiting:
+            self._add_logprobs(line, is_shown=bool(shown or text))
+
+    def _gather(self, events: list[Output], channel: Channel, text: str) -> None:
+        if channel is not self._channel:
+            self._flush(events)
+            self._channel = channel
+        self._texts.append(text)
+
+    def _flush(self, events: list[Output]) -> None:
+        if self._texts:
+            events.append(Delta(self._channel, "".join(self._texts), tuple(self._logprobs)))
+            self._texts.clear()
+            self._logprobs.clear()
+
+    def _add_logprobs(self, line: _GenerationLine, *, is_shown: bool) -> None:
+        """Keep a line's log probabilities for the next delta; drop those of hidden reasoning."""
         if self._hide_reasoning and self._is_reasoning:
             self._waiting.clear()
         elif line.logprobs:
             self._waiting += [_token_logprob(wire) for wire in line.logprobs]
-
-    def _pieces_of(self, thinking: str, text: str) -> Sequence[tuple[Channel, str]]:
-        reasoning = "" if self._hide_reasoning else thinking
-        if not reasoning:
-            return ((Channel.TEXT, text),) if text else ()
-        pieces = ((Channel.REASONING, reasoning), (Channel.TEXT, text))
-        return pieces if text else pieces[:1]
+        if is_shown:
+            self._logprobs += self._waiting
+            self._waiting.clear()
 
     def _tool_call_from(self, wire: _WireToolCall) -> list[Output]:
         """The tool call, and a warning if it needs one."""
@@ -248,13 +254,6 @@ class StreamDecoder:
         ):
             return FinishReason.CONTEXT_LENGTH
         return FinishReason.LENGTH
-
-
-def _texts_of(line: _GenerationLine) -> tuple[str, str]:
-    """The reasoning and the text of a line."""
-    if line.message:
-        return line.message.thinking, line.message.content
-    return line.thinking, line.response
 
 
 def _interruption() -> ServiceError:
