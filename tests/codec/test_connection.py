@@ -4,12 +4,14 @@ The connection gets bytes from the test in place of a socket.
 """
 
 import asyncio
+import socket
 from contextlib import suppress
 
 import httpx
 import pytest
 from eudai_server.ollama.transport.connection import (
     BUFFER_BYTES_MAX,
+    GATHERED_BYTES_MAX,
     OVERHEAD_BYTES_MAX,
     Connection,
 )
@@ -20,13 +22,24 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 READ_S = 0.05
 
 
-class Socket(asyncio.Transport):
+class FakeSocket(asyncio.Transport):
     """Records what a connection does to its socket."""
 
     def __init__(self) -> None:
         super().__init__()
         self.aborted = self.paused = False
         self.written = b""
+        # The last value of SO_RCVLOWAT.
+        self.held_back = 1
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return itself as the socket."""
+        return self if name == "socket" else default
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """Keep the option."""
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+        self.held_back = value
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Keep what was written."""
@@ -45,10 +58,10 @@ class Socket(asyncio.Transport):
         self.paused = False
 
 
-def connected(*, has_body: bool = True) -> tuple[Connection, Socket]:
-    connection, socket = Connection(has_body=has_body), Socket()
-    connection.connection_made(socket)
-    return connection, socket
+def connected(*, has_body: bool = True) -> tuple[Connection, FakeSocket]:
+    connection, transport = Connection(has_body=has_body), FakeSocket()
+    connection.connection_made(transport)
+    return connection, transport
 
 
 def feed(connection: Connection, data: bytes, cuts: list[int]) -> None:
@@ -127,10 +140,10 @@ async def test_any_bytes_end_in_a_body_or_a_transport_error(data: bytes, cuts: l
     ids=["header", "headers", "informational", "chunk extension", "trailer", "trailers"],
 )
 async def test_bytes_that_are_not_body_are_limited(response: bytes) -> None:
-    connection, socket = connected()
+    connection, transport = connected()
     feed(connection, response, [1000] * (len(response) // 1000))
 
-    assert socket.aborted
+    assert transport.aborted
     with pytest.raises(httpx.RemoteProtocolError):
         await body_of(connection)
 
@@ -150,10 +163,10 @@ async def test_bytes_that_are_not_body_are_limited(response: bytes) -> None:
     ],
 )
 async def test_a_response_that_is_not_valid_http_fails(response: bytes) -> None:
-    connection, socket = connected()
+    connection, transport = connected()
     connection.data_received(response)
 
-    assert socket.aborted
+    assert transport.aborted
     with pytest.raises(httpx.RemoteProtocolError):
         await body_of(connection)
 
@@ -182,46 +195,92 @@ async def test_the_response_to_head_has_no_body() -> None:
 
 
 async def test_a_body_that_is_not_read_stops_the_socket() -> None:
-    connection, socket = connected()
+    connection, transport = connected()
     connection.data_received(CHUNKED + b"%x\r\n" % (4 * BUFFER_BYTES_MAX))
     connection.data_received(b"x" * BUFFER_BYTES_MAX)
-    was_paused = socket.paused
+    was_paused = transport.paused
     connection.data_received(b"x")
 
     assert not was_paused
-    assert socket.paused
+    assert transport.paused
     assert len(await connection.read()) == BUFFER_BYTES_MAX + 1
-    assert not socket.paused
+    assert not transport.paused
 
 
-async def test_gathering_ends_with_the_body() -> None:
-    connection, _ = connected()
-    connection.data_received(CHUNKED + b"1\r\na\r\n")
-    assert await connection.read() == b"a"
-    gathering = asyncio.create_task(connection.gather(60))
-    await asyncio.sleep(0)
-    connection.data_received(b"1\r\nb\r\n")
-    await asyncio.sleep(0)
-    gathers = not gathering.done()
-    connection.data_received(b"1\r\nc\r\n0\r\n\r\n")
-    await gathering
+async def served(pieces: list[bytes], pause_s: float) -> tuple[Connection, asyncio.Server]:
+    """A connection to a real server that sends these pieces, then closes."""
 
-    assert gathers
-    assert await connection.read() == b"bc"
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(
+        lambda: Connection(has_body=True), "127.0.0.1", port
+    )
+    return connection, server
 
 
-@pytest.mark.parametrize("end", ["full", "lost"])
-async def test_gathering_ends_if_nothing_more_can_arrive(end: str) -> None:
-    connection, _ = connected()
-    connection.data_received(CHUNKED + b"%x\r\n" % (2 * BUFFER_BYTES_MAX))
-    gathering = asyncio.create_task(connection.gather(60))
-    await asyncio.sleep(0)
-    if end == "full":
-        connection.data_received(b"x" * (BUFFER_BYTES_MAX + 1))
-    else:
-        connection.connection_lost(ConnectionResetError())
-    async with asyncio.timeout(5):
-        await gathering
+async def test_gathered_bytes_are_read_together() -> None:
+    letters = [b"1\r\n%c\r\n" % letter for letter in b"abcdefgh"]
+    connection, server = await served([CHUNKED, *letters, b"0\r\n\r\n"], 0.01)
+    async with server:
+        await connection.read_head()
+        reads: list[bytes] = []
+        while not reads or reads[-1]:
+            await connection.gather(0.05)
+            reads.append(await connection.read(5))
+        connection.close()
+
+    assert b"".join(reads) == b"abcdefgh"
+    assert len(reads) < len(letters)
+
+
+async def test_gathering_ends_when_ollama_closes_the_connection() -> None:
+    connection, server = await served([CHUNKED, b"1\r\na\r\n", b"1\r\nb\r\n0\r\n\r\n"], 0.01)
+    async with server:
+        await connection.read_head()
+        async with asyncio.timeout(5):
+            await connection.gather(60)
+            assert await connection.read() == b"ab"
+            await connection.gather(60)
+            assert await connection.read() == b""
+        connection.close()
+
+
+async def test_gathering_ends_if_much_has_arrived_or_the_connection_breaks() -> None:
+    for end in ("full", "lost"):
+        connection, transport = connected()
+        connection.data_received(CHUNKED + b"%x\r\n" % (2 * GATHERED_BYTES_MAX))
+        gathering = asyncio.create_task(connection.gather(60))
+        await asyncio.sleep(0)
+        assert transport.held_back == GATHERED_BYTES_MAX
+        if end == "full":
+            connection.data_received(b"x" * (GATHERED_BYTES_MAX + 1))
+        else:
+            connection.connection_lost(ConnectionResetError())
+        async with asyncio.timeout(5):
+            await gathering
+
+
+async def test_a_read_without_gathering_gets_every_byte_at_once() -> None:
+    connection, transport = connected()
+    connection.data_received(CHUNKED)
+    for gathers in (True, False):
+        if gathers:
+            await connection.gather(0.001)
+        reading = asyncio.create_task(connection.read())
+        await asyncio.sleep(0)
+        assert transport.held_back == 1
+        connection.data_received(b"1\r\na\r\n")
+        assert await reading == b"a"
+
+    assert transport.held_back == 1
 
 
 async def test_a_deadline_moves_with_every_read() -> None:
@@ -246,12 +305,12 @@ async def test_a_shorter_deadline_replaces_a_longer_one() -> None:
 
 
 async def test_a_refused_upload_is_not_sent_to_its_end() -> None:
-    connection, socket = connected()
+    connection, transport = connected()
     connection.pause_writing()
     sending = asyncio.create_task(connection.write(b"x"))
     await asyncio.sleep(0)
     connection.data_received(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
     await sending
 
-    assert not socket.written
+    assert not transport.written
     assert connection.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE

@@ -5,6 +5,7 @@ without a body, and of the body that waits for its reader.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import cast
 
@@ -19,9 +20,8 @@ OVERHEAD_BYTES_MAX = 64 << 10
 # If the body is not read, the socket is not read either once this many bytes wait here. The rest
 # waits in Ollama.
 BUFFER_BYTES_MAX = 32 << 10
-# The end of a chunked body. It may also be a part of the body, or arrive in two parts; gathering
-# then ends earlier than necessary, or by its time limit.
-LAST_CHUNK = b"0\r\n\r\n"
+# The most that gathers, before it is read even if its time is not over.
+GATHERED_BYTES_MAX = 16 << 10
 # A request is written in pieces of this size, because one long write would block the event loop.
 PIECE_BYTES_MAX = 1 << 20
 # These statuses have no body, whatever the headers say.
@@ -53,12 +53,11 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         self._is_complete = False
         self._error: Exception | None = None
         self._reading_paused = False
+        self._held_back = 1
+        self._has_gathered = False
         self._writing_paused = False
         # The one task that waits for this connection.
         self._waiter: asyncio.Future[None] | None = None
-        # While the task gathers, bytes are neither parsed nor wake it.
-        self._is_gathering = False
-        self._gathered = bytearray()
         self._deadline = Deadline(self._time_out)
 
     def limit_head(self, timeout_s: float | None) -> None:
@@ -98,13 +97,8 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
 
         At most `timeout_s` pass until some arrive.
         """
-        if timeout_s is not None and not self._chunks:
-            self._deadline.set(timeout_s)
-        while not (self._chunks or self._is_complete):
-            if self._error:
-                raise self._error
-            await self._wait()
-        self._deadline.clear()
+        if not (self._chunks or self._is_complete):
+            await self._receive(timeout_s)
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._chunks_bytes = 0
@@ -113,19 +107,33 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         return data
 
     async def gather(self, limit_s: float) -> None:
-        """Let more of the body arrive for `limit_s`, or until the buffer is full or it has ended.
+        """Let more of the body arrive for `limit_s`, or until much has arrived or it has ended.
 
-        The next `read` then returns it in one piece.
+        The next `read` then returns it in one piece. The bytes gather in the kernel, which wakes
+        this process at once when Ollama closes the connection.
         """
-        if self._has_ended or self._reading_paused:
+        if self._has_ended or self._chunks_bytes > GATHERED_BYTES_MAX:
             return
-        self._is_gathering = True
+        self._has_gathered = True
+        self._hold_back(GATHERED_BYTES_MAX)
         timer = self._loop.call_later(limit_s, self._wake)
         try:
             await self._wait()
         finally:
             timer.cancel()
-            self._end_gathering()
+
+    async def _receive(self, timeout_s: float | None) -> None:
+        gathered, self._has_gathered = self._has_gathered, False
+        self._hold_back(1)
+        if timeout_s is not None:
+            self._deadline.set(timeout_s)
+        while not (self._chunks or self._is_complete):
+            if self._error:
+                raise self._error
+            await self._wait()
+        self._deadline.clear()
+        if gathered:  # so that the next bytes gather while these are sent
+            self._hold_back(GATHERED_BYTES_MAX)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Read the body to its end."""
@@ -150,22 +158,6 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a part of the response, or only keep it while the task gathers."""
-        if not self._is_gathering:
-            self._parse(data)
-            self._wake()
-            return
-        self._gathered += data
-        if len(self._gathered) > BUFFER_BYTES_MAX or data.endswith(LAST_CHUNK):
-            self._wake()
-
-    def _end_gathering(self) -> None:
-        self._is_gathering = False
-        if self._gathered:
-            self._parse(bytes(self._gathered))
-            self._gathered.clear()
-
-    def _parse(self, data: bytes) -> None:
         """Parse a part of the response. Bytes behind its end are ignored."""
         if self._has_ended or self._parser is None:
             return
@@ -178,11 +170,11 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
             self._fail(f"Ollama sent {OVERHEAD_BYTES_MAX} bytes without a body")
         if self._chunks_bytes > BUFFER_BYTES_MAX:
             self._pause_reading()
+        self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the body if it ends with the connection; otherwise it is incomplete."""
         self._transport = None
-        self._end_gathering()
         if self._ends_at_close and not error:
             self._is_complete = True
         if not self._has_ended:
@@ -254,6 +246,14 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
         self._reading_paused = False
         if self._transport:
             self._transport.resume_reading()
+
+    def _hold_back(self, count: int) -> None:
+        """Let the kernel hold back fewer bytes than `count`, unless the connection ends."""
+        if self._transport and count != self._held_back:
+            self._held_back = count
+            self._transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVLOWAT, count
+            )
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
