@@ -252,6 +252,10 @@ bench: bench-setup ## measure eudai beside its peers, and write docs/performance
 bench-quick: bench-setup ## measure eudai beside few of its peers, in few cells (3 minutes)
 	@$(BIN)/python -m bench.run --quick $(ARGS)
 
+.PHONY: bench-real
+bench-real: setup-develop ## compare eudai with a real Ollama
+	@PYTHONPATH=tests/support $(WITH_OLLAMA) $(BIN)/python -m bench.real
+
 # ---- generate committed files
 
 STUBS := clients/python/src

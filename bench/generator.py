@@ -19,7 +19,8 @@ READY_TRIES = 60
 # The distributions that the load generator prints, and the percentiles that are kept.
 DISTRIBUTIONS = ("ttft_us", "added_us", "gap_us", "close_us")
 PERCENTILES = ("p50", "p99")
-COUNTS = ("calls", "failed", "tokens", "messages", "lost", "cancelled", "not_closed")
+COUNTS = ("calls", "failed", "tokens", "messages", "lost")
+CANCEL_COUNTS = ("cancelled", "not_closed")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def _load(target: Target, cell: Cell) -> Iterator["subprocess.Popen[str]"]:
 
 
 def _metrics(result: dict[str, Any], begin: Sample, end: Sample, cell: Cell) -> dict[str, float]:
-    metrics = {name: float(result.get(name, 0)) for name in COUNTS}
+    counts = COUNTS + CANCEL_COUNTS if cell.cancel_share else COUNTS
+    metrics = {name: float(result[name]) for name in counts}
     for distribution in DISTRIBUTIONS:
         values = result.get(distribution)
         if values and values["n"]:

@@ -15,6 +15,7 @@ import psutil
 
 CONTESTANT_CORE = 0
 LOAD_CORE = 1
+ALL_CORES = "0-1"
 STOP_TIMEOUT_S = 5.0
 PORT_TIMEOUT_S = 90.0
 POLL_S = 0.005
@@ -33,13 +34,17 @@ class Program:
     """A running program, with the processes that it started."""
 
     def __init__(
-        self, command: Sequence[str], core: int, log: Path, env: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        cores: int | str,
+        log: Path,
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it on a core. Its output goes to `log`."""
+        """Start it on one or more cores. Its output goes to `log`."""
         self._log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                ["taskset", "--cpu-list", str(core), *command],
+                ["taskset", "--cpu-list", str(cores), *command],
                 stdout=file,
                 stderr=file,
                 env={**os.environ, **(env or {})},
@@ -111,10 +116,10 @@ class Program:
 
 @contextmanager
 def running(
-    command: Sequence[str], core: int, log: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str], cores: int | str, log: Path, env: Mapping[str, str] | None = None
 ) -> Iterator[Program]:
     """Run a program, and stop it at the end."""
-    program = Program(command, core, log, env)
+    program = Program(command, cores, log, env)
     try:
         yield program
     finally:

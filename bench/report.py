@@ -20,6 +20,12 @@ DOCUMENT = ROOT / "docs/performance.md"
 CHARTS = ROOT / "docs/performance"
 BEGIN = "<!-- figures: begin -->"
 END = "<!-- figures: end -->"
+# Those that the load generator does not run.
+OTHER_CELLS = {
+    "start": "Start and size",
+    "real": "Real Ollama, gemma3:270m",
+    "real-fast": "Real Ollama, a scripted model",
+}
 FIRST_TOKEN_CELL = "64x500"  # noqa: S105 - no secret
 
 
@@ -30,38 +36,40 @@ def text(measured: Results) -> str:
         parts += ["### CPU time", "In µs for each token, or for each short call."]
         parts += [cpu_table(measured)]
     for name in _ours(measured):
-        parts += [f"### To reach: {name}", goal_table(measured, name)]
+        if any(goals.rows(measured, name)):
+            parts += [f"### To reach: {name}", goal_table(measured, name)]
     for cell in CELLS:
         if measured.contestants(cell.name):
             title = cell.title[0].upper() + cell.title[1:]
             parts += [f"### {title}", cell_table(measured, cell.name)]
-    if measured.contestants("start"):
-        parts += ["### Start and size", cell_table(measured, "start")]
+    for name, title in OTHER_CELLS.items():
+        if measured.contestants(name):
+            parts += [f"### {title}", cell_table(measured, name)]
     return "\n\n".join(parts)
 
 
 def cpu_chart(measured: Results) -> str:
     """The CPU time of each contestant in each cell."""
-    return bar_chart(
-        "CPU time for each token or short call, µs (logarithmic)",
-        [
-            Group(BY_NAME[cell].title, _bars(measured, cell, "cpu_us", ""))
-            for cell in goals.CPU_CELLS
-        ],
-    )
+    cells = [cell for cell in goals.CPU_CELLS if measured.contestants(cell)]
+    groups = [Group(BY_NAME[cell].title, _bars(measured, cell, "cpu_us")) for cell in cells]
+    return bar_chart("CPU time for each token or short call, µs (logarithmic)", groups)
 
 
 def first_token_chart(measured: Results) -> str:
     """The time to the first token under load; the thin line ends at the 99th percentile."""
     bars = _bars(measured, FIRST_TOKEN_CELL, "ttft_p50_us", "ttft_p99_us", 1000)
-    return bar_chart(
-        "Time to the first token, ms: median, and line to p99 (logarithmic)",
-        [Group(BY_NAME[FIRST_TOKEN_CELL].title, bars)],
-    )
+    title = "Time to the first token, ms: median, and line to p99 (logarithmic)"
+    return bar_chart(title, [Group(BY_NAME[FIRST_TOKEN_CELL].title, bars)])
 
 
 def write(measured: Results) -> None:
-    """Replace the figures of the document, and its charts."""
+    """Replace the figures of the document, and its charts.
+
+    Raises ValueError if cells of the charts were not measured.
+    """
+    missing = [cell for cell in goals.CPU_CELLS if not measured.contestants(cell)]
+    if missing:
+        raise ValueError(f"the results lack the cells {', '.join(missing)}")
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n{text(measured)}\n\n{END}{after}")
@@ -90,7 +98,7 @@ def _ours(measured: Results) -> list[str]:
 
 
 def _bars(
-    measured: Results, cell: str, metric: str, line_metric: str, divisor: float = 1.0
+    measured: Results, cell: str, metric: str, line_metric: str = "", divisor: float = 1.0
 ) -> list[Bar]:
     """A bar for each contestant that was measured in the cell, the smallest first."""
     bars = []

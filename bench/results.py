@@ -1,6 +1,7 @@
 """The raw results of a run: a CSV file with one metric a line, and facts about the machine."""
 
 import csv
+import os
 import platform
 import subprocess
 from collections import defaultdict
@@ -71,6 +72,7 @@ def facts(**more: object) -> dict[str, str]:
         "kernel": platform.release(),
         "python": f"{platform.python_version()}, {', '.join(versions)}",
         "go": _output("go", "version"),
+        "load average at the start": f"{os.getloadavg()[0]:.1f}",
         "commit": _output("git", "rev-parse", "--short", "HEAD"),
         **{name: str(value) for name, value in more.items()},
     }

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bench.cells import CELLS
 
@@ -21,7 +22,7 @@ class Place:
     """Where a contestant listens, which Ollama it calls, and a folder for its files."""
 
     port: int
-    ollama_port: int
+    ollama_url: str
     folder: Path
 
     @property
@@ -29,20 +30,12 @@ class Place:
         """The address to listen on."""
         return f"127.0.0.1:{self.port}"
 
-    @property
-    def ollama_url(self) -> str:
-        """The URL of the fake Ollama."""
-        return f"http://127.0.0.1:{self.ollama_port}"
-
     def configuration(self, name: str) -> str:
         """The path of a configuration file, with the ports filled in."""
         text = (CONFIGURATIONS / name).read_text()
+        text = text.replace("LISTEN_PORT", str(self.port))
         path = self.folder / name
-        path.write_text(
-            text.replace("LISTEN_PORT", str(self.port)).replace(
-                "OLLAMA_PORT", str(self.ollama_port)
-            )
-        )
+        path.write_text(text.replace("OLLAMA_PORT", str(urlsplit(self.ollama_url).port)))
         return str(path)
 
 
@@ -145,8 +138,8 @@ CONTESTANTS = [
     Contestant(
         *("olla", "Olla 0.0.26", "ndjson", _olla, _olla_env),
         path="/olla/ollama/api/generate",
-        # It counts clients that leave as failures of Ollama. The end of a cell cancels its streams,
-        # after which Olla would refuse calls for 30 s.
+        # After five clients that leave before Ollama answers, it refuses all calls for 30 s, and
+        # the end of a cell cancels its streams.
         fresh=True,
     ),
     eudai(Path(sys.executable)),

@@ -100,7 +100,7 @@ class Run:
         self._say(f"round {number}  {contestant.name:8}  start  {metrics['serving_ms']:.0f} ms")
 
     def _place(self) -> Place:
-        return Place(free_port(), self.ollama_port, self.folder)
+        return Place(free_port(), f"http://127.0.0.1:{self.ollama_port}", self.folder)
 
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self.begin_s:5.0f} s] {text}", flush=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench import report, results
 from bench.cells import BY_NAME, CELLS, Cell, shortened
-from bench.programs import LOAD_CORE, BenchError, free_port, running
+from bench.programs import CONTESTANT_CORE, LOAD_CORE, BenchError, free_port, running
 from bench.roster import BIN, CONTESTANTS, Contestant, other_eudai
 from bench.rounds import Run
 
@@ -36,6 +36,9 @@ QUICK_CELLS = ["flat", "64x500", "16x100", "short-1", "short-16"]
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; returns the exit code: 1 if a contestant did not work."""
     options = _options(arguments)
+    if not {CONTESTANT_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
+        print(f"the benchmark needs the cores {CONTESTANT_CORE} and {LOAD_CORE}")
+        return 1
     os.sched_setaffinity(0, {LOAD_CORE})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     RESULTS.mkdir(exist_ok=True)

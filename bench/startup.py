@@ -23,7 +23,7 @@ def measure_startup(contestant: Contestant, place: Place) -> dict[str, float]:
     log = place.folder / "startup.log"
     with running(command, CONTESTANT_CORE, log, contestant.env(place)) as program:
         program.wait_for_port(place.port)
-        _wait_until_serving(place.address)
+        wait_until_serving(place.address)
         serving_s = time.monotonic() - begin_s
         time.sleep(SETTLE_S)
         return {
@@ -34,7 +34,7 @@ def measure_startup(contestant: Contestant, place: Place) -> dict[str, float]:
         }
 
 
-def _wait_until_serving(address: str) -> None:
+def wait_until_serving(address: str) -> None:
     """Watch the health of the server, which reports each change at once."""
     request = health_pb2.HealthCheckRequest()
     serving = health_pb2.HealthCheckResponse.SERVING

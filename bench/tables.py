@@ -14,19 +14,25 @@ NOT_MEASURED = "–"
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as a column of a table. Values are divided by `divisor`."""
+    """A metric as a column of a table. Values are divided by `divisor`.
+
+    A column has the median of the rounds, with its interval if `interval`, or their sum if `total`.
+    """
 
     title: str
     metric: str
     divisor: float = 1.0
     interval: bool = False
+    total: bool = False
     highlight_above: float = inf
 
     def text(self, measured: Results, contestant: str, cell: str) -> str:
-        """The median of the rounds, with the interval if the column has one."""
+        """The figure of one contestant in a cell."""
         values = measured.rounds(contestant, cell, self.metric).values()
         if not values:
             return NOT_MEASURED
+        if self.total:
+            return figure(sum(values))
         found = estimate([value / self.divisor for value in values])
         text = found.text() if self.interval else figure(found.median)
         return f"**{text}**" if found.median > self.highlight_above else text
@@ -35,14 +41,17 @@ class Column:
 # A cell has those of which it has a value.
 COLUMNS = [
     Column("CPU, µs", "cpu_us", interval=True),
-    Column("first token p50, ms", "ttft_p50_us", 1000),
+    Column("TTFT, ms", "ttft_p50_us", 1000),
     Column("p99", "ttft_p99_us", 1000),
-    Column("added p99, ms", "added_p99_us", 1000),
-    Column("closed p50, ms", "close_p50_us", 1000),
+    Column("added p99", "added_p99_us", 1000),
+    Column("added, ms", "ttft_added_us", 1000, interval=True),
+    Column("tokens/s", "tokens_per_s", interval=True),
+    Column("closed, ms", "close_p50_us", 1000),
     Column("p99", "close_p99_us", 1000),
+    Column("open", "not_closed", total=True),
     Column("KiB a stream", "stream_bytes", 1024),
-    Column("lost", "lost"),
-    Column("failed", "failed"),
+    Column("lost", "lost", total=True),
+    Column("failed", "failed", total=True),
     Column("core 1, %", "load_core", 0.01, highlight_above=LOAD_CORE_MAX * 100),
     Column("SERVING, ms", "serving_ms", interval=True),
     Column("health check, ms", "healthcheck_ms", interval=True),
@@ -69,7 +78,7 @@ def cell_table(measured: Results, cell: str) -> str:
 def cpu_table(measured: Results) -> str:
     """The CPU time of every contestant in every cell that compares it."""
     cells = [cell for cell in goals.CPU_CELLS if measured.contestants(cell)]
-    names = in_order({name for cell in cells for name in measured.contestants(cell)})
+    names = in_order({name for name, _, metric in measured.values if metric == "cpu_us"})
     cpu = Column("", "cpu_us")
     rows = ((title_of(name), *(cpu.text(measured, name, cell) for cell in cells)) for name in names)
     return table(["", *cells], rows)

@@ -119,6 +119,12 @@ def test_what_was_not_measured_is_a_dash() -> None:
     assert "| **eudai** | – | 0 |" in cell_table(measured, "flat")
 
 
+def test_losses_of_all_rounds_are_added() -> None:
+    measured = of({("go", "flat", "lost"): {1: 0.0, 2: 0.0, 3: 2.0}})
+
+    assert "| 2 |" in cell_table(measured, "flat")
+
+
 def test_a_busy_load_core_is_marked() -> None:
     measured = of({
         ("go", "flat", "load_core"): {1: 0.9, 2: 0.8, 3: 0.1},
