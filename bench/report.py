@@ -13,7 +13,7 @@ from bench.cells import BY_NAME, CELLS
 from bench.charts import Bar, Group, bar_chart
 from bench.intervals import estimate, figure
 from bench.results import Results
-from bench.roster import ROOT, title_of
+from bench.roster import ROOT, in_order, title_of
 from bench.tables import cell_table, cpu_table, goal_table
 
 DOCUMENT = ROOT / "docs/performance.md"
@@ -93,8 +93,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ours(measured: Results) -> list[str]:
-    names = dict.fromkeys(name for name, _, _ in measured.values)
-    return [name for name in names if name.startswith("eudai")]
+    return in_order({name for name, _, _ in measured.values if name.startswith("eudai")})
 
 
 def _bars(
