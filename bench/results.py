@@ -14,7 +14,7 @@ from typing import TextIO
 COLUMNS = ("round", "contestant", "cell", "metric", "value")
 # Above this, the load generator may be late, and a cell says little about the contestant.
 LOAD_CORE_MAX = 0.7
-PACKAGES = ("grpcio", "protobuf", "httpx", "uvloop")
+PACKAGES = ("grpcio", "protobuf", "uvloop")
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,12 @@ func TestHTTPAnswersAreRead(t *testing.T) {
 			texts: []string{"a", "b"},
 		},
 		{
+			name: "lines with spaces, escapes, and text in the last one", driver: "ndjson",
+			answer: `{"response": "a", "done": false}` + "\n" +
+				`{"response":"\u0062\"","done":false}` + "\n" + `{"response":"c","done":true}` + "\n",
+			texts: []string{"a", `b"`, "c"},
+		},
+		{
 			name: "no last line", driver: "ndjson", answer: `{"response":"a"}` + "\n",
 			texts: []string{"a"}, failure: "the answer ended early",
 		},
@@ -70,6 +76,12 @@ func TestHTTPAnswersAreRead(t *testing.T) {
 				"\"content\":null}}]}\r\n\r\ndata:{\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n" +
 				unnamed + "data: [DONE]\n\n",
 			texts: []string{"a"},
+		},
+		{
+			name: "events with spaces and escapes", driver: "sse",
+			answer: `data: {"choices": [{"delta": {"content": "a"}}]}` + "\n\n" +
+				`data: {"choices":[{"delta":{"content":"\u0062"}}]}` + "\n\ndata: [DONE]\n\n",
+			texts: []string{"a", "b"},
 		},
 		{
 			name: "no last event", driver: "sse", answer: unnamed, failure: "the answer ended early",

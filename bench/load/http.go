@@ -108,6 +108,9 @@ func (ndjson) body(model, prompt string) ([]byte, error) {
 }
 
 func (ndjson) read(line []byte) (text string, last bool, err error) {
+	if text := plainText(line, responseField); text != "" && bytes.Contains(line, notDone) {
+		return text, false, nil
+	}
 	var decoded struct {
 		Response string          `json:"response"`
 		Done     bool            `json:"done"`
@@ -138,6 +141,9 @@ func (sse) read(line []byte) (text string, last bool, err error) {
 	if string(data) == "[DONE]" {
 		return "", true, nil
 	}
+	if text := plainText(data, contentField); text != "" {
+		return text, false, nil
+	}
 	var decoded struct {
 		Choices []struct {
 			Delta struct {
@@ -153,6 +159,24 @@ func (sse) read(line []byte) (text string, last bool, err error) {
 		text += choice.Delta.Content
 	}
 	return text, false, reported(decoded.Error)
+}
+
+var (
+	responseField = []byte(`"response":"`)
+	contentField  = []byte(`"content":"`)
+	notDone       = []byte(`"done":false`)
+)
+
+// plainText returns the text after field up to the next quote, or an empty text if it has escapes.
+// Decoding the JSON of each token would take a tenth of the core that all programs but the server
+// share; so only the other lines are decoded.
+func plainText(line, field []byte) string {
+	_, rest, _ := bytes.Cut(line, field)
+	text, _, quoted := bytes.Cut(rest, []byte{'"'})
+	if !quoted || bytes.IndexByte(text, '\\') >= 0 {
+		return ""
+	}
+	return string(text)
 }
 
 // reported returns the error that a line of the answer reports, if any.

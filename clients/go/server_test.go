@@ -16,12 +16,21 @@ const callTimeout = 20 * time.Second
 // generateStream is the server's side of a Generate call.
 type generateStream = grpc.ServerStreamingServer[eudaiv1.GenerateResponse]
 
+// embedStream is the server's side of an Embed call.
+type embedStream = grpc.ServerStreamingServer[eudaiv1.EmbedResponse]
+
 // scriptedServer answers each call with its script.
 type scriptedServer struct {
+	eudaiv1.UnimplementedEmbeddingServiceServer
 	eudaiv1.UnimplementedGenerationServiceServer
 	eudaiv1.UnimplementedServerServiceServer
+	embed    func(*eudaiv1.EmbedRequest, embedStream) error
 	generate func(*eudaiv1.GenerateRequest, generateStream) error
 	info     func(context.Context) (*eudaiv1.GetServerInfoResponse, error)
+}
+
+func (s *scriptedServer) Embed(request *eudaiv1.EmbedRequest, stream embedStream) error {
+	return s.embed(request, stream)
 }
 
 func (s *scriptedServer) Generate(
@@ -45,7 +54,8 @@ func serve(
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(options...)
+	server := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(8<<20))...)
+	eudaiv1.RegisterEmbeddingServiceServer(server, script)
 	eudaiv1.RegisterGenerationServiceServer(server, script)
 	eudaiv1.RegisterServerServiceServer(server, script)
 	go func() { _ = server.Serve(listener) }()

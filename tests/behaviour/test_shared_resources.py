@@ -185,7 +185,6 @@ async def test_a_lack_of_file_descriptors_is_not_an_outage(ollama: ScriptedOllam
     with no_more_files(), pytest.raises(NoConnectionLeftError):
         await endpoint.fetch(TAGS)
     after = await endpoint.fetch(TAGS)
-    await endpoint.close()
 
     assert readiness.backend_up
     assert b"gemma3:270m" in after
@@ -202,7 +201,6 @@ async def test_a_connection_timeout_is_not_an_outage(
         endpoint, readiness = watched(f"http://127.0.0.1:{deaf.getsockname()[1]}")
         with pytest.raises(UnreachableError):
             await endpoint.fetch(TAGS)
-        await endpoint.close()
 
     assert readiness.backend_up
 
@@ -212,6 +210,5 @@ async def test_a_refused_connection_is_an_outage_at_once(ollama: ScriptedOllama)
     endpoint, readiness = watched(ollama.url)
     with pytest.raises(UnreachableError):
         await endpoint.fetch(TAGS)
-    await endpoint.close()
 
     assert not readiness.backend_up

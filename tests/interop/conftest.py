@@ -2,6 +2,7 @@
 
 import tomllib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ SCENARIOS: dict[str, dict[str, Any]] = tomllib.loads(
     Path(__file__).with_name("scenarios.toml").read_text()
 )
 CLIENTS = {driver.client: driver for driver in all_drivers()}
+CELL_CHARACTERS = max(map(len, CLIENTS)) + 2
 _RESULTS: pytest.StashKey[dict[tuple[str, str], Counter[str]]] = pytest.StashKey()
 _BUILT: pytest.StashKey[set[str]] = pytest.StashKey()
 
@@ -82,18 +84,29 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not results:
         return
     terminalreporter.section("clients and scenarios")
-    terminalreporter.write_line("".join(f"{name:<10}" for name in ("", "", "", *CLIENTS)))
+    terminalreporter.write_line(_row("", CLIENTS))
     for scenario in SCENARIOS:
-        cells = [_shown(results.get((scenario, client), Counter())) for client in CLIENTS]
-        terminalreporter.write_line(f"{scenario:<30}" + "".join(f"{cell:<10}" for cell in cells))
+        cells = [
+            _shown(results.get((scenario, client), Counter()), driver.unsupported.get(scenario))
+            for client, driver in CLIENTS.items()
+        ]
+        terminalreporter.write_line(_row(scenario, cells))
+    for client, driver in CLIENTS.items():
+        for scenario, reason in driver.unsupported.items():
+            terminalreporter.write_line(f"{client} cannot {scenario}: {reason}")
 
 
-def _shown(cell: Counter[str]) -> str:
+def _row(name: str, cells: Iterable[str]) -> str:
+    """A line of the table."""
+    return f"{name:<30}" + "".join(f"{cell:<{CELL_CHARACTERS}}" for cell in cells)
+
+
+def _shown(cell: Counter[str], unsupported: str | None) -> str:
     """The text of a cell: the result of all tests of one scenario with one client."""
     if not cell:
         return "not run"
     if set(cell) == {"skipped"}:
-        return "cannot"
+        return "cannot" if unsupported else "skipped"
     if cell["failed"]:
         return "FAIL"
     return f"pass {cell['passed']}" if cell["passed"] > 1 else "pass"

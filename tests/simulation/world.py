@@ -204,8 +204,15 @@ class Answer:
         """Break the connection."""
         self._broken.set()
 
-    async def read(self) -> bytes:
-        """Return the next bytes."""
+    async def read(self, timeout_s: float | None = None) -> bytes:
+        """As the client's."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._next()
+        except TimeoutError:
+            raise ServiceError(Reason.BACKEND_STALLED, "Ollama sent nothing") from None
+
+    async def _next(self) -> bytes:
         delay_s, data = next(self._steps, (0.0, b""))
         if self._model:
             await self._world.hang("runner", "whole")
@@ -216,6 +223,9 @@ class Answer:
             if isinstance(data, bytes):
                 return data
         raise ServiceError(Reason.BACKEND_STREAM_INTERRUPTED, "the connection to Ollama broke")
+
+    async def gather(self, _limit_s: float) -> None:
+        """Return at once, as if the buffer were full."""
 
     async def close(self) -> None:
         """Once."""
@@ -239,11 +249,17 @@ class WorldClient:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def open(self, request: Request, *, vital: bool = False) -> Answer:
+    async def open(
+        self, request: Request, *, vital: bool = False, timeout_s: float | None = None
+    ) -> Answer:
         """As the client's."""
         del vital
         body = json.loads(request.body) if isinstance(request.body, bytes) else {}
-        return await self._world.open_answer(request.route, body, request.model)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._world.open_answer(request.route, body, request.model)
+        except TimeoutError:
+            raise ServiceError(Reason.BACKEND_STALLED, "Ollama sent nothing") from None
 
     async def fetch(
         self, request: Request, *, vital: bool = False, bytes_max: int = BODY_BYTES_MAX
@@ -255,9 +271,6 @@ class WorldClient:
             while data := await answer.read():
                 whole += data
         return whole
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 def _recut(

@@ -1,15 +1,17 @@
-"""Runs the command line of the Python client at a pseudo-terminal."""
+"""Runs the command line of the Python client, with pipes or at a pseudo-terminal."""
 
 import os
 import pty
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 TIMEOUT_S = 30.0
+# Runs a command to its end; see `run`.
+Eudai = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment(address: str, home: Path) -> dict[str, str]:
@@ -18,6 +20,17 @@ def environment(address: str, home: Path) -> dict[str, str]:
         **os.environ, "EUDAI_ADDRESS": address, "XDG_STATE_HOME": str(home), "TERM": "xterm",
         "COLUMNS": "100",
     }  # fmt: skip
+
+
+def run(
+    address: str, home: Path, *arguments: str, stdin: str = "", **env: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, with pipes for a terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "eudai.cli", *arguments],
+        env=environment(address, home) | env,
+        input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
 
 
 @contextmanager

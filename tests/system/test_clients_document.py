@@ -30,6 +30,7 @@ EXPECTED = {
     ("Chat", "Go"): "Paris.\nRome.\n",
     ("Chat", "grpcurl"): '"text": "Rome."',
     ("Let the model call tools", "Python"): "It is sunny.\n",
+    ("Let the model call tools", "Command line"): "It is sunny.\n",
     ("Let the model call tools", "Go"): "It is sunny.\n",
     ("Let the model call tools", "grpcurl"): '"text": "It is sunny."',
     ("Get a typed object", "Python"): "Paris True\n",

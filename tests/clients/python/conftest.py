@@ -1,12 +1,15 @@
 """Fixtures: scripted services behind a real socket, by pytest-grpc, and clients of them."""
 
+import functools
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import eudai
 import grpc
 import pytest
 from scripted_services import ScriptedServices
+from terminal import Eudai, run
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,13 @@ def client(address: str, services: ScriptedServices) -> Iterator[eudai.Client]:
     assert services
     with eudai.Client(address) as client:
         yield client
+
+
+@pytest.fixture(name="eudai")
+def eudai_command(address: str, services: ScriptedServices, tmp_path: Path) -> Eudai:
+    """Runs a command to its end, with pipes for a terminal."""
+    assert services
+    return functools.partial(run, address, tmp_path)
 
 
 @pytest.fixture

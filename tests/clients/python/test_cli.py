@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -15,25 +14,9 @@ from eudai.cli.address import default_address
 from eudai.cli.chat import HELP
 from eudai.v1 import content_pb2, generation_service_pb2 as pb, model_service_pb2 as model_pb
 from scripted_services import ScriptedServices, endless, fail, failing
-from terminal import TIMEOUT_S, environment
+from terminal import TIMEOUT_S, Eudai, environment
 
 grpc_max_workers = 8
-Eudai = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def eudai(address: str, services: ScriptedServices, tmp_path: Path) -> Eudai:
-    """Runs a command to its end, with pipes for a terminal."""
-    assert services
-
-    def run(*arguments: str, stdin: str = "", **env: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "eudai.cli", *arguments],
-            env=environment(address, tmp_path) | env,
-            input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
-
-    return run
 
 
 def test_an_answer_goes_to_standard_output(eudai: Eudai) -> None:
@@ -79,13 +62,6 @@ def test_options_of_a_generation_arrive(
     assert request.format.json_schema == '{"type": "object"}'
 
 
-def test_a_result_can_be_json(eudai: Eudai) -> None:
-    result = json.loads(eudai("generate", "--json", "hi").stdout)
-
-    assert result["text"] == "Hello there!"
-    assert result["usage"] == {"input_tokens": 2, "output_tokens": 3}
-
-
 def test_control_characters_do_not_reach_the_terminal(
     eudai: Eudai, services: ScriptedServices
 ) -> None:
@@ -118,6 +94,7 @@ def test_control_characters_do_not_reach_the_terminal(
         (["generate", "hi", "--image", "/nowhere"], 2, "does not exist"),
         (["generate", "hi", "--image", __file__], 2, "not a PNG, JPEG, WebP, WAV or MP3 file"),
         (["generate", "hi", "--schema", __file__], 2, "not JSON"),
+        (["generate", "hi", "--json", "--events"], 2, "cannot be used together"),
         (["--address", "http://x", "models"], 2, "is a URL: write host:port"),
         (["--ca-file", "/nowhere", "models"], 2, "/nowhere: No such file or directory"),
         (["--token-file", "/nowhere", "info"], 2, "/nowhere: No such file or directory"),
@@ -182,17 +159,6 @@ def test_vectors_are_json_lines(eudai: Eudai, services: ScriptedServices) -> Non
     assert eudai("embed", "a", "b").stdout == "[1.0, 0.0]\n[1.0, 0.0]\n"
     assert eudai("embed", "--dimensions", "2", stdin="a\nb\n").stdout.count("\n") == 2
     assert list(services.requests[1].inputs) == ["a", "b"]
-
-
-def test_a_pull_prints_its_phases(eudai: Eudai, services: ScriptedServices) -> None:
-    ended = eudai("pull", "m", "--detach")
-
-    assert (ended.returncode, ended.stdout) == (0, "")
-    assert ended.stderr == "eudai: pulling\neudai: pulled m\n"
-    assert services.requests[0].detach
-    assert eudai("pulls").stdout == "llama3.2:latest\t1 kB\t2.0 GB\t1\tyes\n"
-    assert eudai("pull", "llama3.2", "--cancel").returncode == 0
-    assert services.requests[-1] == model_pb.CancelPullRequest(model="llama3.2")
 
 
 def test_the_exit_code_tells_the_health(eudai: Eudai, address: str) -> None:

@@ -63,6 +63,19 @@ def slow_pull(request: Any, context: Any) -> Iterator[model_pb.PullModelResponse
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "done"),
+    [(["push", "m"], "pushed m"), (["create", "m", "--base-model", "b"], "created m")],
+)
+def test_a_transfer_shows_its_end(
+    address: str, services: ScriptedServices, tmp_path: Path, arguments: list[str], done: str
+) -> None:
+    assert services
+    with terminal(address, tmp_path, *arguments) as screen:
+        screen.wait_for(done)
+        assert screen.process.wait(TIMEOUT_S) == 0
+
+
 def test_a_terminal_shows_the_phase_of_a_waiting_request(
     address: str, services: ScriptedServices, tmp_path: Path
 ) -> None:

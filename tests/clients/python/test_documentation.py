@@ -127,6 +127,8 @@ def test_a_command_of_the_readme_runs(
     assert services
     (tmp_path / "point.json").write_text('{"type": "object"}')
     (tmp_path / "cat.png").write_bytes(PNG)
+    (tmp_path / "talk.json").write_text('[{"role": "ROLE_USER", "parts": [{"text": "hi"}]}]')
+    (tmp_path / "tools.json").write_text('[{"name": "now"}]')
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for line in source.splitlines():
         ended = subprocess.run(

@@ -2,13 +2,18 @@
 
 import hashlib
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import eudai
 import grpc
 import pytest
+from eudai.embeddings import TEXTS_MAX, EmbedBatches
 from eudai.uploads import PIECE_BYTES
 from eudai.v1 import embedding_service_pb2 as embedding_pb, model_service_pb2 as pb
+from google.rpc import error_details_pb2
 from scripted_services import ScriptedServices, endless_pull, fail
 
 grpc_max_workers = 8
@@ -117,6 +122,92 @@ def test_vectors_that_are_missing_are_an_error(
 
     with pytest.raises(eudai.IncompleteResponseError, match="0 of 1"):
         client.embed("m", ["a"])
+
+
+def embedding(services: ScriptedServices, *digests: str) -> None:
+    """Let each call of Embed have a model with the next digest. A vector has its text's length."""
+    remaining = list(digests)
+
+    def embed(request: embedding_pb.EmbedRequest, context: Any) -> Iterator[Any]:
+        digest = remaining.pop(0)
+        if request.expected_digest not in ("", digest):
+            fail(context, grpc.StatusCode.FAILED_PRECONDITION, "DIGEST_MISMATCH")
+        if "bad" in request.inputs:
+            field = f"inputs[{list(request.inputs).index('bad')}]"
+            violation = error_details_pb2.BadRequest.FieldViolation(field=field)
+            bad_request = error_details_pb2.BadRequest(field_violations=[violation])
+            code = grpc.StatusCode.INVALID_ARGUMENT
+            fail(context, code, "CONTEXT_LENGTH_EXCEEDED", f"{field}: too long", bad_request)
+        vectors = [embedding_pb.Embedding(values=[len(text)]) for text in request.inputs]
+        yield embedding_pb.EmbedResponse(embeddings=vectors, digest=digest)
+
+    services.on["Embed"] = embed
+
+
+@pytest.mark.parametrize(
+    ("count", "batches"),
+    [(0, [0]), (TEXTS_MAX, [TEXTS_MAX]), (TEXTS_MAX + 1, [TEXTS_MAX, 1]),
+     (2 * TEXTS_MAX + 7, [TEXTS_MAX, TEXTS_MAX, 7])],
+)  # fmt: skip
+async def test_more_texts_than_a_request_may_have_are_split(
+    client: eudai.Client, async_client: eudai.AsyncClient, services: ScriptedServices,
+    count: int, batches: list[int],
+) -> None:  # fmt: skip
+    texts = ["x" * (number % 7) for number in range(count)]
+    embedding(services, *["sha256:1"] * 2 * len(batches))
+    vectors = client.embed("m", texts, dimensions=1)
+
+    assert vectors == [[number % 7] for number in range(count)]
+    assert await async_client.embed("m", texts, dimensions=1) == vectors
+    assert [len(request.inputs) for request in services.requests] == batches * 2
+    assert {request.dimensions for request in services.requests} == {1}
+
+
+@pytest.mark.parametrize(
+    ("sizes_mib", "batches"), [([3, 3, 3], [2, 1]), ([1, 7, 1], [1, 1, 1]), ([9, 1], [1, 1])]
+)
+def test_texts_that_are_too_large_for_a_request_are_split(
+    sizes_mib: list[int], batches: list[int]
+) -> None:
+    request = embedding_pb.EmbedRequest(inputs=["x" * (size << 20) for size in sizes_mib])
+
+    assert [len(each.inputs) for each in EmbedBatches(request, timeout_s=1)] == batches
+
+
+def test_batches_of_two_models_are_an_error(
+    client: eudai.Client, services: ScriptedServices
+) -> None:
+    embedding(services, "sha256:1", "sha256:2")
+
+    with pytest.raises(eudai.DigestMismatchError):
+        client.embed("m", ["a"] * (TEXTS_MAX + 1))
+
+
+async def test_an_error_names_a_text_by_its_place_among_all(
+    client: eudai.Client, async_client: eudai.AsyncClient, services: ScriptedServices
+) -> None:
+    texts = ["a"] * (TEXTS_MAX + 3) + ["bad"]
+    embedding(services, *["sha256:1"] * 4)
+    with pytest.raises(eudai.ContextLengthExceededError, match=r"^inputs\[4099\]: ") as failure:
+        client.embed("m", texts)
+    assert failure.value.violations[0].field == "inputs[4099]"
+    with pytest.raises(eudai.ContextLengthExceededError, match=r"^inputs\[4099\]: "):
+        await async_client.embed("m", texts)
+
+
+def test_the_timeout_of_an_embedding_includes_all_batches(
+    client: eudai.Client, services: ScriptedServices
+) -> None:
+    def embed(request: embedding_pb.EmbedRequest, _context: Any) -> Iterator[Any]:
+        time.sleep(0.6)
+        vectors = [embedding_pb.Embedding()] * len(request.inputs)
+        yield embedding_pb.EmbedResponse(embeddings=vectors)
+
+    services.on["Embed"] = embed
+    with pytest.raises(eudai.DeadlineExceededError):
+        client.embed("m", ["a"] * (TEXTS_MAX + 1), timeout_s=1)
+    with pytest.raises(eudai.errors.ConfigError, match="timeout_s"):
+        client.embed("m", ["a"], timeout_s=0)
 
 
 def test_a_single_text_is_not_a_list(client: eudai.Client) -> None:

@@ -113,9 +113,13 @@ class Connection:
     ) -> dict[str, Any]:
         """The arguments of a gRPC call. `timeout_s` is the timeout if the options have none."""
         return {
-            "timeout": _timeout_from(options, timeout_s or self.timeout_s),
+            "timeout": self.timeout_of(options, timeout_s),
             "metadata": self.metadata(options.get("metadata"), model, options.get("request_id")),
         }
+
+    def timeout_of(self, options: Mapping[str, Any], timeout_s: float | None = None) -> float:
+        """The timeout of a call in seconds; `timeout_s` if the options have none."""
+        return _timeout_from(options, timeout_s or self.timeout_s)
 
     def metadata(
         self, extra: Metadata | None = None, model: str = "", request_id: str | None = None

@@ -11,9 +11,13 @@ import sys
 
 import uvloop
 
+from eudai_server.process import choose_experiments, limit_arenas, raise_open_files
+
+choose_experiments(os.environ)
+
+# ruff: noqa: E402 - these import gRPC
 from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
-from eudai_server.process import limit_arenas, raise_open_files
 from eudai_server.rpc.transport.event_loop import EventLoop
 from eudai_server.rpc.transport.listener import ListenError
 from eudai_server.telemetry import configure_logging

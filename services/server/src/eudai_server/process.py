@@ -1,4 +1,4 @@
-"""Settings of the server process: the memory allocator and the limit of open files.
+"""Settings of the server process: gRPC's, the memory allocator's and the limit of open files.
 
 Each is best effort: where a platform does not support a setting, nothing changes.
 """
@@ -7,13 +7,21 @@ import asyncio
 import ctypes
 import logging
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 # A parameter of glibc's mallopt.
 M_ARENA_MAX = -8
 TRIM_INTERVAL_S = 10.0
+# Without its EventEngine, gRPC needs about 15 % less CPU time for a message. gRPC will remove the
+# older code some day; tests/system/test_experiments.py then fails.
+GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener,-event_engine_callback_cq"
 
 log = logging.getLogger(__name__)
+
+
+def choose_experiments(environ: MutableMapping[str, str]) -> None:
+    """Set gRPC's experiments, unless the operator has. gRPC reads them when it is imported."""
+    environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
 
 
 def limit_arenas(environ: Mapping[str, str]) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 TEXT_CHARS_MAX = 1000
 
+_encode = json.JSONEncoder(default=str).encode
+
 
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON.
@@ -26,11 +28,13 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 def configure_logging() -> None:
     """Log at level INFO; libraries at WARNING."""
+    # No record has these, and finding them out costs more than writing a record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -96,12 +96,16 @@ func (p plan) options() []eudai.Option {
 	return options
 }
 
-// call makes the call of a plan: Generate as a program would, other methods by their descriptor.
+// call makes the call of a plan: Generate and Embed as a program would, other methods by their
+// descriptor.
 func call(ctx context.Context, client *eudai.Client, p plan) iter.Seq2[proto.Message, error] {
 	if p.Call == "eudai.v1.GenerationService/Generate" {
 		request := &eudaiv1.GenerateRequest{}
 		check(protojson.Unmarshal(p.Request, request))
 		return messages(client.Generate(ctx, request))
+	}
+	if p.Call == "eudai.v1.EmbeddingService/Embed" {
+		return embed(ctx, client, p)
 	}
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(
 		protoreflect.FullName(strings.ReplaceAll(p.Call, "/", ".")))
@@ -123,6 +127,19 @@ func call(ctx context.Context, client *eudai.Client, p plan) iter.Seq2[proto.Mes
 				return
 			}
 		}
+	}
+}
+
+func embed(ctx context.Context, client *eudai.Client, p plan) iter.Seq2[proto.Message, error] {
+	return func(yield func(proto.Message, error) bool) {
+		request := &eudaiv1.EmbedRequest{}
+		check(protojson.Unmarshal(p.Request, request))
+		vectors, err := client.Embed(ctx, request)
+		response := &eudaiv1.EmbedResponse{}
+		for _, vector := range vectors {
+			response.Embeddings = append(response.Embeddings, &eudaiv1.Embedding{Values: vector})
+		}
+		yield(response, err)
 	}
 }
 

@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eudai.aio.chat import AsyncChat
 from eudai.aio.models import AsyncModelCalls
 from eudai.aio.stream import AsyncStream
-from eudai.embeddings import checked_vectors
+from eudai.embeddings import EmbedBatches
 from eudai.formats import parsed
 from eudai.requests import (
     CallOptions,
@@ -100,10 +100,14 @@ class AsyncClient(AsyncModelCalls):
         **options: Unpack[EmbedOptions],
     ) -> Any:
         """The vectors of texts, in their order. With `as_numpy`, a numpy array of float32."""
-        request = embed_request(model, texts, options)
+        timeout_s = self._connection.timeout_of(options)
+        batches = EmbedBatches(embed_request(model, texts, options), timeout_s)
         stub = embedding_service_pb2_grpc.EmbeddingServiceStub(self._channel)
-        responses = await self._collect(stub.Embed, request, options)
-        return checked_vectors(responses, len(texts), as_numpy=as_numpy)
+        for request in batches:
+            remaining: EmbedOptions = {**options, "timeout_s": batches.remaining_s}
+            with batches.numbering():
+                batches.add(await self._collect(stub.Embed, request, remaining))
+        return batches.vectors(as_numpy=as_numpy)
 
     async def server_info(
         self, **options: Unpack[CallOptions]

@@ -12,20 +12,39 @@ import click
 import eudai
 from eudai.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from eudai.cli.address import default_address
+from eudai.cli.administration import copy, delete, load, unload
 from eudai.cli.chat import chat
 from eudai.cli.completion import completion
 from eudai.cli.conformance import conformance
 from eudai.cli.explanation import explanation
 from eudai.cli.generate import generate
-from eudai.cli.models import embed, info, models, ps, pull, pulls
-from eudai.cli.options import Connect
+from eudai.cli.json_output import error_fields
+from eudai.cli.models import embed, info, models, ps
+from eudai.cli.options import Connect, prints_errors_as_json
+from eudai.cli.safe_text import json_text
 from eudai.cli.terminal import note, silence_broken_pipe
+from eudai.cli.transfers import create, pull, pulls, push
 from eudai.errors import ConfigError, EudaiError
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+class Commands(click.Group):
+    """The commands. They print the error of a call as JSON if one of their options says so."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; returns the exit code."""
+        try:
+            return super().invoke(ctx)
+        except EudaiError as error:
+            if isinstance(error, ConfigError) or not prints_errors_as_json(ctx):
+                raise
+            print(json_text({"error": error_fields(error)}), file=sys.stderr, flush=True)
+            return EXIT_FAILED
+
+
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 success, 1 the call failed, 2 an argument or a file is wrong, 130 "
     "interrupted.",
@@ -54,7 +73,8 @@ def healthcheck(arguments: tuple[str, ...]) -> int:
 
 
 for command in (
-    generate, chat, embed, models, pull, pulls, ps, info, healthcheck, conformance, completion,
+    generate, chat, embed, models, pull, pulls, push, create, copy, delete, load, unload, ps, info,
+    healthcheck, conformance, completion,
 ):  # fmt: skip
     cli.add_command(command)
 

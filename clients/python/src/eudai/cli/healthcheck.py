@@ -1,6 +1,7 @@
 """The command `eudai healthcheck`, which imports neither protobuf nor the rest of the client."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ def run(arguments: Sequence[str]) -> int:
     """Print the status of one health name. Returns 0 if it is SERVING, otherwise 1."""
     options = vars(_parser().parse_args(arguments))
     service, address = options.pop("service"), options.pop("address")
+    as_json = options.pop("json")
     del options["command"]
     try:
         connection = Connection(address or default_address(), timeout_s=TIMEOUT_S, **options)
@@ -30,11 +32,9 @@ def run(arguments: Sequence[str]) -> int:
         print(f"eudai: {error}", file=sys.stderr)
         return EXIT_USAGE
     except grpc.RpcError as failure:
-        from eudai.call_errors import error_from  # noqa: PLC0415 - needs protobuf
-
-        print(f"eudai: {error_from(failure, connection.address)}", file=sys.stderr)
+        _report(failure, connection.address, as_json=as_json)
         return EXIT_FAILED
-    print(status)
+    print(json.dumps({"status": status}) if as_json else status)
     return 0 if status == "SERVING" else EXIT_FAILED
 
 
@@ -48,6 +48,17 @@ def _check(connection: Connection, service: str) -> str:
     with channel:
         check = channel.unary_unary(METHOD, _request_from, _status_from)
         return str(check(service, **connection.call_arguments({})))
+
+
+def _report(failure: grpc.RpcError, address: str, *, as_json: bool) -> None:
+    """Print why the call failed."""
+    # These need protobuf.
+    from eudai.call_errors import error_from  # noqa: PLC0415
+    from eudai.cli.json_output import error_fields  # noqa: PLC0415
+
+    error = error_from(failure, address)
+    text = json.dumps({"error": error_fields(error)}) if as_json else f"eudai: {error}"
+    print(text, file=sys.stderr)
 
 
 def _request_from(service: str) -> bytes:
@@ -78,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("command", choices=["healthcheck"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--json", action="store_true", help="print the status, or the error of the call, as JSON"
+    )
     parser.add_argument(
         "--service",
         default="",

@@ -1,33 +1,34 @@
 """What the commands write: clean text to standard output, notes to standard error."""
 
 import os
-import re
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from google.protobuf.message import Message
 from rich.console import Console
 from rich.text import Text
 
+from eudai.cli.json_output import message_fields
+from eudai.cli.safe_text import clean, json_text
 from eudai.results import Result
 from eudai.sync.stream import Stream
 from eudai.v1 import generation_service_pb2 as pb
 
 INPUT_CHARACTERS_MAX = 8 << 20
-
-# Control characters but tab and newline, and characters that change the direction of text: a model
-# could use them to change what the terminal shows.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def clean(text: str) -> str:
-    """A text without control characters."""
-    return _CONTROL.sub("", text)
+# The header of each column, and its text for a message.
+Columns = Mapping[str, Callable[[Any], object]]
 
 
 def write(text: str) -> None:
     """Write to standard output immediately."""
     sys.stdout.write(clean(text))
     sys.stdout.flush()
+
+
+def write_json(value: Any) -> None:
+    """Write a value to standard output as a line of JSON."""
+    write(json_text(value) + "\n")
 
 
 def note(text: str) -> None:
@@ -131,6 +132,16 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
     for row in rows:
         table.add_row(*(Text(clean(str(cell))) for cell in row))
     output.print(table)
+
+
+def print_list(found: Iterable[Message], columns: Columns, *, as_json: bool) -> None:
+    """Print a table with a row, or JSON with a line, for each message."""
+    if as_json:
+        for each in found:
+            write_json(message_fields(each))
+        return
+    rows = [[text(each) for text in columns.values()] for each in found]
+    print_table(list(columns), rows)
 
 
 def size_text(size_bytes: float) -> str:

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from eudai.embeddings import checked_vectors
+from eudai.embeddings import EmbedBatches
 from eudai.formats import parsed
 from eudai.requests import (
     CallOptions,
@@ -116,15 +116,22 @@ class Client(ModelCalls):
     ) -> Any:
         """The vectors of texts, in their order. With `as_numpy`, a numpy array of float32.
 
+        More texts than the server allows in one request are sent in several, one after the other.
+        `timeout_s` applies to all of them together.
+
         >>> client.embed("all-minilm", ["a", "b"])
         [[1.0, 0.0], [1.0, 0.0]]
         >>> client.embed("all-minilm", ["a", "b"], as_numpy=True).shape
         (2, 2)
         """
-        request = embed_request(model, texts, options)
+        timeout_s = self._connection.timeout_of(options)
+        batches = EmbedBatches(embed_request(model, texts, options), timeout_s)
         stub = embedding_service_pb2_grpc.EmbeddingServiceStub(self._channel)
-        responses = self._collect(stub.Embed, request, options)
-        return checked_vectors(responses, len(texts), as_numpy=as_numpy)
+        for request in batches:
+            remaining: EmbedOptions = {**options, "timeout_s": batches.remaining_s}
+            with batches.numbering():
+                batches.add(self._collect(stub.Embed, request, remaining))
+        return batches.vectors(as_numpy=as_numpy)
 
     def server_info(
         self, **options: Unpack[CallOptions]

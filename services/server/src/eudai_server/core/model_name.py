@@ -6,10 +6,13 @@ real Ollama reads many references, and the tests compare this parser with it.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from eudai_server.core.errors import CloudDisabledError
 
 REFERENCE_CHARS_MAX = 512
+# Nearly all requests name the same few models.
+REFERENCES_KEPT_MAX = 256
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -37,7 +40,7 @@ class InvalidModelNameError(ValueError):
     """A text is not a valid model reference; the message says what to change."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelName:
     """The parts of a model's name, with defaults filled in, in the caller's case."""
 
@@ -46,7 +49,7 @@ class ModelName:
     model: str
     tag: str
 
-    @property
+    @cached_property
     def listed(self) -> str:
         """The shortest name, as in Ollama's lists. Every route of Ollama reads it as this model."""
         name = f"{self.model}:{self.tag}"
@@ -56,12 +59,12 @@ class ModelName:
             return f"{self.namespace}/{name}"
         return name
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Equal for all references to one model: Ollama ignores case."""
         return self.listed.lower()
 
-    @property
+    @cached_property
     def registry(self) -> str:
         """The host that the model is pulled from and pushed to, in lower case."""
         return self.host.lower()
@@ -75,6 +78,11 @@ def model_name_from(reference: str) -> ModelName:
     """
     if len(reference) > REFERENCE_CHARS_MAX:
         raise InvalidModelNameError(f"must not be longer than {REFERENCE_CHARS_MAX} characters")
+    return _parsed(reference)
+
+
+@lru_cache(REFERENCES_KEPT_MAX)
+def _parsed(reference: str) -> ModelName:
     base, source = _without_source(reference)
     if not base:
         raise InvalidModelNameError('is required: a model reference such as "llama3.2:1b"')

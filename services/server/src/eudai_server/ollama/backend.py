@@ -1,6 +1,7 @@
 """Runs generations with Ollama: implements the port `Backend`."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -23,10 +24,10 @@ from eudai_server.core.generation import Generation, LoadOptions
 from eudai_server.core.model_name import ModelName
 from eudai_server.ollama.state.canary import answers
 from eudai_server.ollama.state.catalog import Facts
+from eudai_server.ollama.state.gathering import Stream
 from eudai_server.ollama.state.model_request import ModelRequest
 from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.transport.client import Answer
-from eudai_server.ollama.transport.time_limit import time_limit
 from eudai_server.ollama.wire.generation_stream import Output, StreamDecoder
 from eudai_server.ollama.wire.requests import request_from
 from eudai_server.ollama.wire.schema_keywords import keyword_warnings
@@ -74,7 +75,11 @@ class OllamaBackend:
         # Sent with the first output, or with the end if there is none.
         first: list[Event] = [self._started(generation, facts, None)]
         try:
-            with request, state.gpu.watching(model) as measure:
+            with (
+                request,
+                state.gpu.watching(model) as measure,
+                state.gathering.stream() as stream,
+            ):
                 if request.needs_load:
                     yield [Progress(Phase.LOADING_MODEL)]
                     async with _time_budget(generation):
@@ -88,13 +93,14 @@ class OllamaBackend:
                     first.insert(0, _TRUNCATED)
                 async with answer:
                     while not decoder.finished:
-                        events = await self._read(generation, answer, decoder)
+                        events = await self._read(generation, answer, decoder, stream)
                         if decoder.finished:
                             request.complete()
                             measure(decoder.finished)
                         if events:
                             yield [*first, *events]
                             first = []
+                            stream.observe_output()
                         if decoder.failure:
                             raise decoder.failure
         except _BudgetSpentError:
@@ -147,14 +153,23 @@ class OllamaBackend:
         request = request_from(
             generation, can_think="thinking" in facts.capabilities, truncate=truncate
         )
-        async with _time_budget(generation), _silence_limit(self._first_event_timeout_s):
-            return await self._state.endpoint.open(request)
+        async with _time_budget(generation):
+            return await self._state.endpoint.open(request, timeout_s=self._first_event_timeout_s)
 
     async def _read(
-        self, generation: Generation, answer: Answer, decoder: StreamDecoder
+        self, generation: Generation, answer: Answer, decoder: StreamDecoder, stream: Stream
     ) -> Sequence[Output]:
-        async with _time_budget(generation), _silence_limit(self._event_timeout_s):
-            data = await answer.read()
+        budget_s = _budget_left_s(generation)
+        # Tool calls are not held, and nobody knows in advance which line has one.
+        pause_s = 0.0 if generation.tools else stream.pause_s()
+        if pause_s:
+            await answer.gather(min(pause_s, budget_s))
+        try:
+            data = await answer.read(min(budget_s, self._event_timeout_s))
+        except ServiceError as error:
+            if error.reason is Reason.BACKEND_STALLED and budget_s < self._event_timeout_s:
+                raise _BudgetSpentError from None
+            raise
         return decoder.feed(data) if data else decoder.close()
 
 
@@ -167,15 +182,24 @@ def _time_budget(generation: Generation) -> AbstractAsyncContextManager[None]:
 
 @asynccontextmanager
 async def _ended_at(budget_end_s: float) -> AsyncIterator[None]:
-    left_s = budget_end_s - time.monotonic()
-    if left_s <= 0:
-        # A read of bytes that have already arrived does not suspend, so no timeout would end it.
-        raise _BudgetSpentError
     try:
-        async with asyncio.timeout(left_s):
+        async with asyncio.timeout(budget_end_s - time.monotonic()):
             yield
     except TimeoutError:
         raise _BudgetSpentError from None
+
+
+def _budget_left_s(generation: Generation) -> float:
+    """The seconds that are left of the caller's time budget; raises _BudgetSpentError if none are.
+
+    A read of bytes that have already arrived does not suspend, so no timeout would end it.
+    """
+    if generation.budget_end_s is None:
+        return math.inf
+    left_s = generation.budget_end_s - time.monotonic()
+    if left_s <= 0:
+        raise _BudgetSpentError
+    return left_s
 
 
 def _with_seed(generation: Generation, facts: Facts) -> Generation:
@@ -184,10 +208,6 @@ def _with_seed(generation: Generation, facts: Facts) -> Generation:
         return generation
     seed = random.getrandbits(SEED_BITS)
     return replace(generation, sampling={**generation.sampling, "seed": seed})
-
-
-def _silence_limit(limit_s: float) -> AbstractAsyncContextManager[asyncio.Timeout]:
-    return time_limit(limit_s, f"Ollama sent nothing for {limit_s:g} s")
 
 
 def _decoder_for(generation: Generation, facts: Facts) -> StreamDecoder:

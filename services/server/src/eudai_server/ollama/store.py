@@ -229,9 +229,7 @@ class OllamaStore:
         async with answer:
             while True:
                 work_s = WORK_TIMEOUT_S if decoder.is_working else 0.0
-                limit_s = max(work_s, self._event_timeout_s)
-                async with time_limit(limit_s, _silence(limit_s)):
-                    data = await answer.read()
+                data = await answer.read(max(work_s, self._event_timeout_s))
                 if not data:
                     break
                 transfer = decoder.feed(data)

@@ -32,6 +32,8 @@ class Catalog:
         self._resident: Sequence[ListedModel] = ()
         # By the model's digest.
         self._shown: dict[str, ShownModel] = {}
+        # By name in lower case, since the last change of the reports.
+        self._facts: dict[str, Facts] = {}
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -50,6 +52,7 @@ class Catalog:
             self._resident = resident
         kept = {listed.digest for listed in (*present, *self._resident)}
         self._shown = {digest: shown for digest, shown in self._shown.items() if digest in kept}
+        self._facts.clear()
         for listener in self._listeners:
             listener()
 
@@ -109,6 +112,7 @@ class Catalog:
         listed = self._present.get(model.key)
         if listed:
             self._shown[listed.digest] = shown
+            self._facts.clear()
 
     def is_resident(self, model: ModelName) -> bool:
         """Whether the runner that serves the model is in memory.
@@ -136,6 +140,14 @@ class Catalog:
 
     def facts(self, model: ModelName) -> Facts:
         """What is known about a model, whether or not it is in memory."""
+        facts = self._facts.get(model.key)
+        if facts is None:
+            facts = self._make_facts(model)
+            if facts.digest:  # so that names which nobody has are not kept
+                self._facts[model.key] = facts
+        return facts
+
+    def _make_facts(self, model: ModelName) -> Facts:
         key = model.key
         present, resident = self._present.get(key), self._resident_of(key)
         known = present or resident

@@ -1,8 +1,6 @@
 """Sends requests to one Ollama, and keeps whether it answers."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from eudai_server.core.errors import Reason, ServiceError, UnreachableError
 from eudai_server.core.readiness import Readiness
@@ -46,30 +44,28 @@ class Endpoint:
         self.is_known = True
         self._readiness.update(backend_up=up, models=self._catalog.names if up else frozenset())
 
-    async def open(self, request: Request, *, vital: bool = False) -> Answer:
+    async def open(
+        self, request: Request, *, vital: bool = False, timeout_s: float | None = None
+    ) -> Answer:
         """See `Client.open`."""
-        with self._failures_recorded():
-            return await self._client.open(request, vital=vital)
+        try:
+            return await self._client.open(request, vital=vital, timeout_s=timeout_s)
+        except ServiceError as error:
+            self._record(error)
+            raise
 
     async def fetch(
         self, request: Request, *, vital: bool = False, bytes_max: int = BODY_BYTES_MAX
     ) -> bytes:
         """See `Client.fetch`."""
-        with self._failures_recorded():
-            return await self._client.fetch(request, vital=vital, bytes_max=bytes_max)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.close()
-
-    @contextmanager
-    def _failures_recorded(self) -> Iterator[None]:
         try:
-            yield
-        except RefusedError:
-            self.mark(up=False)  # the outage is known without the next probe
-            raise
+            return await self._client.fetch(request, vital=vital, bytes_max=bytes_max)
         except ServiceError as error:
-            if error.reason is Reason.BACKEND_UNSUPPORTED:
-                error.metadata["ollama_version"] = self._catalog.version
+            self._record(error)
             raise
+
+    def _record(self, error: ServiceError) -> None:
+        if isinstance(error, RefusedError):
+            self.mark(up=False)  # the outage is known without the next probe
+        elif error.reason is Reason.BACKEND_UNSUPPORTED:
+            error.metadata["ollama_version"] = self._catalog.version

@@ -3,6 +3,7 @@
 from eudai_server.core.readiness import Readiness
 from eudai_server.ollama.state.catalog import Catalog
 from eudai_server.ollama.state.endpoint import Endpoint
+from eudai_server.ollama.state.gathering import Gathering
 from eudai_server.ollama.state.gpu import Gpu
 from eudai_server.ollama.state.hangs import Hangs
 from eudai_server.ollama.state.loader import Loader
@@ -25,6 +26,7 @@ class OllamaState:
         self.gpu = Gpu(self.catalog, readiness, expected=expect_gpu)
         self.hangs = Hangs(self.endpoint, self.catalog, readiness)
         self.probe = Probe(self.endpoint, self.catalog)
+        self.gathering = Gathering()
         self.loader = Loader(self.endpoint, self.catalog, self.probe, load_timeout_s)
 
     async def close(self) -> None:
@@ -32,4 +34,3 @@ class OllamaState:
         await self.hangs.close()
         await self.loader.close()
         await self.probe.close()
-        await self.endpoint.close()

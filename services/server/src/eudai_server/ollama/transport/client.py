@@ -1,15 +1,12 @@
-"""An HTTP client for Ollama. The only module that knows the HTTP library; converts its errors."""
+"""An HTTP client for Ollama, which converts HTTP's errors and statuses to the server's errors."""
 
 import errno
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from contextlib import suppress
+import functools
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from eudai_server import __version__
 from eudai_server.core.errors import (
@@ -18,31 +15,25 @@ from eudai_server.core.errors import (
     ServiceError,
     UnreachableError,
 )
+from eudai_server.ollama.transport.connection import Connection
+from eudai_server.ollama.transport.http_transport import HttpTransport
 from eudai_server.ollama.wire.errors import error_from_response
 from eudai_server.ollama.wire.requests import Request
 
 CONNECT_TIMEOUT_S = 2.0
-# The limit of concurrent connections. Vital requests, which are few, ignore it.
-CONNECTIONS_MAX = 512
+# The limit of concurrent connections. Vital requests, which are few, ignore it. Together with the
+# clients' 1,024 connections it stays below the usual hard limit of 4,096 open files.
+CONNECTIONS_MAX = 2048
 # Errors of the operating system that mean that this machine, not Ollama, lacks a resource.
 LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 # The probe has checked again by then.
 UNREACHABLE_RETRY_AFTER_S = 1.0
 # Ollama's error bodies are one line; a longer body is not Ollama's.
 ERROR_BODY_BYTES_MAX = 64 << 10
-# If a caller does not read, twice this is buffered here; the rest waits in Ollama.
-READ_BUFFER_BYTES = 16 << 10
-PIECE_BYTES_MAX = 1 << 20
 # The /api/tags body of a thousand models has half a megabyte.
 BODY_BYTES_MAX = 64 << 20
-
-# The session checks certificates by itself. By default, httpx would load all certificates of the
-# system for a context of its own, which takes 30 ms and is never used.
-UNUSED_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-_BROKEN = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
-# The transport raises the same httpx error for a refused connection and for one that broke after
-# the request was sent. Only the latter may have run; the error's cause tells them apart.
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+# The routes of uploads contain digests, so their number is not limited.
+ROUTES_KEPT_MAX = 64
 
 
 class RefusedError(UnreachableError):
@@ -56,25 +47,34 @@ class RefusedError(UnreachableError):
 class Answer:
     """An answer that is being read. Always close it: closing it early stops the model."""
 
-    def __init__(self, response: httpx.Response, on_closed: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, on_closed: Callable[[], None]) -> None:
         """Created by `Client.open`. `on_closed` is called when it is closed."""
-        self._response = response
-        self._chunks = response.aiter_raw()
+        self._connection = connection
         self._on_closed: Callable[[], None] | None = on_closed
 
-    async def read(self) -> bytes:
+    async def read(self, timeout_s: float | None = None) -> bytes:
         """All bytes that have arrived since the last read; empty at the end.
 
-        Raises ServiceError if the connection broke.
+        Raises ServiceError BACKEND_STALLED if none arrive within `timeout_s`, and
+        BACKEND_STREAM_INTERRUPTED if the connection broke.
         """
         try:
-            return await anext(self._chunks, b"")
-        except _BROKEN as error:
+            return await self._connection.read(timeout_s)
+        except httpx.ReadTimeout:
+            raise _stalled(timeout_s) from None
+        except httpx.TransportError as error:
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
                 "the connection to Ollama broke before the answer was complete; the output so far "
                 "is incomplete",
             ) from error
+
+    async def gather(self, limit_s: float) -> None:
+        """Let more bytes arrive for `limit_s`, so that the next `read` returns them together.
+
+        Returns earlier if the answer is complete, or if much has arrived.
+        """
+        await self._connection.gather(limit_s)
 
     async def read_all(self, bytes_max: int) -> bytes:
         """The remaining bytes, cut after `bytes_max`."""
@@ -84,14 +84,11 @@ class Answer:
         return bytes(body[:bytes_max])
 
     async def close(self) -> None:
-        """Close the connection, unless the answer was read completely."""
+        """Close the connection."""
         on_closed, self._on_closed = self._on_closed, None
-        try:
-            with suppress(*_BROKEN):  # then it is closed already
-                await self._response.aclose()
-        finally:
-            if on_closed:
-                on_closed()
+        self._connection.close()
+        if on_closed:
+            on_closed()
 
     async def __aenter__(self) -> Self:
         """Close the answer at the end of the block."""
@@ -119,37 +116,40 @@ class Client:
 
         Uses no proxy, cookie, redirect or credential of the environment.
         """
-        self._http = httpx.AsyncClient(
-            base_url=base_url,
-            transport=AiohttpTransport(verify=UNUSED_TLS, client=_session),
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            trust_env=False,
-            follow_redirects=False,
-            headers={"Accept-Encoding": "identity", "User-Agent": f"eudai/{__version__}"},
+        self._base_url = httpx.URL(base_url)
+        self._url_of = functools.lru_cache(ROUTES_KEPT_MAX)(self._join)
+        self._transport = HttpTransport(self._base_url, CONNECT_TIMEOUT_S)
+        self._headers = httpx.Headers(
+            {
+                "Host": self._base_url.netloc.decode(),
+                "Connection": "close",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"eudai/{__version__}",
+            }
         )
         self._open = 0
 
-    async def open(self, request: Request, *, vital: bool = False) -> Answer:
+    async def open(
+        self, request: Request, *, vital: bool = False, timeout_s: float | None = None
+    ) -> Answer:
         """Send a request; returns its answer when Ollama has sent the headers.
 
         `vital` requests ignore the limit of connections: the server needs them to check Ollama's
         state and to recover it. Raises UnreachableError or NoConnectionLeftError if nothing was
         sent, and a ServiceError for any unsuccessful status. A RefusedError says that Ollama is
-        down; any other UnreachableError may be this machine's fault.
+        down; any other UnreachableError may be this machine's fault. Raises BACKEND_STALLED if the
+        headers do not arrive within `timeout_s`.
         """
         if self._open >= CONNECTIONS_MAX and not vital:
             raise NoConnectionLeftError
-        body = request.body
-        content = _in_pieces(body) if isinstance(body, bytes) else body
         self._open += 1
         try:
-            response = await self._send(
-                self._http.build_request(request.method, request.route, content=content)
-            )
+            response = await self._send(request, timeout_s)
         except BaseException:
             self._close_one()
             raise
-        answer = Answer(response, self._close_one)
+        assert isinstance(response.stream, Connection)  # noqa: S101 - the transport says so
+        answer = Answer(response.stream, self._close_one)
         if response.is_success:
             return answer
         async with answer:
@@ -172,47 +172,54 @@ class Client:
             )
         return whole
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
-
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, request: Request, timeout_s: float | None) -> httpx.Response:
         try:
-            return await self._http.send(request, stream=True)
-        except _BROKEN as error:
+            return await self._transport.handle_async_request(
+                httpx.Request(
+                    request.method,
+                    self._url_of(request.route),
+                    headers=self._headers,
+                    stream=_body_stream(request.body),
+                    extensions={"timeout": {"read": timeout_s}},
+                )
+            )
+        except httpx.ReadTimeout:
+            raise _stalled(timeout_s) from None
+        except httpx.ConnectTimeout as error:
+            raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
+        except httpx.ConnectError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in LOCAL_ERRNOS:
                 raise NoConnectionLeftError from error
-            if isinstance(cause, _NEVER_SENT):
-                if isinstance(cause, aiohttp.ConnectionTimeoutError):
-                    raise UnreachableError(UNREACHABLE_RETRY_AFTER_S) from error
-                raise RefusedError from error
+            raise RefusedError from error
+        except (httpx.TransportError, OSError) as error:
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
                 "the connection to Ollama broke before Ollama answered",
             ) from error
 
+    def _join(self, route: str) -> httpx.URL:
+        path = self._base_url.raw_path.rstrip(b"/") + route.encode()
+        return self._base_url.copy_with(raw_path=path)
+
     def _close_one(self) -> None:
         self._open -= 1
 
 
-def _in_pieces(body: bytes) -> bytes | AsyncIterable[bytes]:
-    """Split a long body, because writing it as a whole would block the event loop."""
-    if len(body) <= PIECE_BYTES_MAX:
-        return body
-
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        for begin in range(0, len(body), PIECE_BYTES_MAX):
-            yield body[begin : begin + PIECE_BYTES_MAX]
-
-    return pieces()
+def _body_stream(body: bytes | AsyncIterable[bytes] | None) -> httpx.AsyncByteStream:
+    """The body as a stream. httpx would add headers to any other form, at ten times the cost."""
+    return httpx.ByteStream(body or b"") if isinstance(body, bytes | None) else _Pieces(body)
 
 
-def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        read_bufsize=READ_BUFFER_BYTES,
-    )
+class _Pieces(httpx.AsyncByteStream):
+    """A body whose length is not known."""
+
+    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._pieces)
+
+
+def _stalled(timeout_s: float | None) -> ServiceError:
+    return ServiceError(Reason.BACKEND_STALLED, f"Ollama sent nothing for {timeout_s:g} s")

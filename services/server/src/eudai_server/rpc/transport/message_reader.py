@@ -124,6 +124,6 @@ async def _arrives(task: "asyncio.Future[Any]") -> bool:
 def _too_many() -> ServiceError:
     return ServiceError(
         Reason.QUEUE_FULL,
-        "the server is receiving too many large messages; retry the call",
+        "the server is receiving too many messages that are large or slow; retry the call",
         retry_after_s=RETRY_AFTER_S,
     )

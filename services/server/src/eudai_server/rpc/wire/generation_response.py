@@ -26,6 +26,7 @@ from eudai_server.rpc.wire.values import EnumCodec, duration_from
 GENERATION_PHASES = EnumCodec(pb.GenerationPhase, Phase)
 _WARNING_CODES = EnumCodec(pb.GenerationWarningCode, GenerationWarningCode)
 _FINISH_REASONS = EnumCodec(pb.FinishReason, FinishReason)
+_DURATIONS = [field.name.removesuffix("_ns") for field in fields(Timings)]
 
 
 def response_from(event: Event) -> pb.GenerateResponse:
@@ -109,7 +110,8 @@ def _started_from(started: Started) -> pb.Started:
         context_length=started.context_length,
     )
     if started.start_time:
-        message.start_time.FromDatetime(started.start_time)
+        message.start_time.seconds = int(started.start_time.timestamp())
+        message.start_time.nanos = started.start_time.microsecond * 1000
     return message
 
 
@@ -143,9 +145,7 @@ def _finished_from(finished: Finished) -> pb.Finished:
 
 
 def _timings_from(timings: Timings) -> pb.Timings:
-    durations = {
-        field.name.removesuffix("_ns"): getattr(timings, field.name) for field in fields(timings)
-    }
+    durations = {name: getattr(timings, f"{name}_ns") for name in _DURATIONS}
     return pb.Timings(
         **{name: duration_from(ns) for name, ns in durations.items() if ns is not None}
     )

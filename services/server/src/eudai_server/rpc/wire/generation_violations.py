@@ -86,11 +86,11 @@ def _format_violations(
 
 
 def _enum_violations(request: pb.GenerateRequest) -> Iterator[Violation]:
-    if request.reasoning.effort not in pb.ReasoningEffort.values():
+    if request.reasoning.effort not in pb.ReasoningEffort.DESCRIPTOR.values_by_number:
         yield Violation("reasoning.effort", "is not a known ReasoningEffort")
-    if request.tool_choice not in pb.ToolChoice.values():
+    if request.tool_choice not in pb.ToolChoice.DESCRIPTOR.values_by_number:
         yield Violation("tool_choice", "is not a known ToolChoice")
-    if request.context_overflow not in pb.ContextOverflow.values():
+    if request.context_overflow not in pb.ContextOverflow.DESCRIPTOR.values_by_number:
         yield Violation("context_overflow", "is not a known ContextOverflow")
 
 
