@@ -223,6 +223,39 @@ fix: setup-develop ## fix what ruff and buf can fix
 	@ruff format .
 	@buf format -w
 
+# ---- measure
+
+BENCH := $(VENV)-bench
+BENCH_PROGRAMS := $(addprefix $(BENCH)/bin/,fakeollama gateway load olla)
+
+$(BENCH)/python.stamp: requirements/bench.txt
+	@echo 'eudai: creating $(BENCH) …' >&2
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes -r $<
+	@touch $@
+
+$(BENCH)/bin/olla: bench/contestants/olla/go.sum $(BENCH)/python.stamp
+	@$(PYTHON) $(LAUNCHER) build $(<D) github.com/thushan/olla $@
+
+$(BENCH)/bin/%: $(wildcard bench/*/*.go bench/go.*) $(BENCH)/python.stamp
+	@$(PYTHON) $(LAUNCHER) build bench ./$* $@
+
+.PHONY: bench-setup
+bench-setup: setup-develop $(BENCH_PROGRAMS)
+
+.PHONY: bench
+bench: bench-setup ## measure eudai beside its peers, and write docs/performance.md (20 minutes)
+	@$(BIN)/python -m bench.run --write $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: bench-setup ## measure eudai beside few of its peers, in few cells (3 minutes)
+	@$(BIN)/python -m bench.run --quick $(ARGS)
+
+.PHONY: bench-real
+bench-real: setup-develop ## compare eudai with a real Ollama
+	@PYTHONPATH=tests/support $(WITH_OLLAMA) $(BIN)/python -m bench.real
+
 # ---- generate committed files
 
 STUBS := clients/python/src
@@ -251,7 +284,7 @@ COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-e
 	--no-header
 .PHONY: lock
 lock: setup-develop ## resolve requirements/*.in, with hashes and without index URLs
-	@cd requirements && for name in server cli develop system client_oldest client_newest; do \
+	@cd requirements && for name in server cli develop system bench client_oldest client_newest; do \
 		$(COMPILE) --universal $$name.in -o $$name.txt; done
 	@cd requirements && $(COMPILE) --universal --no-deps newer_grpcio.in -o newer_grpcio.txt
 	@cd $(LAUNCHER) && for name in python go; do \

@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package olla pins Olla, one of the contestants.
+package olla
+
+import _ "github.com/thushan/olla"
