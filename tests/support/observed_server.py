@@ -31,10 +31,16 @@ START_TIMEOUT_S = 20.0
 
 
 async def _serve(patience: list[float]) -> None:
+    from eudai_server.process import (  # noqa: PLC0415 - as below
+        choose_experiments,
+        limit_arenas,
+        raise_open_files,
+    )
+
+    choose_experiments(os.environ)
     import grpc  # noqa: PLC0415 - as below
     from eudai_server.app import App  # noqa: PLC0415 - the tests' process needs none of them
     from eudai_server.config import Config  # noqa: PLC0415
-    from eudai_server.process import limit_arenas, raise_open_files  # noqa: PLC0415
     from eudai_server.rpc.transport.listener import ClientTimeouts  # noqa: PLC0415
     from eudai_server.telemetry import configure_logging  # noqa: PLC0415
 
@@ -110,14 +116,22 @@ class Observed:
         self.address = f"127.0.0.1:{port}"
         self.seen = psutil.Process(process.pid)
 
-    async def inside(self) -> dict[str, Any]:
-        """Tasks, slots, and lag since the last report, with the process's sockets and memory."""
+    async def report(self) -> dict[str, Any]:
+        """Tasks, slots, and lag since the last report, as the server itself reports them."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
-        inside: dict[str, Any] = json.loads(await asyncio.to_thread(self._process.stdout.readline))
-        return inside | {
+        line = await asyncio.to_thread(self._process.stdout.readline)
+        report: dict[str, Any] = json.loads(line)
+        return report
+
+    async def inside(self) -> dict[str, Any]:
+        """The report, with the process's files, sockets and memory.
+
+        Counting sockets blocks this process for tens of milliseconds if the machine has had many.
+        """
+        return await self.report() | {
             "fds": self.seen.num_fds(),
             "sockets": len(self.seen.net_connections()),
             "rss": self.seen.memory_info().rss,
