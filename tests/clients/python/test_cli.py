@@ -231,6 +231,16 @@ def test_a_reader_that_ends_early_ends_the_program(
     assert services.ended.wait(10)
 
 
+@pytest.mark.parametrize("arguments", [["other"], ["--model", "other"]])
+def test_the_model_of_a_chat(
+    eudai: Eudai, services: ScriptedServices, arguments: list[str]
+) -> None:
+    ended = eudai("chat", *arguments, stdin="hi")
+
+    assert ended.stdout == "Hello there!\n"
+    assert [request.model for request in services.requests] == ["other"]
+
+
 def test_commands_of_a_chat(eudai: Eudai, services: ScriptedServices, tmp_path: Path) -> None:
     image = tmp_path / "a.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import eudai
+from eudai.cli.completion import complete_model
 from eudai.cli.explanation import explanation
 from eudai.cli.options import Connect, generation_options, model_option
 from eudai.cli.terminal import console, note, show
@@ -29,11 +30,13 @@ everything between two lines of \"\"\"."""
 
 
 @click.command()
+@click.argument("reference", metavar="[MODEL]", required=False, shell_complete=complete_model)
 @model_option
 @generation_options
 @click.pass_obj
-def chat(connect: Connect, /, model: str, **options: Any) -> None:
-    """Talk with a model; /help lists the commands."""
+def chat(connect: Connect, /, reference: str | None, model: str, **options: Any) -> None:
+    """Talk with a model; /help lists the commands. MODEL is short for --model MODEL."""
+    model = reference or model
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         _use_history()
