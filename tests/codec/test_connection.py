@@ -49,6 +49,10 @@ class FakeSocket(asyncio.Transport):
         """Record it."""
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        """Whether it was aborted: its file descriptor may then be another connection's."""
+        return self.aborted
+
     def pause_reading(self) -> None:
         """Record it."""
         self.paused = True

@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
                 raise self._error
             await self._wait()
         self._deadline.clear()
-        if gathered:  # so that the next bytes gather while these are sent
+        if gathered and not self._is_complete:  # so that bytes gather while these are sent
             self._hold_back(GATHERED_BYTES_MAX)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -248,8 +248,11 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
             self._transport.resume_reading()
 
     def _hold_back(self, count: int) -> None:
-        """Let the kernel hold back fewer bytes than `count`, unless the connection ends."""
-        if self._transport and count != self._held_back:
+        """Let the kernel hold back fewer bytes than `count`, unless the connection ends.
+
+        The file descriptor of a closing transport may already be another connection's.
+        """
+        if self._transport and not self._transport.is_closing() and count != self._held_back:
             self._held_back = count
             self._transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_RCVLOWAT, count
