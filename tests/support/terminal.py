@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TIMEOUT_S = 30.0
+_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 # Runs a command to its end; see `run`.
 Eudai = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -37,10 +39,11 @@ def run(
 def terminal(address: str, home: Path, *arguments: str) -> Iterator["Terminal"]:
     """A command at a terminal."""
     master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eudai.cli", *arguments], env=environment(address, home),
-        stdin=slave, stdout=slave, stderr=slave,
-    )  # fmt: skip
+    with _default_signals():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "eudai.cli", *arguments], env=environment(address, home),
+            stdin=slave, stdout=slave, stderr=slave,
+        )  # fmt: skip
     os.close(slave)
     try:
         yield Terminal(master, process)
@@ -48,6 +51,20 @@ def terminal(address: str, home: Path, *arguments: str) -> Iterator["Terminal"]:
         process.kill()
         process.wait()
         os.close(master)
+
+
+@contextmanager
+def _default_signals() -> Iterator[None]:
+    """Let a program that starts in the block have the signals of a terminal's programs.
+
+    A test run in the background (`nohup`, `&`) ignores them, and so would what it starts.
+    """
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Terminal:
