@@ -1,6 +1,7 @@
 """Fixtures: scripted services behind a real socket, by pytest-grpc, and clients of them."""
 
 import functools
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import grpc
 import pytest
 from scripted_services import ScriptedServices
 from terminal import Eudai, run
+
+# A test run in the background ignores SIGINT, with which some tests interrupt this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
