@@ -16,6 +16,7 @@ from processes import free_port
 from scripted_ollama import (
     END,
     HEADERS_STREAM,
+    Exchange,
     Script,
     ScriptedOllama,
     chunk,
@@ -31,6 +32,7 @@ GENERATE = "GenerationService/Generate"
 ZERO = "sha256:" + "0" * 64
 GEMMA = {"model": "gemma3:270m", "prompt": "hi"}
 X = line(response="x", done=False)
+MEASURED = "measure this"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Case:
 
     method: str
     request: dict[str, Any]
-    script: Script | None = None
+    script: Script | Callable[[Exchange], Script] | None = None
     route: str = "/api/generate"
     config: dict[str, Any] = field(default_factory=dict)
     before: Callable[[Server], Any] | None = None
@@ -50,9 +52,15 @@ class Case:
     deadline_s: float = 30.0
 
 
+def a_second_or_a_minute(exchange: Exchange) -> Script:
+    """An answer that takes a second if it is measured, and otherwise longer than the test."""
+    answer_s = 1.0 if exchange.body.get("prompt") == MEASURED else 60.0
+    return [HEADERS_STREAM, chunk(X), answer_s, chunk(done()), END]
+
+
 async def crowd(server: Server) -> list["asyncio.Task[Any]"]:
-    """Let the server measure how long an answer takes, and then start two generations."""
-    await collect(server, prompt="hi")
+    """Let the server measure how long an answer takes, and then keep it busy with two of them."""
+    await collect(server, prompt=MEASURED)
     tasks = [asyncio.create_task(collect(server, prompt="hi")) for _ in range(2)]
     while server.app.parts.admission.queued != 1:
         await asyncio.sleep(0.01)
@@ -111,7 +119,7 @@ CASES = {
     "DEADLINE_TOO_SHORT": Case(
         GENERATE,
         GEMMA,
-        [HEADERS_STREAM, chunk(X), 1.0, chunk(done()), END],
+        a_second_or_a_minute,
         config={"max_running": 1},
         before=crowd,
         deadline_s=0.8,
@@ -168,4 +176,6 @@ async def refusing(case: Case, real_url: str, ollama: ScriptedOllama) -> AsyncIt
         yield server
         if meanwhile:
             await meanwhile
-        await asyncio.gather(*others)
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
