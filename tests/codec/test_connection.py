@@ -4,7 +4,9 @@ The connection gets bytes from the test in place of a socket.
 """
 
 import asyncio
+import gc
 import socket
+import weakref
 from contextlib import suppress
 
 import httpx
@@ -306,6 +308,20 @@ async def test_a_shorter_deadline_replaces_a_longer_one() -> None:
     with pytest.raises(httpx.ReadTimeout):
         async with asyncio.timeout(5):
             await connection.read(READ_S)
+
+
+async def test_a_closed_connection_is_freed_without_a_garbage_collection() -> None:
+    connection, transport = connected()
+    connection.data_received(CHUNKED + b"1\r\na\r\n")
+    await connection.read(60)
+    connection.close()
+    freed = weakref.ref(connection)
+    gc.disable()
+    try:
+        del connection, transport
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_refused_upload_is_not_sent_to_its_end() -> None:

@@ -15,7 +15,7 @@ class Deadline:
     def __init__(self, on_reached: Callable[[], None]) -> None:
         """No deadline is set yet. Needs a running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._on_reached = on_reached
+        self._on_reached: Callable[[], None] | None = on_reached
         self._at_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -33,15 +33,16 @@ class Deadline:
         self._at_s = None
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop the timer for ever, and forget the function, which may refer to this object."""
         self._at_s = None
+        self._on_reached = None
         if self._timer:
             self._timer.cancel()
             self._timer = None
 
     def _fire(self) -> None:
         self._timer = None
-        if self._at_s is None:
+        if self._at_s is None or self._on_reached is None:
             return
         if self._loop.time() < self._at_s:
             self._timer = self._loop.call_at(self._at_s, self._fire)
