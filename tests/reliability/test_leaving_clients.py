@@ -29,6 +29,15 @@ from scripted_ollama import (
 )
 
 ENDLESS = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (X, 0.005)]]
+
+
+def endless(exchange: Exchange) -> Script:
+    """An endless answer, but one token if only one is asked for, as the server's canary does."""
+    if exchange.body["options"].get("num_predict") == 1:
+        return words("x")
+    return ENDLESS
+
+
 MIB = 1 << 20
 # Long enough for a busy machine to send the call to Ollama.
 DEADLINE_S = 0.5
@@ -56,7 +65,7 @@ async def _cancel_many(
 )
 async def test_cancellations_leave_nothing_behind(ollama: ScriptedOllama, figures: Row) -> None:
     rng = random.Random(1)
-    ollama.scripts["/api/generate"] = ENDLESS
+    ollama.scripts["/api/generate"] = endless
     async with observing(ollama.url, EUDAI_MAX_RUNNING="64", EUDAI_MAX_QUEUED="64") as server:
         async with channel_to(server.address) as channel:
             await until_health(channel, serving=True)
