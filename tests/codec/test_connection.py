@@ -200,6 +200,13 @@ async def test_the_response_to_head_has_no_body() -> None:
     assert await body_of(connection) == b""
 
 
+async def test_a_status_without_a_body_ends_with_its_head() -> None:
+    connection, _ = connected()
+    connection.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    assert await body_of(connection) == b""
+
+
 async def test_a_body_that_is_not_read_stops_the_socket() -> None:
     connection, transport = connected()
     connection.data_received(CHUNKED + b"%x\r\n" % (4 * BUFFER_BYTES_MAX))

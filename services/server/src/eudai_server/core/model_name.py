@@ -6,13 +6,11 @@ real Ollama reads many references, and the tests compare this parser with it.
 
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from eudai_server.core.errors import CloudDisabledError
 
 REFERENCE_CHARS_MAX = 512
-# Nearly all requests name the same few models.
-REFERENCES_KEPT_MAX = 256
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -78,11 +76,6 @@ def model_name_from(reference: str) -> ModelName:
     """
     if len(reference) > REFERENCE_CHARS_MAX:
         raise InvalidModelNameError(f"must not be longer than {REFERENCE_CHARS_MAX} characters")
-    return _parsed(reference)
-
-
-@lru_cache(REFERENCES_KEPT_MAX)
-def _parsed(reference: str) -> ModelName:
     base, source = _without_source(reference)
     if not base:
         raise InvalidModelNameError('is required: a model reference such as "llama3.2:1b"')

@@ -5,9 +5,8 @@ process has time to spare, nothing gathers. The first output and the end of an a
 """
 
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 # Above this share of one CPU, waiting times grow faster than the load.
 BUSY_SHARE = 0.7
@@ -45,9 +44,16 @@ class Gathering:
         # Streams without output.
         self.newcomers = 0
 
-    def stream(self) -> "Stream":
-        """A context manager for one generation, from its request to its end."""
-        return Stream(self)
+    @contextmanager
+    def stream(self) -> Iterator["Stream"]:
+        """One generation, from its request to its end."""
+        self.newcomers += 1
+        stream = Stream(self)
+        try:
+            yield stream
+        finally:
+            if not stream.has_output:
+                self.newcomers -= 1
 
     def pause_s(self, now_s: float) -> float:
         """How long a stream may gather now, whatever its age."""
@@ -77,20 +83,10 @@ class Stream:
         self._gathering = gathering
         self._first_output_s: float | None = None
 
-    def __enter__(self) -> Self:
-        """Count the stream as one without output."""
-        self._gathering.newcomers += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop counting it."""
-        if self._first_output_s is None:
-            self._gathering.newcomers -= 1
+    @property
+    def has_output(self) -> bool:
+        """Whether output has been sent."""
+        return self._first_output_s is not None
 
     def observe_output(self) -> None:
         """Record that output has been sent."""

@@ -24,8 +24,6 @@ BUFFER_BYTES_MAX = 32 << 10
 GATHERED_BYTES_MAX = 16 << 10
 # A request is written in pieces of this size, because one long write would block the event loop.
 PIECE_BYTES_MAX = 1 << 20
-# These statuses have no body, whatever the headers say.
-_BODILESS = (204, 304)
 
 
 class Connection(asyncio.Protocol, httpx.AsyncByteStream):
@@ -209,8 +207,7 @@ class Connection(asyncio.Protocol, httpx.AsyncByteStream):
             self.headers.clear()
         else:
             self.status = status
-            has_body = self._has_body and status not in _BODILESS
-            self._is_complete = not has_body
+            self._is_complete = not self._has_body
             self._ends_at_close = not {b"content-length", b"transfer-encoding"} & names
 
     def on_body(self, data: bytes) -> None:

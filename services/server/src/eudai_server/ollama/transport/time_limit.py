@@ -1,4 +1,4 @@
-"""Limits a wait for Ollama. The only place where a time-out becomes BACKEND_STALLED."""
+"""Limits a wait for Ollama, whatever it consists of. The waits of one answer limit themselves."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -127,7 +127,7 @@ class Call:
         status.
         """
         self._answered = True
-        sending = asyncio.ensure_future(self._context.send_initial_metadata(self.metadata_to_send))
+        sending = complete(self._context.send_initial_metadata(self.metadata_to_send))
         try:
             await asyncio.shield(sending)
         except BaseException:
