@@ -160,7 +160,7 @@ $(NEWER_GRPCIO)/installed.stamp: requirements/newer_grpcio.txt $(VENV)/develop.s
 	@touch $@
 
 .PHONY: reliability
-reliability: ## measure every row of docs/reliability.md (15 minutes)
+reliability: ## measure every row of docs/reliability.md (25 minutes)
 reliability: setup-develop $(NEWER_GRPCIO)/installed.stamp
 	@$(PIP) --require-hashes -r requirements/system.txt
 	@$(WITH_OLLAMA) $(BIN)/pytest -m row --full -q $(ARGS)
@@ -246,11 +246,11 @@ bench-setup: setup-develop $(BENCH_PROGRAMS)
 
 .PHONY: bench
 bench: bench-setup ## measure eudai beside its peers, and write docs/performance.md (20 minutes)
-	@$(BIN)/python -m bench.run --write $(ARGS)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.run --write $(ARGS)
 
 .PHONY: bench-quick
 bench-quick: bench-setup ## measure eudai beside few of its peers, in few cells (3 minutes)
-	@$(BIN)/python -m bench.run --quick $(ARGS)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.run --quick $(ARGS)
 
 .PHONY: bench-real
 bench-real: setup-develop ## compare eudai with a real Ollama

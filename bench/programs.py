@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -22,7 +21,6 @@ POLL_S = 0.005
 IDLE_TIMEOUT_S = 10.0
 IDLE_PERIOD_S = 0.1
 IDLE_SHARE_MAX = 0.25
-PORTS = (10_000, 32_000)
 LOG_CHARS_MAX = 2000
 
 
@@ -124,15 +122,6 @@ def running(
         yield program
     finally:
         program.stop()
-
-
-def free_port() -> int:
-    """A port that nothing listens on, below the range that systems use for outgoing connections."""
-    while True:
-        port = random.randrange(*PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _listens(port: int) -> bool:

@@ -20,11 +20,12 @@ from eudai.v1 import (
     generation_service_pb2_grpc as rpc,
     options_pb2,
 )
+from processes import free_port
 from scripted_model import Script, write_model
 from scripted_model.creation import created
 
 from bench import report, results
-from bench.programs import ALL_CORES, free_port, running
+from bench.programs import ALL_CORES, running
 from bench.roster import Place, eudai
 from bench.run import RESULTS
 from bench.startup import wait_until_serving

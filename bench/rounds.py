@@ -7,9 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from processes import free_port
+
 from bench.cells import Cell
 from bench.generator import Target, measure, wait_until_ready
-from bench.programs import CONTESTANT_CORE, LOAD_CORE, BenchError, free_port, running
+from bench.programs import CONTESTANT_CORE, LOAD_CORE, BenchError, running
 from bench.results import LOAD_CORE_MAX, Writer
 from bench.roster import Contestant, Place
 from bench.startup import measure_startup

@@ -1,9 +1,9 @@
 """Measures contestants in cells, round by round, and prints the report.
 
-    python -m bench.run                       everything, 5 rounds: about 20 minutes
-    python -m bench.run --quick               fewer contestants and cells, 3 rounds: 3 minutes
-    python -m bench.run --contestants eudai,go --cells 64x500,short-1 --rounds 3
-    python -m bench.run --eudai ../other/.venv/bin/python      compare with another checkout
+    make bench                                      everything, 5 rounds: about 20 minutes
+    make bench-quick                                fewer contestants and cells, 3 rounds: 3 minutes
+    make bench-quick ARGS="--contestants eudai,go --cells 64x500,short-1 --rounds 3"
+    make bench-quick ARGS="--eudai ../other/.venv/bin/python"         compare with another checkout
 
 One contestant runs at a time, on core 0. The fake Ollama, the load generator and this program run
 on core 1. The order of contestants and cells is random, by a seed that is printed.
@@ -19,9 +19,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from processes import free_port
+
 from bench import report, results
 from bench.cells import BY_NAME, CELLS, Cell, shortened
-from bench.programs import CONTESTANT_CORE, LOAD_CORE, BenchError, free_port, running
+from bench.programs import CONTESTANT_CORE, LOAD_CORE, BenchError, running
 from bench.roster import BIN, CONTESTANTS, Contestant, other_eudai
 from bench.rounds import Run
 

@@ -19,18 +19,22 @@ asyncio.run(main())
 """
 
 
-def complaints(experiments: str) -> str:
-    """What gRPC writes about these experiments."""
-    environ = {**os.environ, "GRPC_EXPERIMENTS": experiments, "GRPC_VERBOSITY": "ERROR"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=environ,
+def run(program: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run a Python program in an environment in which nobody has chosen experiments."""
+    inherited = {key: value for key, value in os.environ.items() if key != "GRPC_EXPERIMENTS"}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=inherited | environ,
         capture_output=True,
         text=True,
         timeout=30,
         check=True,
     )
-    return done.stderr
+
+
+def complaints(experiments: str) -> str:
+    """What gRPC writes about these experiments."""
+    return run(PROGRAM, GRPC_EXPERIMENTS=experiments, GRPC_VERBOSITY="ERROR").stderr
 
 
 @pytest.mark.parametrize("experiment", GRPC_EXPERIMENTS.split(","))
@@ -60,14 +64,5 @@ def test_the_server_chooses_before_grpc_is_imported() -> None:
         "sys.meta_path.insert(0, Watch())\n"
         "import eudai_server.__main__\n"
     )
-    environ = {key: value for key, value in os.environ.items() if key != "GRPC_EXPERIMENTS"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
 
-    assert done.stdout.split() == [GRPC_EXPERIMENTS]
+    assert run(program).stdout.split() == [GRPC_EXPERIMENTS]
