@@ -1,4 +1,4 @@
-"""Limits a wait for Ollama, whatever it consists of. The waits of one answer limit themselves."""
+"""Limits any wait for Ollama. The reads of an answer have their own limit (`Answer.read`)."""
 
 import asyncio
 from collections.abc import AsyncIterator
