@@ -13,6 +13,7 @@ from eudai.v1 import (
 )
 from eudai_server.app import DRAINING
 from eudai_server.core.readiness import Readiness
+from eudai_server.rpc.access.authenticator import Authenticator
 from eudai_server.rpc.services.health import HealthService
 from eudai_server.rpc.transport.calls import Calls, Rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -90,11 +91,12 @@ class _SlowClient:
 
 
 async def test_a_watch_reports_a_drain_that_begins_while_it_writes() -> None:
-    readiness, calls, client = Readiness(), Calls(write_timeout_s=30), _SlowClient()
+    readiness, calls, client = Readiness(), Calls(30, Authenticator()), _SlowClient()
     context: Any = client
     readiness.update(backend_up=True, models=frozenset({"a"}))
     handle = HealthService(readiness, ()).watch
-    rpc = Rpc(method="Watch", request_class=health_pb2.HealthCheckRequest, handle=handle, idle=True)
+    kind = health_pb2.HealthCheckRequest
+    rpc = Rpc(method="Watch", request_class=kind, handle=handle, scope=None, idle=True)
     handler: Any = calls.handler(rpc)
     watching = asyncio.create_task(handler.stream_stream(iter(()), context))
     async with asyncio.timeout(5):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from eudai.v1 import embedding_service_pb2, generation_service_pb2, model_service_pb2
+from eudai_server.core.access import ALL_SCOPES, Principal
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError
 from eudai_server.core.events import Event, Finished, FinishReason, Started
 from eudai_server.core.generation import Generation
@@ -24,6 +25,7 @@ from reliability_table import Row
 pytestmark = pytest.mark.slow
 
 CPU_MAX_MS = 100
+EVERYONE = Principal(scopes=ALL_SCOPES)
 DIGEST = f"sha256:{'0' * 64}"
 ONCE = generation_service_pb2.GenerateOnceRequest
 BASES: dict[str, dict[str, Any]] = {
@@ -51,6 +53,7 @@ class FakeCall:
     id: str = "g"
     request_id: str = ""
     caller: str = "c"
+    principal: Principal = EVERYONE
     arrived_ns: int = 0
     elapsed_ns: int = 0
     deadline_s: float | None = None

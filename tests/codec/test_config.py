@@ -1,7 +1,10 @@
 """The configuration: environment variables, their defaults, and errors that name the variable."""
 
+from pathlib import Path
+
 import pytest
 from eudai_server.config import HARMLESS, UNSUPPORTED, VARIABLES, Config, ConfigError
+from eudai_server.core.access import Scope
 
 BAD = [
     ("OLLAMA_BASE_URL", "localhost:11434"),
@@ -12,6 +15,15 @@ BAD = [
     ("EUDAI_LISTEN", "50051"),
     ("EUDAI_LISTEN", "127.0.0.1:port"),
     ("EUDAI_LISTEN", "127.0.0.1:70000"),
+    ("EUDAI_LISTEN", "ipv4:127.0.0.1:1,0.0.0.0:50051"),
+    ("EUDAI_LISTEN", "127.0.0.1:1,0.0.0.0:50051"),
+    ("EUDAI_LISTEN", "dns:///localhost:50051"),
+    ("EUDAI_LISTEN", "[fe80::1%25eth0]:50051"),
+    ("EUDAI_LISTEN", "[::g]:50051"),
+    ("EUDAI_LISTEN", "unix:"),
+    ("EUDAI_ANONYMOUS", "everything"),
+    ("EUDAI_ANONYMOUS", "generate,,embed"),
+    ("OLLAMA_BASE_URL", "http://:secret@host"),
     ("EUDAI_REFLECTION", "yes"),
     ("EUDAI_ADMIN", "1"),
     ("EUDAI_LOAD_OPTIONS", "TRUE"),
@@ -39,6 +51,35 @@ def test_a_bad_value_names_the_variable_and_the_reason(variable: str, text: str)
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0:1",
+        "[::]:1",
+        "192.0.2.1:1",
+        "eudai.internal:1",
+        "0:1",
+        "127.1:1",
+        "localhost.evil:1",
+    ],
+)
+def test_an_address_that_others_can_reach_needs_a_decision(address: str) -> None:
+    with pytest.raises(ConfigError, match="EUDAI_ANONYMOUS=") as error:
+        Config.from_env({"EUDAI_LISTEN": address})
+
+    assert str(error.value).startswith(f"EUDAI_LISTEN is {address}, which other machines can reach")
+    assert Config.from_env({"EUDAI_LISTEN": address, "EUDAI_TOKENS_FILE": "/tokens"})
+    decided = Config.from_env({"EUDAI_LISTEN": address, "EUDAI_ANONYMOUS": "generate, embed"})
+    assert decided.anonymous == frozenset({Scope.GENERATE, Scope.EMBED})
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1", "unix:/run/eudai.sock"]
+)
+def test_an_address_of_this_machine_only_needs_none(address: str) -> None:
+    assert Config.from_env({"EUDAI_LISTEN": address}).anonymous is None
+
+
 @pytest.mark.parametrize("variable", UNSUPPORTED)
 def test_an_unsupported_protection_is_refused(variable: str) -> None:
     with pytest.raises(ConfigError, match=variable):
@@ -61,6 +102,8 @@ def test_every_variable_is_read() -> None:
     env = {
         "OLLAMA_BASE_URL": "https://ollama.internal:8443/base/",
         "EUDAI_LISTEN": "[::]:50051",
+        "EUDAI_ANONYMOUS": "models.read",
+        "EUDAI_TOKENS_FILE": "/etc/eudai/tokens.json",
         "EUDAI_REFLECTION": "false",
         "EUDAI_ADMIN": "true",
         "EUDAI_LOAD_OPTIONS": "true",
@@ -76,6 +119,8 @@ def test_every_variable_is_read() -> None:
     assert Config.from_env(env) == Config(
         ollama_base_url="https://ollama.internal:8443/base",
         listen="[::]:50051",
+        anonymous=frozenset({Scope.MODELS_READ}),
+        tokens_file=Path("/etc/eudai/tokens.json"),
         reflection=False,
         admin=True,
         load_options=True,

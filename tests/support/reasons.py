@@ -1,8 +1,8 @@
 """How to cause each ErrorReason: a request, and a server that refuses it.
 
-Not in the table: UNAUTHENTICATED and SCOPE_MISSING, which no server sends yet; QUOTA_EXCEEDED,
-which needs two callers (behaviour/test_fairness); INTERNAL, which needs a defect
-(behaviour/test_broken_backend).
+Not in the table: UNAUTHENTICATED, which grpcurl already gets from reflection
+(behaviour/test_access); QUOTA_EXCEEDED, which needs two callers (behaviour/test_fairness);
+INTERNAL, which needs a defect (behaviour/test_broken_backend).
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eudai.v1 import model_service_pb2, model_service_pb2_grpc
+from eudai_server.core.access import Scope
 from processes import free_port
 from scripted_ollama import (
     END,
@@ -124,6 +125,7 @@ CASES = {
         before=crowd,
         deadline_s=0.8,
     ),
+    "SCOPE_MISSING": Case(GENERATE, GEMMA, config={"anonymous": frozenset({Scope.SERVER_READ})}),
     "ADMIN_DISABLED": Case("ModelService/DeleteModel", {"model": "gemma3:270m"}),
     "MODEL_FORBIDDEN": Case("ModelService/PullModel", {"model": "evil.example/a/b"}, config=ADMIN),
     "BACKEND_UNSUPPORTED": Case(GENERATE, GEMMA, reply(404, "404 page not found", "text/plain")),

@@ -46,7 +46,7 @@ async def test_grpcurl_prints_the_reason(
 
 
 def test_every_reason_has_a_case_or_is_listed_as_unreached() -> None:
-    rest = {"UNSPECIFIED", "UNAUTHENTICATED", "SCOPE_MISSING", "QUOTA_EXCEEDED", "INTERNAL"}
+    rest = {"UNSPECIFIED", "UNAUTHENTICATED", "QUOTA_EXCEEDED", "INTERNAL"}
 
     names = error_pb2.ErrorReason.keys()
 

@@ -94,15 +94,15 @@ const (
 	// UNAVAILABLE, with google.rpc.RetryInfo. The server is shutting down. If the call
 	// may have run, grpc-retry-pushback-ms is -1.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 13
-	// UNAUTHENTICATED. The call has no valid credential. Reserved: no server sends it
-	// yet.
+	// UNAUTHENTICATED. The call has no valid credential, or its credential has expired
+	// or was revoked while it ran.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 14
-	// PERMISSION_DENIED. The credential lacks a scope. Metadata: scope. Reserved: no
-	// server sends it yet.
+	// PERMISSION_DENIED. The caller lacks a scope. Metadata: scope.
 	ErrorReason_ERROR_REASON_SCOPE_MISSING ErrorReason = 15
 	// PERMISSION_DENIED. The operator does not allow model administration.
 	ErrorReason_ERROR_REASON_ADMIN_DISABLED ErrorReason = 16
-	// PERMISSION_DENIED. The operator does not allow this model or its registry.
+	// PERMISSION_DENIED. The operator does not allow this model or its registry. A model
+	// that the caller may not use is MODEL_NOT_FOUND, as if it did not exist.
 	// Metadata: model.
 	ErrorReason_ERROR_REASON_MODEL_FORBIDDEN ErrorReason = 17
 	// UNIMPLEMENTED. This version of Ollama does not have the required route. Metadata:

@@ -551,7 +551,8 @@ func (x *GetModelRequest) GetVerbose() bool {
 	return false
 }
 
-// Response message for ModelService.GetModel.
+// Response message for ModelService.GetModel. `template`, `system`, `modelfile` and
+// `messages` are empty if the caller lacks the scope models.admin.
 type GetModelResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The model.

@@ -16,12 +16,15 @@ from eudai_server.process import choose_experiments, limit_arenas, raise_open_fi
 choose_experiments(os.environ)
 
 # ruff: noqa: E402 - these import gRPC
+from eudai_server import token_command
 from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
 from eudai_server.rpc.transport.event_loop import EventLoop
 from eudai_server.rpc.transport.listener import ListenError
 from eudai_server.telemetry import configure_logging
 
+USAGE = "it takes none to serve, or `token --help`; environment variables configure it"
+EXIT_USAGE = 2
 EXIT_CONFIG = 78
 EXIT_LISTEN = 70
 
@@ -52,8 +55,13 @@ async def serve(config: Config) -> None:
 def main() -> int:
     """Run the server; returns the exit code.
 
-    0 after a drain, 70 if gRPC failed, 78 for an invalid configuration.
+    0 after a drain, 2 for unknown arguments, 70 if gRPC failed, 78 for an invalid configuration.
     """
+    if sys.argv[1:2] == ["token"]:
+        return token_command.run(sys.argv[2:], os.environ)
+    if sys.argv[1:]:
+        sys.stderr.write(f"eudai-server: unknown arguments; {USAGE}\n")
+        return EXIT_USAGE
     limit_arenas(os.environ)
     configure_logging()
     raise_open_files()

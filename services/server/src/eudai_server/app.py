@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 import grpc
 
 from eudai_server.assembly import Parts
-from eudai_server.config import Config, ConfigError
+from eudai_server.config import Config, ConfigError, is_local
 from eudai_server.core.background import run_once
 from eudai_server.core.errors import Reason
 from eudai_server.ollama.transport.client import Client
@@ -57,6 +57,8 @@ class App:
         self._trimming = asyncio.create_task(run_once(trim_memory, "trim"), name="trim")
         fields = {"listen": listen, "port": port, "ollama": self._config.ollama_base_url}
         log.info("listening", extra={"fields": fields})
+        if self._config.tokens_file and not is_local(listen):
+            log.warning("tokens are not encrypted on this address; put a proxy with TLS before it")
         return port
 
     async def wait(self) -> None:

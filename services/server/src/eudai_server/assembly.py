@@ -4,8 +4,10 @@ Opens no port and creates no gRPC server, so tests and the simulation can use it
 """
 
 import asyncio
+from functools import partial
+from pathlib import Path
 
-from eudai_server.config import Config
+from eudai_server.config import Config, ConfigError
 from eudai_server.core.admission import Admission
 from eudai_server.core.background import run_again
 from eudai_server.core.readiness import Readiness
@@ -16,6 +18,9 @@ from eudai_server.ollama.state.ollama_state import OllamaState
 from eudai_server.ollama.state.runners import Runners
 from eudai_server.ollama.store import OllamaStore
 from eudai_server.ollama.transport.client import Client
+from eudai_server.rpc.access.authenticator import Authenticator
+from eudai_server.rpc.access.tokens import TokensFileError
+from eudai_server.rpc.access.tokens_file import TokensFile
 from eudai_server.rpc.registry import services
 from eudai_server.rpc.services.server_info import Limits
 from eudai_server.rpc.transport.calls import Calls
@@ -25,9 +30,10 @@ class Parts:
     """All parts between the gRPC port and the HTTP client."""
 
     def __init__(self, config: Config, client: Client, *, write_timeout_s: float) -> None:
-        """Create the parts; starts no task."""
+        """Create the parts; starts no task. Raises ConfigError if the tokens are not valid."""
         self.readiness = Readiness()
-        self.calls = Calls(write_timeout_s)
+        self._tokens_file = _tokens_file_at(config.tokens_file)
+        self.calls = Calls(write_timeout_s, Authenticator(self._tokens_file, config.anonymous))
         self._state = state = OllamaState(
             client,
             self.readiness,
@@ -67,6 +73,8 @@ class Parts:
     def start(self) -> None:
         """Start the probe of Ollama and the watch for clients that do not read."""
         runs = {"probe": self._state.probe.run, "watch": self.calls.watch}
+        if self._tokens_file:
+            runs["tokens"] = partial(self._tokens_file.watch, self.calls.end_unauthenticated)
         self._watching = [
             asyncio.create_task(run_again(run, name), name=name) for name, run in runs.items()
         ]
@@ -80,3 +88,10 @@ class Parts:
         await self._store.close()
         await self.admission.close()
         await self._state.close()
+
+
+def _tokens_file_at(path: Path | None) -> TokensFile | None:
+    try:
+        return TokensFile(path) if path else None
+    except TokensFileError as error:
+        raise ConfigError("EUDAI_TOKENS_FILE", str(error)) from None

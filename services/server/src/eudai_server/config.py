@@ -4,10 +4,15 @@
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from eudai_server.core.access import Scope, scopes_from
 
 
 class ConfigError(Exception):
@@ -34,6 +39,9 @@ class Config:
     max_running: int = 1
     max_queued: int = 4
     expect_gpu: bool = False
+    # What a caller without a credential may do; None if the operator did not say.
+    anonymous: frozenset[Scope] | None = None
+    tokens_file: Path | None = None
     registries: tuple[str, ...] = ("registry.ollama.ai",)
     first_event_timeout_s: float = 300.0
     event_timeout_s: float = 120.0
@@ -58,7 +66,9 @@ class Config:
                 except ValueError as error:
                     raise ConfigError(variable, str(error)) from None
         fields.setdefault("max_queued", QUEUED_PER_RUNNING * fields.get("max_running", 1))
-        return cls(**fields)
+        config = cls(**fields)
+        _require_door(config)
+        return config
 
 
 def _switch(text: str) -> bool:
@@ -97,7 +107,7 @@ def _base_url(text: str) -> str:
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError("must be an http or https URL, such as http://127.0.0.1:11434")
-    if url.username or url.query or url.fragment:
+    if "@" in url.netloc or url.query or url.fragment:
         raise ValueError("must not contain a user, a query or a fragment")
     _ = url.port  # raises ValueError if it is not a valid port
     return text.rstrip("/")
@@ -116,14 +126,53 @@ def _registries(text: str) -> tuple[str, ...]:
 
 
 def _address(text: str) -> str:
-    if text.startswith("unix:"):
-        return text
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
-        raise ValueError("must be host:port, such as 127.0.0.1:50051, or unix:/path")
+    """One address. gRPC would accept several, and other schemes, in ways that hide the host."""
+    match = _ADDRESS.fullmatch(text)
+    if not match or (match["port"] and int(match["port"]) > PORT_MAX):
+        raise ValueError(
+            "must be one host:port, such as 127.0.0.1:50051 or [::1]:50051, or unix:/path"
+        )
+    if match["ipv6"]:
+        try:
+            IPv6Address(match["ipv6"])
+        except ValueError:
+            raise ValueError("must have a valid IPv6 address between [ and ]") from None
     return text
 
 
+def _scopes(text: str) -> frozenset[Scope]:
+    return scopes_from(part.strip() for part in text.split(","))
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach a listener on this address."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        # Other names may resolve to any address.
+        return host == "localhost"
+
+
+def _require_door(config: Config) -> None:
+    """Refuse to serve strangers everything because the operator has not thought of them."""
+    listen = config.listen
+    if not (is_local(listen) or config.tokens_file or config.anonymous is not None):
+        raise ConfigError(
+            "EUDAI_LISTEN",
+            f"is {listen}, which other machines can reach, but callers are not authenticated; "
+            "set EUDAI_TOKENS_FILE, or say with EUDAI_ANONYMOUS=generate,embed,models.read what "
+            "anyone may do, or listen on 127.0.0.1",
+        )
+
+
+# The host may be an IPv4 address, an IPv6 address or a name.
+_ADDRESS = re.compile(
+    r"unix:[^\0]+|(?:\[(?P<ipv6>[0-9a-f:.]+)\]|[0-9a-z_.-]+):(?P<port>\d{1,5})",
+    re.IGNORECASE | re.ASCII,
+)
 # One week. A longer time is a mistake, and overflows the timers of some platforms.
 SECONDS_MAX = 7 * 24 * 3600
 PORT_MAX = 65535
@@ -133,6 +182,8 @@ QUEUED_PER_RUNNING = 4
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "OLLAMA_BASE_URL": ("ollama_base_url", _base_url),
     "EUDAI_LISTEN": ("listen", _address),
+    "EUDAI_ANONYMOUS": ("anonymous", _scopes),
+    "EUDAI_TOKENS_FILE": ("tokens_file", Path),
     "EUDAI_REFLECTION": ("reflection", _switch),
     "EUDAI_ADMIN": ("admin", _switch),
     "EUDAI_LOAD_OPTIONS": ("load_options", _switch),
@@ -154,8 +205,8 @@ UNSUPPORTED: Mapping[str, str] = {
         "TLS is not supported yet",
     ),
     **dict.fromkeys(
-        ("EUDAI_TOKENS_FILE", "EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"),
-        "authentication is not supported yet",
+        ("EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"),
+        "JWTs are not supported yet",
     ),
     "EUDAI_METRICS_LISTEN": "metrics are not supported yet",
     "EUDAI_WORKERS": "only one process is supported yet",

@@ -104,17 +104,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     may have run, grpc-retry-pushback-ms is -1.
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 14
-    """UNAUTHENTICATED. The call has no valid credential. Reserved: no server sends it
-    yet.
+    """UNAUTHENTICATED. The call has no valid credential, or its credential has expired
+    or was revoked while it ran.
     """
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 15
-    """PERMISSION_DENIED. The credential lacks a scope. Metadata: scope. Reserved: no
-    server sends it yet.
-    """
+    """PERMISSION_DENIED. The caller lacks a scope. Metadata: scope."""
     ERROR_REASON_ADMIN_DISABLED: _ErrorReason.ValueType  # 16
     """PERMISSION_DENIED. The operator does not allow model administration."""
     ERROR_REASON_MODEL_FORBIDDEN: _ErrorReason.ValueType  # 17
-    """PERMISSION_DENIED. The operator does not allow this model or its registry.
+    """PERMISSION_DENIED. The operator does not allow this model or its registry. A model
+    that the caller may not use is MODEL_NOT_FOUND, as if it did not exist.
     Metadata: model.
     """
     ERROR_REASON_BACKEND_UNSUPPORTED: _ErrorReason.ValueType  # 18
@@ -216,17 +215,16 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 13
 may have run, grpc-retry-pushback-ms is -1.
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 14
-"""UNAUTHENTICATED. The call has no valid credential. Reserved: no server sends it
-yet.
+"""UNAUTHENTICATED. The call has no valid credential, or its credential has expired
+or was revoked while it ran.
 """
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 15
-"""PERMISSION_DENIED. The credential lacks a scope. Metadata: scope. Reserved: no
-server sends it yet.
-"""
+"""PERMISSION_DENIED. The caller lacks a scope. Metadata: scope."""
 ERROR_REASON_ADMIN_DISABLED: ErrorReason.ValueType  # 16
 """PERMISSION_DENIED. The operator does not allow model administration."""
 ERROR_REASON_MODEL_FORBIDDEN: ErrorReason.ValueType  # 17
-"""PERMISSION_DENIED. The operator does not allow this model or its registry.
+"""PERMISSION_DENIED. The operator does not allow this model or its registry. A model
+that the caller may not use is MODEL_NOT_FOUND, as if it did not exist.
 Metadata: model.
 """
 ERROR_REASON_BACKEND_UNSUPPORTED: ErrorReason.ValueType  # 18

@@ -306,7 +306,9 @@ Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
 
 @_typing.final
 class GetModelResponse(_message.Message):
-    """Response message for ModelService.GetModel."""
+    """Response message for ModelService.GetModel. `template`, `system`, `modelfile` and
+    `messages` are empty if the caller lacks the scope models.admin.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -20,6 +20,7 @@ from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.models import Store
 from eudai_server.core.readiness import Readiness
 from eudai_server.core.schema_checks import SchemaChecks
+from eudai_server.rpc.access.policy import SCOPES
 from eudai_server.rpc.services.embedding import EmbeddingService
 from eudai_server.rpc.services.generation import GenerationService
 from eudai_server.rpc.services.health import HealthService
@@ -108,6 +109,7 @@ def _service(
             method=f"{name}/{method.name}",
             request_class=GetMessageClass(method.input_type),
             handle=handles[method.name],
+            scope=SCOPES[f"{name}/{method.name}"],
             # A refused RPC is registered as a stream of requests, so that none is read.
             requests_stream=method.client_streaming or handles[method.name] is _refuse_admin,
             idle=idle,

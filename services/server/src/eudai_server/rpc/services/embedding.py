@@ -26,6 +26,7 @@ class EmbeddingService:
             deadline_s=call.deadline_s,
         )
         call.fields |= {"model": request.model, "inputs": len(request.inputs)}
+        call.principal.require_model(batch.model)
         first = True
         async with aclosing(self._embedder.embed(batch)) as parts:
             async for part in parts:

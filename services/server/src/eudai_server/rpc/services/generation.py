@@ -90,6 +90,7 @@ class GenerationService:
         }
         await self._compile_schemas(request, generation)
         call.metadata_to_send += ((GENERATION_ID_METADATA, call.id),)
+        call.principal.require_model(generation.model)
         return generation
 
     async def _compile_schemas(self, request: pb.GenerateRequest, generation: Generation) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 
+from eudai_server.core.access import Principal, Scope
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.core.model_name import key_of, violation_of
 from eudai_server.core.readiness import Readiness
@@ -33,7 +34,7 @@ class HealthService:
 
     async def check(self, request: pb.HealthCheckRequest, call: Call) -> pb.HealthCheckResponse:
         """The status of a name; NOT_FOUND for an unknown one, as the protocol requires."""
-        status = self._status(request.service)
+        status = self._status(request.service, call.principal)
         if status is None:
             await call.refuse(
                 grpc.StatusCode.NOT_FOUND,
@@ -58,7 +59,7 @@ class HealthService:
             sent = None
             while True:
                 changed.clear()
-                status = self._status(request.service)
+                status = self._status(request.service, call.principal)
                 status = pb.HealthCheckResponse.SERVICE_UNKNOWN if status is None else status
                 if status != sent:
                     await call.write(pb.HealthCheckResponse(status=status))
@@ -73,14 +74,18 @@ class HealthService:
         for changed in self._watchers:
             changed.set()
 
-    def _status(self, name: str) -> int | None:
+    def _status(self, name: str, principal: Principal) -> int | None:
+        """The status of a name; None if there is no such name for this principal."""
         readiness = self._readiness
         if name == LIVENESS:
             serving = True
         elif name == WHOLE or name in self._services:
             serving = readiness.serving
         elif name.startswith(MODEL_PREFIX) and not violation_of(name.removeprefix(MODEL_PREFIX)):
-            serving = readiness.serves(key_of(name.removeprefix(MODEL_PREFIX)))
+            key = key_of(name.removeprefix(MODEL_PREFIX))
+            if Scope.MODELS_READ not in principal.scopes or not principal.models.allow(key):
+                return None
+            serving = readiness.serves(key)
         else:
             return None
         ready = name == LIVENESS or not readiness.draining

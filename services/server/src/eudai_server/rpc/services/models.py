@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from eudai.v1 import model_service_pb2 as pb
 from google.protobuf.message import Message
 
+from eudai_server.core.access import Scope
 from eudai_server.core.errors import ModelNotFoundError, ServiceError
 from eudai_server.core.model_name import ModelName
 from eudai_server.core.models import Model, Store, Transfer
@@ -38,21 +40,26 @@ class ModelService:
         self._load_options = load_options
         self._registries = registries
 
-    async def list_models(
-        self, request: pb.ListModelsRequest, _call: Call
-    ) -> pb.ListModelsResponse:
-        """A page of models."""
-        models, token = page_from(await self._store.list(), request)
+    async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
+        """A page of the models that the caller may use."""
+        allow = call.principal.models.allow
+        allowed = [model for model in await self._store.list() if allow(model.name.lower())]
+        models, token = page_from(allowed, request)
         return pb.ListModelsResponse(models=map(model_from, models), next_page_token=token)
 
-    async def get_model(self, request: pb.GetModelRequest, _call: Call) -> pb.GetModelResponse:
-        """One model."""
+    async def get_model(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
+        """One model. Only those who may administer models learn how it is prompted."""
         [name] = names_from(model=request.model)
-        return get_model_response_from(await self._store.describe(name, verbose=request.verbose))
+        call.principal.require_model(name)
+        description = await self._store.describe(name, verbose=request.verbose)
+        if Scope.MODELS_ADMIN not in call.principal.scopes:
+            description = replace(description, template="", system="", modelfile="", messages=())
+        return get_model_response_from(description)
 
     async def pull_model(self, request: pb.PullModelRequest, call: Call) -> None:
         """Stream the progress of a pull, then the model."""
         [name] = names_from(model=request.model)
+        call.principal.require_changeable(name)
         insecure = require_registry(name, self._registries).startswith("http://")
         transfers = self._store.pull(name, insecure=insecure, detach=request.detach)
         await _stream(
@@ -60,21 +67,23 @@ class ModelService:
         )
         await call.write(pb.PullModelResponse(completed=await self._model(name)))
 
-    async def list_pulls(self, _request: pb.ListPullsRequest, _call: Call) -> pb.ListPullsResponse:
-        """The running pulls."""
-        return pb.ListPullsResponse(pulls=map(pull_from, self._store.list_pulls()))
+    async def list_pulls(self, _request: pb.ListPullsRequest, call: Call) -> pb.ListPullsResponse:
+        """The running pulls of models that the caller may use."""
+        allow = call.principal.models.allow
+        pulls = [pull for pull in self._store.list_pulls() if allow(pull.model.lower())]
+        return pb.ListPullsResponse(pulls=map(pull_from, pulls))
 
-    async def cancel_pull(
-        self, request: pb.CancelPullRequest, _call: Call
-    ) -> pb.CancelPullResponse:
+    async def cancel_pull(self, request: pb.CancelPullRequest, call: Call) -> pb.CancelPullResponse:
         """Cancel a running pull for all callers."""
         [name] = names_from(model=request.model)
+        call.principal.require_changeable(name)
         await self._store.cancel_pull(name)
         return pb.CancelPullResponse()
 
     async def push_model(self, request: pb.PushModelRequest, call: Call) -> None:
         """Stream the progress of a push, then the model."""
         [name] = names_from(model=request.model)
+        call.principal.require_model(name)
         insecure = require_registry(name, self._registries).startswith("http://")
         transfers = self._store.push(name, insecure=insecure)
         await _stream(
@@ -85,6 +94,9 @@ class ModelService:
     async def create_model(self, request: pb.CreateModelRequest, call: Call) -> None:
         """Stream the statuses of a creation, then the model."""
         creation = creation_from(request)
+        call.principal.require_changeable(creation.model)
+        if creation.base_model:
+            call.principal.require_model(creation.base_model)
         require_registry(creation.model, self._registries)
         if creation.base_model:
             # The backend pulls a base model that does not exist, and this one could be deleted
@@ -115,19 +127,22 @@ class ModelService:
         size_bytes = await self._store.upload(first.digest, chunks())
         return pb.UploadBlobResponse(size_bytes=size_bytes)
 
-    async def copy_model(self, request: pb.CopyModelRequest, _call: Call) -> pb.CopyModelResponse:
+    async def copy_model(self, request: pb.CopyModelRequest, call: Call) -> pb.CopyModelResponse:
         """Copy a model to another name."""
         source, destination = names_from(source=request.source, destination=request.destination)
+        call.principal.require_model(source)
+        call.principal.require_changeable(destination)
         require_registry(destination, self._registries)
         await self._store.copy(source, destination)
         return pb.CopyModelResponse(model=await self._model(destination))
 
     async def delete_model(
-        self, request: pb.DeleteModelRequest, _call: Call
+        self, request: pb.DeleteModelRequest, call: Call
     ) -> pb.DeleteModelResponse:
         """Delete a model."""
         [name] = names_from(model=request.model)
         try:
+            call.principal.require_model(name)
             await self._store.delete(name)
         except ModelNotFoundError:
             if not request.allow_missing:
@@ -139,16 +154,18 @@ class ModelService:
         references = References()
         require(load_request_violations(request, references))
         name = references.get("model")
+        call.principal.require_model(name)
         begin_ns = call.elapsed_ns
         await self._store.load(name, load_from(request.load, allowed=self._load_options))
         duration = duration_from(call.elapsed_ns - begin_ns)
         return pb.LoadModelResponse(model=await self._model(name), duration=duration)
 
     async def unload_model(
-        self, request: pb.UnloadModelRequest, _call: Call
+        self, request: pb.UnloadModelRequest, call: Call
     ) -> pb.UnloadModelResponse:
         """Unload a model."""
         [name] = names_from(model=request.model)
+        call.principal.require_model(name)
         await self._store.unload(name)
         return pb.UnloadModelResponse()
 

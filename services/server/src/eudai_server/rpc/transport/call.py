@@ -3,12 +3,13 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from eudai_server.core.access import Principal
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
 from eudai_server.rpc.transport.operation import complete
@@ -24,6 +25,8 @@ STATUS_TIMEOUT_S = 1.0
 REQUEST_ID_METADATA = "eudai-request-id"
 REQUEST_ID_CHARS_MAX = 100
 
+NOBODY = Principal(scopes=frozenset())
+
 M = TypeVar("M", bound=Message)
 
 
@@ -38,6 +41,8 @@ class Call:
         self.id = uuid.uuid4().hex
         # The caller's own id of the call; empty if there is none.
         self.request_id = ""
+        # Who calls; a stranger without rights until the call is authenticated.
+        self.principal = NOBODY
         self.arrived_ns = time.monotonic_ns()
         # Sent before the first response or, if there is none, with the status.
         self.metadata_to_send: Metadata = ()
@@ -63,8 +68,19 @@ class Call:
 
     @property
     def caller(self) -> str:
+        """Who shares the queues with others: the principal, or for a stranger its address."""
+        name = self.principal.name
+        return f"principal:{name}" if name else self.peer_host
+
+    @property
+    def peer(self) -> str:
+        """The peer's address, as gRPC writes it."""
+        return self._context.peer() or ""
+
+    @property
+    def peer_host(self) -> str:
         """The peer's address without the port, because one caller may have many connections."""
-        return (self._context.peer() or "").rpartition(":")[0]
+        return self.peer.rpartition(":")[0]
 
     @property
     def elapsed_ns(self) -> int:
@@ -74,9 +90,14 @@ class Call:
     def metadata(self, name: str) -> str | None:
         """The first value of this metadata name that the client sent."""
         return next(
-            (str(value) for key, value in self._context.invocation_metadata() or () if key == name),
+            (str(value) for key, value in self.all_metadata if key == name),
             None,
         )
+
+    @property
+    def all_metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        """The names and values that the client sent."""
+        return self._context.invocation_metadata() or ()
 
     def accept_request_id(self) -> None:
         """Echo the caller's own id of the call, if there is one. Raises InvalidRequestError."""
@@ -138,14 +159,16 @@ class Call:
         """Set the trailing metadata that is sent with the status OK."""
         self._context.set_trailing_metadata(trailers)
 
-    def end(self, reason: Reason, message: str) -> None:
+    def end(self, reason: Reason, message: str, *, retry_after_s: float | None = 0.0) -> None:
         """End the call with this failure; called from outside its handler.
 
-        Another server may take the call at once. A client retries automatically only if no part of
-        the call can have run.
+        By default another server may take the call at once. A client retries automatically only if
+        no part of the call can have run.
         """
         may_have_run = self.may_have_run and not self.idle
-        ending = ServiceError(reason, message, retry_after_s=0.0, may_have_run=may_have_run)
+        ending = ServiceError(
+            reason, message, retry_after_s=retry_after_s, may_have_run=may_have_run
+        )
         if self._ending is None and self.on_end:
             self._ending = ending
             self.on_end()

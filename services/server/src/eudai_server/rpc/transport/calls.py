@@ -16,7 +16,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from eudai_server.core.access import Scope
 from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.rpc.access.authenticator import Authenticator
 from eudai_server.rpc.transport.call import Call, Context, Requests, says_left
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
 
@@ -25,6 +27,13 @@ CHECKS_PER_WRITE_TIMEOUT = 5
 # The limit of concurrent calls of all clients. A waiting call costs about 50 KiB.
 CALLS_MAX = 4096
 CALLS_RETRY_AFTER_S = 1.0
+# The outcomes that deny a call, whose log records name the peer.
+DENIALS = {
+    Reason.UNAUTHENTICATED,
+    Reason.SCOPE_MISSING,
+    Reason.MODEL_FORBIDDEN,
+    Reason.ADMIN_DISABLED,
+}
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +52,8 @@ class Rpc:
     method: str
     request_class: type[Message]
     handle: Handle
+    # None: anyone may call it.
+    scope: Scope | None
     requests_stream: bool = False
     # Only the client ends the call, or it needs no model: it is not logged, and a drain does not
     # wait for it.
@@ -52,9 +63,10 @@ class Rpc:
 class Calls:
     """The running RPCs."""
 
-    def __init__(self, write_timeout_s: float) -> None:
+    def __init__(self, write_timeout_s: float, authenticator: Authenticator) -> None:
         """`write_timeout_s` is how long a client may go without reading while `watch` runs."""
         self._write_timeout_s = write_timeout_s
+        self._authenticator = authenticator
         self._reader = MessageReader()
         self._running: dict[Call, asyncio.Task[object]] = {}
 
@@ -74,6 +86,13 @@ class Calls:
         for call in list(self._running):
             if call.idle or not idle_only:
                 call.end(reason, message)
+
+    def end_unauthenticated(self) -> None:
+        """End the running calls whose credential is no longer valid."""
+        for call in list(self._running):
+            if not (call.is_ending or self._authenticator.is_current(call.principal)):
+                message = "the credential has expired, was revoked, or has other rights now"
+                call.end(Reason.UNAUTHENTICATED, message, retry_after_s=None)
 
     async def watch(self) -> None:
         """End every call whose client does not read, until cancelled.
@@ -115,23 +134,40 @@ class Calls:
             await call.refuse(grpc.StatusCode.CANCELLED, f"{error}; the call was cancelled")
         finally:
             del self._running[call]
-            if not call.idle:
-                fields = {
-                    "method": call.method,
-                    "outcome": outcome,
-                    "milliseconds": call.elapsed_ns // 1_000_000,
-                    **call.fields,
-                }
-                log.info("call", extra={"fields": fields})
+            self._log(call, outcome)
 
     @staticmethod
-    async def _answer(call: Call, rpc: Rpc) -> None:
+    def _log(call: Call, outcome: str) -> None:
+        """Log a call that ended, unless it is a health check or the like that was not denied."""
+        is_denied = outcome in DENIALS
+        if call.idle and not is_denied:
+            return
+        fields = {
+            "method": call.method,
+            "outcome": outcome,
+            "milliseconds": call.elapsed_ns // 1_000_000,
+            **call.fields,
+        }
+        if is_denied:
+            fields["peer"] = call.peer
+        log.info("call", extra={"fields": fields})
+
+    def _authorize(self, call: Call, scope: Scope | None) -> None:
+        """Find who calls, and raise ServiceError if it may not."""
+        call.principal = self._authenticator.authenticate(call.all_metadata, call.peer_host)
+        if call.principal.name:
+            call.fields["principal"] = call.principal.name
+        if scope is not None:
+            self._authenticator.authorize(call.principal, scope)
+
+    async def _answer(self, call: Call, rpc: Rpc) -> None:
         """Run a handler.
 
         It ends with an answer, a ServiceError, or the cancellation of its call.
         """
         try:
             call.accept_request_id()
+            self._authorize(call, rpc.scope)
             kind = rpc.request_class
             request = call.read_all(kind) if rpc.requests_stream else await call.read(kind)
             response = await rpc.handle(request, call)

@@ -6,6 +6,7 @@ running, which a process supervisor does not notice.
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ PENDING_CALLS_MAX = 1024
 ACCEPTS = "AioServer._server_main_loop"
 LISTEN_TIMEOUT_S = 1.0
 LISTEN_RETRY_S = 0.02
+# Only the user and the group of the server may connect to a unix socket.
+SOCKET_UMASK = 0o117
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +122,11 @@ class Listener:
     async def _listen(self, address: str) -> int:
         before = asyncio.all_tasks()
         server = self._make_server(self._options)
-        port = server.add_insecure_port(address)
+        umask = os.umask(SOCKET_UMASK)  # only the process can set the permissions of a new socket
+        try:
+            port = server.add_insecure_port(address)
+        finally:
+            os.umask(umask)
         await server.start()
         self._server = server
         self._ends = [asyncio.create_task(_termination(server), name="termination")]

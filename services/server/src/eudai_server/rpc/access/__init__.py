@@ -1,0 +1,1 @@
+"""Decides who a caller is and whether it may call an RPC, before its message is read."""

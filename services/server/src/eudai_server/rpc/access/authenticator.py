@@ -1,0 +1,74 @@
+"""Finds the principal of a call by its metadata."""
+
+import re
+import time
+from collections.abc import Iterable
+
+from eudai_server.core.access import ALL_SCOPES, Principal, Scope
+from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.rpc.access.failure_throttle import FailureThrottle
+from eudai_server.rpc.access.tokens_file import TokensFile
+
+AUTHORIZATION_METADATA = "authorization"
+_BEARER = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+class Authenticator:
+    """Judges credentials by the configuration of one server."""
+
+    def __init__(
+        self, tokens_file: TokensFile | None = None, anonymous: frozenset[Scope] | None = None
+    ) -> None:
+        """`anonymous` is what a caller without a credential may do.
+
+        None means everything if there are no tokens, and nothing otherwise.
+        """
+        self._tokens_file = tokens_file
+        if anonymous is None:
+            anonymous = frozenset() if tokens_file else ALL_SCOPES
+        self._stranger = Principal(scopes=anonymous)
+        self._throttle = FailureThrottle()
+
+    def authenticate(self, metadata: Metadata, peer: str) -> Principal:
+        """The principal of a call. `peer` is the address that it came from.
+
+        Raises UNAUTHENTICATED for a credential that is not valid, and QUOTA_EXCEEDED if the peer
+        presented too many of them.
+        """
+        values = [value for name, value in metadata if name == AUTHORIZATION_METADATA]
+        if not values or self._tokens_file is None:
+            return self._stranger
+        wait_s = self._throttle.wait_s(peer)
+        if wait_s:
+            raise ServiceError(
+                Reason.QUOTA_EXCEEDED,
+                "too many calls from this address had a credential that is not valid; "
+                "correct it, and retry later",
+                retry_after_s=wait_s,
+            )
+        match = _BEARER.fullmatch(str(values[0])) if len(values) == 1 else None
+        principal = match and self._tokens_file.tokens.find(match[1], time.time())
+        if not principal:
+            self._throttle.record(peer)
+            raise _unauthenticated("the credential is not valid: it is unknown or has expired")
+        return principal
+
+    def authorize(self, principal: Principal, scope: Scope) -> None:
+        """Raise UNAUTHENTICATED or SCOPE_MISSING if the principal lacks the scope."""
+        if not (principal.name or principal.scopes):
+            raise _unauthenticated("the call has no credential")
+        principal.require_scope(scope)
+
+    def is_current(self, principal: Principal) -> bool:
+        """Whether the credential of a running call is still valid."""
+        if not principal.name or self._tokens_file is None:
+            return True
+        return self._tokens_file.tokens.has(principal, time.time())
+
+
+def _unauthenticated(what: str) -> ServiceError:
+    return ServiceError(
+        Reason.UNAUTHENTICATED, f"{what}; send the metadata authorization: Bearer <token>"
+    )
