@@ -1,6 +1,8 @@
 """Fixtures: a scripted Ollama, a real one with a fast model, and servers in front of them."""
 
 import asyncio
+import io
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from eudai.v1 import model_service_pb2_grpc as rpc
 from eudai_server.ollama.state import probe
 from eudai_server.rpc.transport.event_loop import EventLoop
+from eudai_server.telemetry import JsonFormatter
 from hypothesis import HealthCheck, settings
 from scripted_model import Script, write_model
 from scripted_model.creation import created
@@ -44,6 +47,23 @@ async def ollama() -> AsyncIterator[ScriptedOllama]:
         while scripted.open_connections:
             await asyncio.sleep(0.001)
     await scripted.stop()
+
+
+@pytest.fixture
+def json_log() -> Iterator[io.StringIO]:
+    """Everything that is logged, at every level, as the server formats it."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonFormatter())
+    root, own = logging.getLogger(), logging.getLogger("eudai_server")
+    levels = root.level, own.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    own.setLevel(logging.DEBUG)
+    yield written
+    root.removeHandler(handler)
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
 
 
 @pytest.fixture

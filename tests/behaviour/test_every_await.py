@@ -1,9 +1,11 @@
 """A fault is thrown at each await of a call in turn.
 
-The call must end with a status that contains no internal text, and nothing may be left behind.
+The call must end with a status. Neither it nor the log contains internal text, and nothing may be
+left behind.
 """
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -90,6 +92,8 @@ async def test_a_fault_at_any_await_ends_with_a_status(
     ask: Callable[[Server], Awaitable[str]],
     error: type[BaseException],
     figures: Row,
+    *,
+    json_log: io.StringIO,
 ) -> None:
     server, armed = cold
     number, took_ms = 0, [0.0]
@@ -121,6 +125,8 @@ async def test_a_fault_at_any_await_ends_with_a_status(
         took_ms.append((time.monotonic() - begin_s) * 1000)
         number += 1
         assert number < POINTS_MAX
+    assert json_log.getvalue().count('"internal error"') >= 3
+    assert SECRET not in json_log.getvalue()
     async with asyncio.timeout(STATUS_S):
         while ollama.open_connections > 2:  # those of the probe
             await asyncio.sleep(0.01)

@@ -48,7 +48,7 @@ class SchemaChecks:
         try:
             self._worker = self._worker or _Worker.start()
         except OSError as error:
-            log.warning("cannot start the process that checks schemas: %r", error)
+            log.warning("cannot start the process that checks schemas: %s", type(error).__name__)
 
     async def compile(self, schemas: Sequence[Schema], caller: str) -> tuple[int, str] | None:
         """The index of the first schema that does not compile, and why; None if all compile.
@@ -117,7 +117,7 @@ class SchemaChecks:
             self._worker = self._worker or _Worker.start()
             return await self._worker.run(job)
         except (OSError, ValueError) as error:  # a TimeoutError is an OSError
-            log.warning("the process that checks schemas failed: %r", error)
+            log.warning("the process that checks schemas failed: %s", type(error).__name__)
             self._end_worker()
             return None
 
