@@ -36,9 +36,13 @@ CALLS = 10
 
 # What one more message costs: functions of the server that are entered or resumed, bytecode
 # instructions in them, timers, and futures of the event loop, which the test's client uses too.
-MESSAGE_LIMITS = {"functions": 68, "instructions": 1_160, "timers": 0.1, "futures": 5.5}
+MESSAGE_LIMITS = {"functions": 66.5, "instructions": 1_120, "timers": 0.1, "futures": 5.5}
 # What a call of one token costs.
-CALL_LIMITS = {"functions": 490, "instructions": 8_700, "timers": 6, "futures": 33}
+CALL_LIMITS = {"functions": 482, "instructions": 8_430, "timers": 6, "futures": 33}
+# A newer Python does not report each instruction.
+COUNTS_INSTRUCTIONS = sys.version_info < (3, 12)
+# The server asks Ollama every second what it has; the smallest of some counts is without that.
+ATTEMPTS = 3
 # The system calls of the server's process, with gRPC's threads: 101 and 11.7 when this was written.
 CALL_SYSTEM_CALLS = 115
 MESSAGE_SYSTEM_CALLS = 13.5
@@ -112,8 +116,10 @@ async def counts_of(
     """The number of messages of a call, and its counts."""
     ollama.scripts["/api/generate"] = stream_of(tokens)
     await messages(server)  # what only the first call does is not counted
-    with counted_instructions() as instructions:
-        await messages(server)
+    instructions: Counter[str] = Counter()
+    if COUNTS_INSTRUCTIONS:
+        with counted_instructions() as instructions:
+            await messages(server)
     with counted() as counts:
         events = await messages(server)
     return len(events), counts + instructions
@@ -123,25 +129,28 @@ async def counts_of(
 async def test_a_call_does_not_do_more_than_before(
     server: Server, ollama: ScriptedOllama, kind: str
 ) -> None:
-    count, counts = await counts_of(server, ollama, 1)
+    attempts = [await counts_of(server, ollama, 1) for _ in range(ATTEMPTS)]
 
-    assert count == 3  # Started, one Delta, Finished
-    assert counts["functions"] > 0
-    assert counts[kind] <= CALL_LIMITS[kind]
+    assert {count for count, _ in attempts} == {3}  # Started, one Delta, Finished
+    assert all(counts["functions"] > 0 for _, counts in attempts)
+    assert COUNTS_INSTRUCTIONS is all(counts["instructions"] > 0 for _, counts in attempts)
+    assert min(counts[kind] for _, counts in attempts) <= CALL_LIMITS[kind]
 
 
 async def test_a_token_does_not_cost_more_than_before(
     server: Server, ollama: ScriptedOllama
 ) -> None:
     few, base = await counts_of(server, ollama, 1)
-    many, counts = await counts_of(server, ollama, TOKENS)
-    more = many - few
+    costs: dict[str, list[float]] = {kind: [] for kind in MESSAGE_LIMITS}
+    for _ in range(ATTEMPTS):
+        many, counts = await counts_of(server, ollama, TOKENS)
+        more = many - few
+        assert TOKENS / 2 < more < TOKENS
+        for kind, of_kind in costs.items():
+            of_kind.append((counts[kind] - base[kind]) / more)
 
-    assert TOKENS / 2 < more < TOKENS
     assert {
-        kind: (counts[kind] - base[kind]) / more
-        for kind, limit in MESSAGE_LIMITS.items()
-        if (counts[kind] - base[kind]) / more > limit
+        kind: of_kind for kind, of_kind in costs.items() if min(of_kind) > MESSAGE_LIMITS[kind]
     } == {}
 
 
