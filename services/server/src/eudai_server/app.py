@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from typing import TYPE_CHECKING
 
 import grpc
 
 from eudai_server.assembly import Parts
 from eudai_server.config import Config, ConfigError, is_local
-from eudai_server.core.background import run_once
+from eudai_server.core.background import run_again, run_once
 from eudai_server.core.errors import Reason
 from eudai_server.ollama.transport.client import Client
 from eudai_server.process import trim_memory
@@ -19,6 +20,9 @@ from eudai_server.rpc.transport.listener import (
     Listener,
     Options,
 )
+
+if TYPE_CHECKING:
+    from eudai_server.rpc.transport.certificates import Certificates
 
 # The time to send statuses after a drain has cut the remaining calls.
 CUT_TIMEOUT_S = 2.0
@@ -40,9 +44,11 @@ class App:
         self.parts = Parts(
             config, Client(config.ollama_base_url), write_timeout_s=client_timeouts.write_timeout_s
         )
-        self._listener = Listener(self._make_server, client_timeouts)
+        self._certificates = _certificates_of(config)
+        credentials = self._certificates.credentials if self._certificates else None
+        self._listener = Listener(self._make_server, client_timeouts, credentials)
         self._hurried = asyncio.Event()
-        self._trimming: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Listen; returns the port. Raises ConfigError if the address cannot be bound."""
@@ -54,11 +60,14 @@ class App:
             reason = f"cannot listen on {listen}; another program may be using the port"
             raise ConfigError("EUDAI_LISTEN", reason) from error
         self.parts.start()
-        self._trimming = asyncio.create_task(run_once(trim_memory, "trim"), name="trim")
+        self._background = [asyncio.create_task(run_once(trim_memory, "trim"), name="trim")]
+        if self._certificates:
+            watch = run_again(self._certificates.watch, "certificates")
+            self._background.append(asyncio.create_task(watch, name="certificates"))
         fields = {"listen": listen, "port": port, "ollama": self._config.ollama_base_url}
         log.info("listening", extra={"fields": fields})
-        if self._config.tokens_file and not is_local(listen):
-            log.warning("tokens are not encrypted on this address; put a proxy with TLS before it")
+        if self._config.tokens_file and not (is_local(listen) or self._certificates):
+            log.warning("tokens are not encrypted on this address; set EUDAI_TLS_CERT")
         return port
 
     async def wait(self) -> None:
@@ -98,8 +107,8 @@ class App:
         await stopping
         await calls.wait(CUT_TIMEOUT_S)  # gRPC returns before the calls that it cut have cleaned up
         await self.parts.close()
-        if self._trimming:
-            self._trimming.cancel()
+        for task in self._background:
+            task.cancel()
 
     def hurry(self) -> None:
         """Skip the remaining waits of a drain: the calls that still run are cut with a status."""
@@ -110,3 +119,17 @@ class App:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
+
+
+def _certificates_of(config: Config) -> "Certificates | None":
+    """The certificates of a configuration, if it has TLS. Raises ConfigError."""
+    if not (config.tls_cert and config.tls_key):
+        return None
+    # Without TLS, the import would only make the start slower.
+    from eudai_server.rpc.transport import certificates  # noqa: PLC0415
+
+    files = certificates.CertificateFiles(config.tls_cert, config.tls_key, config.tls_client_ca)
+    try:
+        return certificates.Certificates(files)
+    except certificates.CertificateError as error:
+        raise ConfigError(f"EUDAI_TLS_{error.kind.upper()}", str(error)) from None

@@ -33,7 +33,10 @@ class Parts:
         """Create the parts; starts no task. Raises ConfigError if the tokens are not valid."""
         self.readiness = Readiness()
         self._tokens_file = _tokens_file_at(config.tokens_file)
-        self.calls = Calls(write_timeout_s, Authenticator(self._tokens_file, config.anonymous))
+        authenticator = Authenticator(
+            self._tokens_file, config.anonymous, names_workloads=config.tls_client_ca is not None
+        )
+        self.calls = Calls(write_timeout_s, authenticator)
         self._state = state = OllamaState(
             client,
             self.readiness,

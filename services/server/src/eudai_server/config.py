@@ -42,6 +42,10 @@ class Config:
     # What a caller without a credential may do; None if the operator did not say.
     anonymous: frozenset[Scope] | None = None
     tokens_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    # With it, a client must present a certificate of one of these CAs.
+    tls_client_ca: Path | None = None
     registries: tuple[str, ...] = ("registry.ollama.ai",)
     first_event_timeout_s: float = 300.0
     event_timeout_s: float = 120.0
@@ -67,6 +71,7 @@ class Config:
                     raise ConfigError(variable, str(error)) from None
         fields.setdefault("max_queued", QUEUED_PER_RUNNING * fields.get("max_running", 1))
         config = cls(**fields)
+        _require_pair(config)
         _require_door(config)
         return config
 
@@ -156,15 +161,24 @@ def is_local(address: str) -> bool:
         return host == "localhost"
 
 
+def _require_pair(config: Config) -> None:
+    """Refuse a certificate without its key, and CAs of clients without encryption."""
+    if not config.tls_cert and (config.tls_key or config.tls_client_ca):
+        raise ConfigError("EUDAI_TLS_CERT", "must be set too, for TLS")
+    if config.tls_cert and not config.tls_key:
+        raise ConfigError("EUDAI_TLS_KEY", "must be set too, for TLS")
+
+
 def _require_door(config: Config) -> None:
     """Refuse to serve strangers everything because the operator has not thought of them."""
     listen = config.listen
-    if not (is_local(listen) or config.tokens_file or config.anonymous is not None):
+    authenticates = config.tokens_file or config.tls_client_ca
+    if not (is_local(listen) or authenticates or config.anonymous is not None):
         raise ConfigError(
             "EUDAI_LISTEN",
             f"is {listen}, which other machines can reach, but callers are not authenticated; "
-            "set EUDAI_TOKENS_FILE, or say with EUDAI_ANONYMOUS=generate,embed,models.read what "
-            "anyone may do, or listen on 127.0.0.1",
+            "set EUDAI_TOKENS_FILE or EUDAI_TLS_CLIENT_CA, or say what anyone may do, with "
+            "EUDAI_ANONYMOUS=generate,embed,models.read, or listen on 127.0.0.1",
         )
 
 
@@ -184,6 +198,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "EUDAI_LISTEN": ("listen", _address),
     "EUDAI_ANONYMOUS": ("anonymous", _scopes),
     "EUDAI_TOKENS_FILE": ("tokens_file", Path),
+    "EUDAI_TLS_CERT": ("tls_cert", Path),
+    "EUDAI_TLS_KEY": ("tls_key", Path),
+    "EUDAI_TLS_CLIENT_CA": ("tls_client_ca", Path),
     "EUDAI_REFLECTION": ("reflection", _switch),
     "EUDAI_ADMIN": ("admin", _switch),
     "EUDAI_LOAD_OPTIONS": ("load_options", _switch),
@@ -200,10 +217,6 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 # These are refused rather than ignored, because an operator who sets one would rely on a protection
 # or a limit that does not exist.
 UNSUPPORTED: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("EUDAI_TLS_CERT", "EUDAI_TLS_KEY", "EUDAI_TLS_CLIENT_CA"),
-        "TLS is not supported yet",
-    ),
     **dict.fromkeys(
         ("EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"),
         "JWTs are not supported yet",

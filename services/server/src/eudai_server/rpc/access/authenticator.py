@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from eudai_server.core.access import ALL_SCOPES, Principal, Scope
 from eudai_server.core.errors import Reason, ServiceError
@@ -19,27 +20,34 @@ class Authenticator:
     """Judges credentials by the configuration of one server."""
 
     def __init__(
-        self, tokens_file: TokensFile | None = None, anonymous: frozenset[Scope] | None = None
+        self,
+        tokens_file: TokensFile | None = None,
+        anonymous: frozenset[Scope] | None = None,
+        *,
+        names_workloads: bool = False,
     ) -> None:
-        """`anonymous` is what a caller without a credential may do.
+        """`names_workloads` is whether clients present certificates.
 
-        None means everything if there are no tokens, and nothing otherwise.
+        `anonymous` is what a caller without a token may do. None means everything if there are no
+        tokens, and nothing otherwise.
         """
+        self.names_workloads = names_workloads
         self._tokens_file = tokens_file
         if anonymous is None:
             anonymous = frozenset() if tokens_file else ALL_SCOPES
         self._stranger = Principal(scopes=anonymous)
         self._throttle = FailureThrottle()
 
-    def authenticate(self, metadata: Metadata, peer: str) -> Principal:
+    def authenticate(self, metadata: Metadata, peer: str, workload: str = "") -> Principal:
         """The principal of a call. `peer` is the address that it came from.
 
-        Raises UNAUTHENTICATED for a credential that is not valid, and QUOTA_EXCEEDED if the peer
-        presented too many of them.
+        `workload` is the name in the client's certificate, if it presented one: the principal of a
+        call without a token. Raises UNAUTHENTICATED for a token that is not valid, and
+        QUOTA_EXCEEDED if the peer presented too many of them.
         """
         values = [value for name, value in metadata if name == AUTHORIZATION_METADATA]
         if not values or self._tokens_file is None:
-            return self._stranger
+            return replace(self._stranger, name=workload) if workload else self._stranger
         wait_s = self._throttle.wait_s(peer)
         if wait_s:
             raise ServiceError(
@@ -57,13 +65,13 @@ class Authenticator:
 
     def authorize(self, principal: Principal, scope: Scope) -> None:
         """Raise UNAUTHENTICATED or SCOPE_MISSING if the principal lacks the scope."""
-        if not (principal.name or principal.scopes):
+        if not principal.scopes:
             raise _unauthenticated("the call has no credential")
         principal.require_scope(scope)
 
     def is_current(self, principal: Principal) -> bool:
         """Whether the credential of a running call is still valid."""
-        if not principal.name or self._tokens_file is None:
+        if not principal.credential_id or self._tokens_file is None:
             return True
         return self._tokens_file.tokens.has(principal, time.time())
 

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from eudai_server.core.access import Principal
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
+from eudai_server.rpc.access.client_certificate import workload_in
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
 from eudai_server.rpc.transport.operation import complete
 from eudai_server.rpc.wire.parsing import parse
@@ -81,6 +82,11 @@ class Call:
     def peer_host(self) -> str:
         """The peer's address without the port, because one caller may have many connections."""
         return self.peer.rpartition(":")[0]
+
+    @property
+    def workload(self) -> str:
+        """The name in the client's certificate; empty if there is none. Raises ServiceError."""
+        return workload_in(self._context.auth_context())
 
     @property
     def elapsed_ns(self) -> int:

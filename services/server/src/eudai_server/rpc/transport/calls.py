@@ -154,7 +154,10 @@ class Calls:
 
     def _authorize(self, call: Call, scope: Scope | None) -> None:
         """Find who calls, and raise ServiceError if it may not."""
-        call.principal = self._authenticator.authenticate(call.all_metadata, call.peer_host)
+        workload = call.workload if self._authenticator.names_workloads else ""
+        call.principal = self._authenticator.authenticate(
+            call.all_metadata, call.peer_host, workload
+        )
         if call.principal.name:
             call.fields["principal"] = call.principal.name
         if scope is not None:

@@ -86,10 +86,17 @@ class Listener:
     """A gRPC server on one address, from `start` to `stop`."""
 
     def __init__(
-        self, make_server: Callable[[Options], grpc.aio.Server], client_timeouts: ClientTimeouts
+        self,
+        make_server: Callable[[Options], grpc.aio.Server],
+        client_timeouts: ClientTimeouts,
+        credentials: Callable[[], grpc.ServerCredentials] | None = None,
     ) -> None:
-        """`make_server` returns a new server with all services registered."""
+        """`make_server` returns a new server with all services registered.
+
+        With `credentials` the server uses TLS.
+        """
         self._make_server = make_server
+        self._credentials = credentials
         self._options = options_for(client_timeouts)
         self._server: grpc.aio.Server | None = None
         # Tasks of the current server; it has ended when the first of them is done.
@@ -124,7 +131,7 @@ class Listener:
         server = self._make_server(self._options)
         umask = os.umask(SOCKET_UMASK)  # only the process can set the permissions of a new socket
         try:
-            port = server.add_insecure_port(address)
+            port = self._bind(server, address)
         finally:
             os.umask(umask)
         await server.start()
@@ -134,6 +141,11 @@ class Listener:
         # which a client can delay by 10 s. The task itself ends at once.
         self._ends += [task for task in asyncio.all_tasks() - before if ACCEPTS in repr(task)]
         return port
+
+    def _bind(self, server: grpc.aio.Server, address: str) -> int:
+        if self._credentials:
+            return server.add_secure_port(address, self._credentials())
+        return server.add_insecure_port(address)
 
     async def _supervise(self, address: str) -> None:
         while True:

@@ -1,0 +1,320 @@
+"""TLS and client certificates: rotation under load, files that are not valid, and names."""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from certificates import DAY, Authority, Pair
+from cryptography import x509
+from eudai.v1 import server_service_pb2 as pb, server_service_pb2_grpc as rpc
+from eudai_server.app import App
+from eudai_server.config import Config, ConfigError
+from eudai_server.core.access import Scope
+from eudai_server.rpc.access.tokens import data_from, entry_for, new_token
+from eudai_server.rpc.transport import certificates
+from serving import config_for
+
+pytestmark = pytest.mark.slow
+
+INFO = pb.GetServerInfoRequest()
+ROTATIONS = 50
+
+
+@pytest.fixture(autouse=True)
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers read their certificates often."""
+    monkeypatch.setattr(certificates, "INTERVAL_S", 0.01)
+
+
+@pytest.fixture
+def authority() -> Authority:
+    """The CA of the server and of its clients."""
+    return Authority()
+
+
+class Files:
+    """The files of a server's certificates, which a test changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cert, self.key, self.client_ca = (
+            folder / name for name in ("tls.crt", "tls.key", "ca.crt")
+        )
+
+    def write(self, pair: Pair) -> None:
+        """Write a certificate and its key, one after the other."""
+        self.cert.write_bytes(pair.cert)
+        self.key.write_bytes(pair.key)
+
+
+@pytest.fixture
+def files(tmp_path: Path, authority: Authority) -> Files:
+    """A valid pair, and the CA."""
+    written = Files(tmp_path)
+    written.write(authority.issue())
+    written.client_ca.write_bytes(authority.pem)
+    return written
+
+
+@asynccontextmanager
+async def secured(files: Files, *, client_ca: bool = False, **changes: Any) -> AsyncIterator[int]:
+    """A server with TLS, without an Ollama; yields its port."""
+    config = config_for(
+        "http://127.0.0.1:9",
+        tls_cert=files.cert,
+        tls_key=files.key,
+        tls_client_ca=files.client_ca if client_ca else None,
+        **changes,
+    )
+    app = App(config)
+    port = await app.start()
+    try:
+        yield port
+    finally:
+        await app.drain()
+
+
+async def info(
+    port: int, ca: bytes, pair: Pair | None = None, metadata: Any = ()
+) -> pb.GetServerInfoResponse:
+    """Call the server on a connection of its own."""
+    credentials = grpc.ssl_channel_credentials(ca, *((pair.key, pair.cert) if pair else ()))
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    async with grpc.aio.secure_channel(f"localhost:{port}", credentials, options) as channel:
+        stub = rpc.ServerServiceStub(channel)
+        answer: pb.GetServerInfoResponse = await stub.GetServerInfo(
+            INFO, metadata=metadata, timeout=5
+        )
+        return answer
+
+
+def served_serial(port: int, ca: bytes, version: ssl.TLSVersion | None = None) -> int:
+    """The serial number of the certificate that a new handshake gets."""
+    context = ssl.create_default_context(cadata=ca.decode())
+    context.set_alpn_protocols(["h2"])
+    if version:
+        context.minimum_version = context.maximum_version = version
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with (
+        socket.create_connection(("localhost", port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        certificate: Any = connection.getpeercert()
+        return int(certificate["serialNumber"], 16)
+
+
+def serial_of(pair: Pair) -> int:
+    """The serial number of a certificate."""
+    return x509.load_pem_x509_certificate(pair.cert).serial_number
+
+
+async def until_served(port: int, ca: bytes, pair: Pair) -> None:
+    """Wait until new handshakes get a certificate."""
+    async with asyncio.timeout(5):
+        while await asyncio.to_thread(served_serial, port, ca) != serial_of(pair):
+            await asyncio.sleep(0.005)
+
+
+async def test_calls_are_encrypted(files: Files, authority: Authority) -> None:
+    async with secured(files) as port:
+        answer = await info(port, authority.pem)
+        with pytest.raises(grpc.aio.AioRpcError) as plain:
+            async with grpc.aio.insecure_channel(f"localhost:{port}") as channel:
+                await rpc.ServerServiceStub(channel).GetServerInfo(INFO, timeout=5)
+        with pytest.raises(grpc.aio.AioRpcError) as foreign:
+            await info(port, Authority().pem)
+
+    assert answer.version
+    assert plain.value.code() == foreign.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_old_versions_of_tls_are_refused(
+    files: Files, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    async with secured(files) as port:
+        new = await asyncio.to_thread(served_serial, port, authority.pem, ssl.TLSVersion.TLSv1_2)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.to_thread(served_serial, port, authority.pem, version)
+
+    assert new
+
+
+async def test_rotations_under_load_fail_no_call(files: Files, authority: Authority) -> None:
+    answered, failures = 0, []
+
+    async def load(port: int) -> None:
+        nonlocal answered
+        while True:
+            try:
+                await info(port, authority.pem)
+                answered += 1
+            except grpc.aio.AioRpcError as failure:
+                failures.append(failure)
+
+    async with secured(files) as port:
+        loading = [asyncio.create_task(load(port)) for _ in range(2)]
+        for _ in range(ROTATIONS):
+            pair = authority.issue()
+            files.write(pair)
+            await until_served(port, authority.pem, pair)
+        for task in loading:
+            task.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
+
+    assert failures == []
+    assert answered >= ROTATIONS
+
+
+BROKEN: dict[str, Callable[[Files, Authority], object]] = {
+    "half a key": lambda files, _: files.key.write_bytes(files.key.read_bytes()[:100]),
+    "an empty key": lambda files, _: files.key.write_bytes(b""),
+    "no key": lambda files, _: files.key.unlink(),
+    "another key": lambda files, ca: files.key.write_bytes(ca.issue().key),
+    "half a certificate": lambda files, _: files.cert.write_bytes(files.cert.read_bytes()[:100]),
+    "an expired certificate": lambda files, ca: files.write(ca.issue(valid=-DAY)),
+    "no CA": lambda files, _: files.client_ca.write_bytes(b"x"),
+    "a large file": lambda files, _: files.cert.write_bytes(b"x" * (2 << 20)),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_a_broken_file_keeps_the_pair(
+    files: Files, authority: Authority, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    caplog.set_level(logging.INFO, "eudai_server")
+    async with secured(files, client_ca=True) as port:
+        BROKEN[what](files, authority)
+        async with asyncio.timeout(5):
+            while "the new certificates are not used" not in caplog.text:
+                await asyncio.sleep(0.01)
+        answer = await info(port, authority.pem, authority.issue(dns=["client"]))
+        files.write(authority.issue())
+        files.client_ca.write_bytes(authority.pem)
+        async with asyncio.timeout(5):
+            while "the certificates were read again" not in caplog.text:
+                await asyncio.sleep(0.01)
+
+    assert answer.version
+    assert "PRIVATE" not in caplog.text
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_a_broken_file_at_the_start_is_named(
+    files: Files, authority: Authority, what: str
+) -> None:
+    BROKEN[what](files, authority)
+
+    with pytest.raises(ConfigError, match=r"^EUDAI_TLS_(CERT|KEY|CLIENT_CA) ") as error:
+        async with secured(files, client_ca=True):
+            pass
+    assert "PRIVATE" not in str(error.value)
+
+
+async def test_a_client_needs_a_certificate_of_the_ca(files: Files, authority: Authority) -> None:
+    clients = {
+        "none": None,
+        "foreign": Authority().issue(),
+        "expired": authority.issue(valid=-DAY),
+    }
+    refused = {}
+    async with secured(files, client_ca=True) as port:
+        for name, pair in clients.items():
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await info(port, authority.pem, pair)
+            refused[name] = failure.value.code()
+        answer = await info(port, authority.pem, authority.issue(dns=["client"]))
+
+    assert set(refused.values()) == {grpc.StatusCode.UNAVAILABLE}
+    assert answer.version
+
+
+async def test_the_ca_of_clients_rotates(files: Files, authority: Authority) -> None:
+    other = Authority()
+    async with secured(files, client_ca=True) as port:
+        files.client_ca.write_bytes(other.pem)
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    await info(port, authority.pem, other.issue())
+                    break
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.01)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await info(port, authority.pem, authority.issue())
+
+
+@contextmanager
+def records(caplog: pytest.LogCaptureFixture) -> Iterator[list[Any]]:
+    """The fields of the calls that are logged in the block."""
+    caplog.set_level(logging.INFO, "eudai_server")
+    caplog.clear()
+    fields: list[Any] = []
+    yield fields
+    fields += [record.fields for record in caplog.records if record.message == "call"]  # type: ignore[attr-defined]
+
+
+async def test_the_certificate_names_the_workload(
+    files: Files, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    spiffe = authority.issue(dns=["a.example"], uris=["spiffe://example.org/ci"])
+    async with secured(files, client_ca=True) as port:
+        with records(caplog) as calls:
+            await info(port, authority.pem, spiffe)
+            await info(port, authority.pem, authority.issue(dns=["b.example"], common_name="root"))
+            with pytest.raises(grpc.aio.AioRpcError) as nameless:
+                await info(port, authority.pem, authority.issue(dns=[], common_name="root"))
+
+    assert [call.get("principal") for call in calls] == [
+        "spiffe://example.org/ci", "b.example", None,
+    ]  # fmt: skip
+    assert nameless.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_token_names_the_principal_and_is_needed_beside_the_certificate(
+    files: Files, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token_id, token = new_token()
+    scopes = [Scope.SERVER_READ]
+    entry = entry_for(token_id, token, name="ci", scopes=scopes, models=["*"], expires=None)
+    tokens_file = tmp_path / "tokens.json"
+    tokens_file.write_bytes(data_from([entry]))
+    client = authority.issue(dns=["client"])
+    async with secured(files, client_ca=True, tokens_file=tokens_file) as port:
+        with records(caplog) as calls:
+            await info(port, authority.pem, client, (("authorization", f"Bearer {token}"),))
+            with pytest.raises(grpc.aio.AioRpcError) as without:
+                await info(port, authority.pem, client)
+
+    assert calls[0]["principal"] == "ci"
+    assert without.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_an_expiry_is_announced(
+    files: Files, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    files.write(authority.issue(valid=timedelta(hours=1)))
+    async with secured(files), asyncio.timeout(5):
+        while "the certificate expires at" not in caplog.text:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("env", "variable"),
+    [
+        ({"EUDAI_TLS_CERT": "/c"}, "EUDAI_TLS_KEY"),
+        ({"EUDAI_TLS_KEY": "/k"}, "EUDAI_TLS_CERT"),
+        ({"EUDAI_TLS_CLIENT_CA": "/a"}, "EUDAI_TLS_CERT"),
+    ],
+)
+def test_a_pair_must_be_complete(env: dict[str, str], variable: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{variable} must be set"):
+        Config.from_env(env)
