@@ -84,6 +84,14 @@ test: setup-develop ## run all tests, with a real Ollama
 test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 	@$(BIN)/pytest tests/test_*.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
 
+SECURITY_TESTS := $(addprefix tests/behaviour/test_,$(addsuffix .py,access broken_backend \
+	every_await hostile_frames hostile_values privacy registries tls)) \
+	$(addprefix tests/codec/test_,$(addsuffix .py,config telemetry tokens))
+
+.PHONY: security
+security: setup-develop ## run the tests of docs/security.md, without Ollama (two minutes)
+	@$(BIN)/pytest $(SECURITY_TESTS) -q $(ARGS)
+
 .PHONY: client-versions
 client-versions: $(VENV)-client-oldest/client.stamp $(VENV)-client-newest/client.stamp
 client-versions: ## test the Python client with the oldest and the newest grpcio and protobuf
