@@ -86,7 +86,7 @@ test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 
 SECURITY_TESTS := $(addprefix tests/behaviour/test_,$(addsuffix .py,access broken_backend \
 	every_await hostile_frames hostile_values privacy registries tls)) \
-	$(addprefix tests/codec/test_,$(addsuffix .py,config telemetry tokens))
+	$(addprefix tests/codec/test_,$(addsuffix .py,config jwts telemetry tokens))
 
 .PHONY: security
 security: setup-develop ## run the tests of docs/security.md, without Ollama (two minutes)

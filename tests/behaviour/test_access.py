@@ -18,11 +18,12 @@ from eudai.v1 import (
     model_service_pb2_grpc as model_rpc,
 )
 from eudai_server.core.access import ALL_SCOPES, Scope
-from eudai_server.rpc.access import tokens_file
+from eudai_server.rpc.access import credentials_file
 from eudai_server.rpc.access.failure_throttle import FAILURES_MAX
 from eudai_server.rpc.access.policy import SCOPES
 from eudai_server.rpc.access.tokens import Entry, data_from, entry_for, new_token
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from jwt_signer import AUDIENCE, ISSUER, Signer, key_set
 from refusal import Refusal, refused
 from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, line, reply
 from serving import Server, config_for, serving
@@ -72,7 +73,7 @@ class TokensInFile:
 @pytest.fixture
 def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokensInFile:
     """An empty tokens file, which a server reads often."""
-    monkeypatch.setattr(tokens_file, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(credentials_file, "INTERVAL_S", 0.01)
     in_file = TokensInFile(tmp_path / "tokens.json")
     in_file.write()
     return in_file
@@ -217,13 +218,43 @@ async def test_a_broken_file_keeps_the_tokens(
             tokens.path.unlink() if data is None else tokens.path.write_bytes(data)
             caplog.clear()
             async with asyncio.timeout(5):
-                while "the tokens file is not used" not in caplog.text:
+                while "is not used: it" not in caplog.text:
                     await asyncio.sleep(0.01)
             assert await call(server, "eudai.v1.ModelService/ListModels", metadata) == "OK"
         added = tokens.add()
         async with asyncio.timeout(5):
             while await call(server, "eudai.v1.ModelService/ListModels", added) != "OK":
                 await asyncio.sleep(0.1)
+
+
+async def test_a_removed_key_ends_the_calls_of_its_jwts(
+    ollama: ScriptedOllama, tokens: TokensInFile, tmp_path: Path
+) -> None:
+    ollama.scripts["/api/generate"] = ENDLESS
+    token, old, new = tokens.add(), Signer("old"), Signer("new")
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(key_set(old, new))
+    rules = {"jwks_file": jwks, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
+    async with guarded(ollama, tokens, **rules) as server:
+        metadata = [(("authorization", f"Bearer {key.sign()}"),) for key in (old, new)]
+        ending, staying = (
+            server.generation.Generate(REQUEST, metadata=presented) for presented in metadata
+        )
+        await anext(aiter(ending))
+        await staying.read()
+        jwks.write_text(key_set(new))
+        async with asyncio.timeout(5):
+            refusal = await refused(ending)
+        again = await call(server, "eudai.v1.GenerationService/Generate", metadata[0])
+        lacking = await call(server, "eudai.v1.ModelService/ListModels", metadata[1])
+        allowed = await call(server, "eudai.v1.ModelService/ListModels", token)
+        for _ in range(20):
+            assert (await staying.read()).WhichOneof("event")
+        staying.cancel()
+
+    assert refusal.reason == again == "UNAUTHENTICATED"
+    assert lacking == "SCOPE_MISSING"
+    assert allowed == "OK"
 
 
 async def test_a_forbidden_model_looks_like_an_absent_one(

@@ -80,6 +80,15 @@ def test_an_address_of_this_machine_only_needs_none(address: str) -> None:
     assert Config.from_env({"EUDAI_LISTEN": address}).anonymous is None
 
 
+@pytest.mark.parametrize("missing", ["EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"])
+def test_jwts_need_keys_an_issuer_and_an_audience(missing: str) -> None:
+    env = dict.fromkeys(("EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"), "x")
+    assert Config.from_env(env).jwt_issuer == "x"
+
+    with pytest.raises(ConfigError, match=f"^{missing} must be set"):
+        Config.from_env(env | {missing: ""})
+
+
 @pytest.mark.parametrize("variable", UNSUPPORTED)
 def test_an_unsupported_protection_is_refused(variable: str) -> None:
     with pytest.raises(ConfigError, match=variable):
@@ -104,6 +113,9 @@ def test_every_variable_is_read() -> None:
         "EUDAI_LISTEN": "[::]:50051",
         "EUDAI_ANONYMOUS": "models.read",
         "EUDAI_TOKENS_FILE": "/etc/eudai/tokens.json",
+        "EUDAI_JWKS_FILE": "/etc/eudai/jwks.json",
+        "EUDAI_JWT_ISSUER": "https://issuer.example",
+        "EUDAI_JWT_AUDIENCE": "eudai",
         "EUDAI_TLS_CERT": "/etc/eudai/tls.crt",
         "EUDAI_TLS_KEY": "/etc/eudai/tls.key",
         "EUDAI_TLS_CLIENT_CA": "/etc/eudai/ca.crt",
@@ -124,6 +136,9 @@ def test_every_variable_is_read() -> None:
         listen="[::]:50051",
         anonymous=frozenset({Scope.MODELS_READ}),
         tokens_file=Path("/etc/eudai/tokens.json"),
+        jwks_file=Path("/etc/eudai/jwks.json"),
+        jwt_issuer="https://issuer.example",
+        jwt_audience="eudai",
         tls_cert=Path("/etc/eudai/tls.crt"),
         tls_key=Path("/etc/eudai/tls.key"),
         tls_client_ca=Path("/etc/eudai/ca.crt"),

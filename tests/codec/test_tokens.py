@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from eudai_server.core.access import ModelPatterns, Scope
 from eudai_server.rpc.access import failure_throttle
+from eudai_server.rpc.access.credentials_file import CredentialsFileError
 from eudai_server.rpc.access.failure_throttle import FailureThrottle
 from eudai_server.rpc.access.tokens import (
     Entry,
     Tokens,
-    TokensFileError,
     data_from,
     entries_from,
     entry_for,
@@ -105,19 +105,19 @@ def test_an_invalid_entry_is_refused(changes: dict[str, object], complaint: str)
     data = json.dumps({"tokens": [ENTRY | changes]}).encode()
 
     assert entries_from(json.dumps({"tokens": [ENTRY]}).encode())
-    with pytest.raises(TokensFileError, match=complaint):
+    with pytest.raises(CredentialsFileError, match=complaint):
         entries_from(data)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'{"tokens": null}', b" " * (2 << 20)])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'{"tokens": null}'])
 def test_an_invalid_file_is_refused(data: bytes) -> None:
-    with pytest.raises(TokensFileError):
+    with pytest.raises(CredentialsFileError):
         entries_from(data)
 
 
 def test_equal_ids_and_names_are_refused() -> None:
     for other in ({"name": "other"}, {"id": "ba9876543210"}):
-        with pytest.raises(TokensFileError, match="equal"):
+        with pytest.raises(CredentialsFileError, match="equal"):
             entries_from(json.dumps({"tokens": [ENTRY, ENTRY | other]}).encode())
 
 

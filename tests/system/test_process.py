@@ -132,7 +132,7 @@ def test_a_second_signal_ends_the_drain(real_url: str) -> None:
         ("EUDAI_LISTEN", "nonsense"),
         ("OLLAMA_BASE_URL", "ftp://x"),
         ("EUDAI_LAME_DUCK", "soon"),
-        ("EUDAI_JWKS_FILE", "/x"),
+        ("EUDAI_METRICS_LISTEN", "/x"),
     ],
 )
 def test_a_bad_configuration_exits_78_and_names_it(variable: str, text: str) -> None:

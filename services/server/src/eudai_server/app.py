@@ -66,7 +66,7 @@ class App:
             self._background.append(asyncio.create_task(watch, name="certificates"))
         fields = {"listen": listen, "port": port, "ollama": self._config.ollama_base_url}
         log.info("listening", extra={"fields": fields})
-        if self._config.tokens_file and not (is_local(listen) or self._certificates):
+        if self.parts.uses_tokens and not (is_local(listen) or self._certificates):
             log.warning("tokens are not encrypted on this address; set EUDAI_TLS_CERT")
         return port
 

@@ -5,7 +5,6 @@ Opens no port and creates no gRPC server, so tests and the simulation can use it
 
 import asyncio
 from functools import partial
-from pathlib import Path
 
 from eudai_server.config import Config, ConfigError
 from eudai_server.core.admission import Admission
@@ -19,8 +18,8 @@ from eudai_server.ollama.state.runners import Runners
 from eudai_server.ollama.store import OllamaStore
 from eudai_server.ollama.transport.client import Client
 from eudai_server.rpc.access.authenticator import Authenticator
-from eudai_server.rpc.access.tokens import TokensFileError
-from eudai_server.rpc.access.tokens_file import TokensFile
+from eudai_server.rpc.access.credentials_file import CredentialsFile, CredentialsFileError
+from eudai_server.rpc.access.tokens import Tokens, entries_from
 from eudai_server.rpc.registry import services
 from eudai_server.rpc.services.server_info import Limits
 from eudai_server.rpc.transport.calls import Calls
@@ -32,9 +31,11 @@ class Parts:
     def __init__(self, config: Config, client: Client, *, write_timeout_s: float) -> None:
         """Create the parts; starts no task. Raises ConfigError if the tokens are not valid."""
         self.readiness = Readiness()
-        self._tokens_file = _tokens_file_at(config.tokens_file)
+        self._credentials_files = _credentials_files_of(config)
         authenticator = Authenticator(
-            self._tokens_file, config.anonymous, names_workloads=config.tls_client_ca is not None
+            self._credentials_files,
+            config.anonymous,
+            names_workloads=config.tls_client_ca is not None,
         )
         self.calls = Calls(write_timeout_s, authenticator)
         self._state = state = OllamaState(
@@ -71,13 +72,14 @@ class Parts:
             ollama_version=lambda: state.catalog.version if self.readiness.backend_up else "",
             reflection=config.reflection,
         )
+        self.uses_tokens = bool(self._credentials_files)
         self._watching: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the probe of Ollama and the watch for clients that do not read."""
         runs = {"probe": self._state.probe.run, "watch": self.calls.watch}
-        if self._tokens_file:
-            runs["tokens"] = partial(self._tokens_file.watch, self.calls.end_unauthenticated)
+        for file in self._credentials_files:
+            runs[f"read {file.path.name}"] = partial(file.watch, self.calls.end_unauthenticated)
         self._watching = [
             asyncio.create_task(run_again(run, name), name=name) for name, run in runs.items()
         ]
@@ -93,8 +95,22 @@ class Parts:
         await self._state.close()
 
 
-def _tokens_file_at(path: Path | None) -> TokensFile | None:
+def _credentials_files_of(config: Config) -> list[CredentialsFile]:
+    """The files of credentials that the configuration names. Raises ConfigError."""
+    files = []
+    variable = "EUDAI_TOKENS_FILE"
     try:
-        return TokensFile(path) if path else None
-    except TokensFileError as error:
-        raise ConfigError("EUDAI_TOKENS_FILE", str(error)) from None
+        if config.tokens_file:
+            files.append(
+                CredentialsFile(config.tokens_file, lambda data: Tokens(entries_from(data)))
+            )
+        variable = "EUDAI_JWKS_FILE"
+        if config.jwks_file:
+            # Without JWTs, the import would only make the start slower.
+            from eudai_server.rpc.access.jwts import JwtRules, Jwts  # noqa: PLC0415
+
+            rules = JwtRules(issuer=config.jwt_issuer, audience=config.jwt_audience)
+            files.append(CredentialsFile(config.jwks_file, lambda data: Jwts(data, rules)))
+    except CredentialsFileError as error:
+        raise ConfigError(variable, str(error)) from None
+    return files

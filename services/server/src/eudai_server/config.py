@@ -44,6 +44,9 @@ class Config:
     tokens_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    jwks_file: Path | None = None
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
     # With it, a client must present a certificate of one of these CAs.
     tls_client_ca: Path | None = None
     registries: tuple[str, ...] = ("registry.ollama.ai",)
@@ -72,6 +75,7 @@ class Config:
         fields.setdefault("max_queued", QUEUED_PER_RUNNING * fields.get("max_running", 1))
         config = cls(**fields)
         _require_pair(config)
+        _require_jwt_rules(config)
         _require_door(config)
         return config
 
@@ -169,16 +173,28 @@ def _require_pair(config: Config) -> None:
         raise ConfigError("EUDAI_TLS_KEY", "must be set too, for TLS")
 
 
+def _require_jwt_rules(config: Config) -> None:
+    """Refuse keys without the issuer and the audience that their tokens must name."""
+    named = {
+        "EUDAI_JWKS_FILE": config.jwks_file,
+        "EUDAI_JWT_ISSUER": config.jwt_issuer,
+        "EUDAI_JWT_AUDIENCE": config.jwt_audience,
+    }
+    missing = [variable for variable, value in named.items() if not value]
+    if 0 < len(missing) < len(named):
+        raise ConfigError(missing[0], "must be set too, for JWTs")
+
+
 def _require_door(config: Config) -> None:
     """Refuse to serve strangers everything because the operator has not thought of them."""
     listen = config.listen
-    authenticates = config.tokens_file or config.tls_client_ca
+    authenticates = config.tokens_file or config.jwks_file or config.tls_client_ca
     if not (is_local(listen) or authenticates or config.anonymous is not None):
         raise ConfigError(
             "EUDAI_LISTEN",
             f"is {listen}, which other machines can reach, but callers are not authenticated; "
-            "set EUDAI_TOKENS_FILE or EUDAI_TLS_CLIENT_CA, or say what anyone may do, with "
-            "EUDAI_ANONYMOUS=generate,embed,models.read, or listen on 127.0.0.1",
+            "set EUDAI_TOKENS_FILE, EUDAI_JWKS_FILE or EUDAI_TLS_CLIENT_CA, or say what anyone may "
+            "do, with EUDAI_ANONYMOUS=generate,embed,models.read, or listen on 127.0.0.1",
         )
 
 
@@ -198,6 +214,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "EUDAI_LISTEN": ("listen", _address),
     "EUDAI_ANONYMOUS": ("anonymous", _scopes),
     "EUDAI_TOKENS_FILE": ("tokens_file", Path),
+    "EUDAI_JWKS_FILE": ("jwks_file", Path),
+    "EUDAI_JWT_ISSUER": ("jwt_issuer", str),
+    "EUDAI_JWT_AUDIENCE": ("jwt_audience", str),
     "EUDAI_TLS_CERT": ("tls_cert", Path),
     "EUDAI_TLS_KEY": ("tls_key", Path),
     "EUDAI_TLS_CLIENT_CA": ("tls_client_ca", Path),
@@ -217,10 +236,6 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 # These are refused rather than ignored, because an operator who sets one would rely on a protection
 # or a limit that does not exist.
 UNSUPPORTED: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("EUDAI_JWKS_FILE", "EUDAI_JWT_ISSUER", "EUDAI_JWT_AUDIENCE"),
-        "JWTs are not supported yet",
-    ),
     "EUDAI_METRICS_LISTEN": "metrics are not supported yet",
     "EUDAI_WORKERS": "only one process is supported yet",
     "EUDAI_STRICT": "the version of Ollama is not checked yet",

@@ -10,15 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from eudai_server.core.access import Scope, scopes_from
+from eudai_server.rpc.access.credentials_file import CredentialsFileError, read_credentials
 from eudai_server.rpc.access.tokens import (
     Entry,
-    TokensFileError,
     data_from,
     entries_from,
     entry_for,
     new_token,
 )
-from eudai_server.rpc.access.tokens_file import read_entries
 
 EXIT_FAILED = 1
 DAYS_MAX = 3650
@@ -36,7 +35,7 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         if options.command == "revoke":
             return _revoke(path, options.id)
         return _list(path)
-    except TokensFileError as error:
+    except CredentialsFileError as error:
         return _fail(f"{path} {error}")
     except OSError as error:
         return _fail(f"{path} cannot be written: {error.strerror}")
@@ -58,7 +57,7 @@ def _parser(file: str) -> argparse.ArgumentParser:
 
 
 def _create(path: Path, options: argparse.Namespace) -> int:
-    entries = read_entries(path) if path.exists() else ()
+    entries = _entries_in(path) if path.exists() else ()
     token_id, token = new_token()
     expires = None
     if options.expires:
@@ -73,7 +72,7 @@ def _create(path: Path, options: argparse.Namespace) -> int:
 
 
 def _revoke(path: Path, id_or_name: str) -> int:
-    entries = read_entries(path)
+    entries = _entries_in(path)
     kept = [entry for entry in entries if id_or_name not in (entry.id, entry.name)]
     if len(kept) == len(entries):
         return _fail(f"{path} has no token {id_or_name!r}; `eudai-server token list` lists them")
@@ -81,9 +80,13 @@ def _revoke(path: Path, id_or_name: str) -> int:
     return 0
 
 
+def _entries_in(path: Path) -> tuple[Entry, ...]:
+    return entries_from(read_credentials(path))
+
+
 def _list(path: Path) -> int:
     _print("ID", "NAME", "SCOPES", "MODELS", "EXPIRES")
-    for entry in read_entries(path):
+    for entry in _entries_in(path):
         expires = entry.expires.isoformat() if entry.expires else "never"
         _print(entry.id, entry.name, ",".join(entry.scopes), ",".join(entry.models), expires)
     return 0

@@ -1,5 +1,6 @@
 """Who a caller is and what it may do, whatever kind of credential it presented."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class Principal:
     name: str = ""
     # Of the credential that it presented; empty if there is none.
     credential_id: str = ""
+    # In seconds since 1970.
+    expires_s: float = math.inf
     scopes: frozenset[Scope]
     models: ModelPatterns = ALL_MODELS
 

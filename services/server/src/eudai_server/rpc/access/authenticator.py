@@ -2,13 +2,13 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from eudai_server.core.access import ALL_SCOPES, Principal, Scope
 from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.rpc.access.credentials_file import CredentialsFile
 from eudai_server.rpc.access.failure_throttle import FailureThrottle
-from eudai_server.rpc.access.tokens_file import TokensFile
 
 AUTHORIZATION_METADATA = "authorization"
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
@@ -21,7 +21,7 @@ class Authenticator:
 
     def __init__(
         self,
-        tokens_file: TokensFile | None = None,
+        files: Sequence[CredentialsFile] = (),
         anonymous: frozenset[Scope] | None = None,
         *,
         names_workloads: bool = False,
@@ -29,12 +29,12 @@ class Authenticator:
         """`names_workloads` is whether clients present certificates.
 
         `anonymous` is what a caller without a token may do. None means everything if there are no
-        tokens, and nothing otherwise.
+        `files` of credentials, and nothing otherwise.
         """
         self.names_workloads = names_workloads
-        self._tokens_file = tokens_file
+        self._files = files
         if anonymous is None:
-            anonymous = frozenset() if tokens_file else ALL_SCOPES
+            anonymous = frozenset() if files else ALL_SCOPES
         self._stranger = Principal(scopes=anonymous)
         self._throttle = FailureThrottle()
 
@@ -46,7 +46,7 @@ class Authenticator:
         QUOTA_EXCEEDED if the peer presented too many of them.
         """
         values = [value for name, value in metadata if name == AUTHORIZATION_METADATA]
-        if not values or self._tokens_file is None:
+        if not values or not self._files:
             return replace(self._stranger, name=workload) if workload else self._stranger
         wait_s = self._throttle.wait_s(peer)
         if wait_s:
@@ -57,7 +57,7 @@ class Authenticator:
                 retry_after_s=wait_s,
             )
         match = _BEARER.fullmatch(str(values[0])) if len(values) == 1 else None
-        principal = match and self._tokens_file.tokens.find(match[1], time.time())
+        principal = self._find(match[1]) if match else None
         if not principal:
             self._throttle.record(peer)
             raise _unauthenticated("the credential is not valid: it is unknown or has expired")
@@ -65,15 +65,20 @@ class Authenticator:
 
     def authorize(self, principal: Principal, scope: Scope) -> None:
         """Raise UNAUTHENTICATED or SCOPE_MISSING if the principal lacks the scope."""
-        if not principal.scopes:
+        if not (principal.credential_id or principal.scopes):
             raise _unauthenticated("the call has no credential")
         principal.require_scope(scope)
 
     def is_current(self, principal: Principal) -> bool:
         """Whether the credential of a running call is still valid."""
-        if not principal.credential_id or self._tokens_file is None:
+        if not principal.credential_id:
             return True
-        return self._tokens_file.tokens.has(principal, time.time())
+        return any(file.credentials.has(principal, time.time()) for file in self._files)
+
+    def _find(self, text: str) -> Principal | None:
+        now_s = time.time()
+        found = (file.credentials.find(text, now_s) for file in self._files)
+        return next(filter(None, found), None)
 
 
 def _unauthenticated(what: str) -> ServiceError:

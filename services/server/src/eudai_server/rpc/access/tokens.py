@@ -7,6 +7,7 @@ a token without asking a server.
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import zlib
@@ -17,10 +18,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from eudai_server.core.access import ModelPatterns, Principal, Scope, scopes_from
+from eudai_server.rpc.access.credentials_file import CredentialsFileError
 
 ID_CHARS = 12
 SECRET_BYTES = 32
-FILE_BYTES_MAX = 1 << 20
 TOKENS_MAX = 10_000
 
 _TOKEN = re.compile(r"eudai_(?P<id>[0-9a-f]{12})_[0-9a-f]{64}_[0-9a-f]{8}")
@@ -46,14 +47,9 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: tuple[Entry, ...] = ()
 
 
-class TokensFileError(Exception):
-    """The tokens file is not valid; the message says what to change, and has no secret."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Token:
     sha256: str
-    expires_s: float
     principal: Principal
 
 
@@ -65,20 +61,17 @@ class Tokens:
         self._tokens: Mapping[str, _Token] = {entry.id: _token_from(entry) for entry in entries}
 
     def find(self, text: str, now_s: float) -> Principal | None:
-        """The principal of a token; None if the token is unknown or has expired.
-
-        `now_s` is in seconds since 1970.
-        """
+        """See `Credentials.find`."""
         match = _TOKEN.fullmatch(text)
         token = self._tokens.get(match["id"]) if match else None
         known = token.sha256 if token else _NO_HASH
         is_same = hmac.compare_digest(hashlib.sha256(text.encode()).hexdigest(), known)
-        return token.principal if token and is_same and now_s < token.expires_s else None
+        return token.principal if token and is_same and now_s < token.principal.expires_s else None
 
     def has(self, principal: Principal, now_s: float) -> bool:
-        """Whether the token of a principal still exists with the same rights."""
+        """See `Credentials.has`."""
         token = self._tokens.get(principal.credential_id)
-        return token is not None and token.principal == principal and now_s < token.expires_s
+        return token is not None and token.principal == principal and now_s < principal.expires_s
 
 
 def new_token() -> tuple[str, str]:
@@ -110,15 +103,13 @@ def entry_for(
 
 
 def entries_from(data: bytes) -> tuple[Entry, ...]:
-    """The entries of a file. Raises TokensFileError."""
-    if len(data) > FILE_BYTES_MAX:
-        raise TokensFileError(f"is larger than {FILE_BYTES_MAX} bytes")
+    """The entries of a file. Raises CredentialsFileError."""
     try:
         entries = msgspec.json.decode(data, type=_File).tokens
     except msgspec.DecodeError as error:
-        raise TokensFileError(f"is not a valid tokens file: {error}") from None
+        raise CredentialsFileError(f"is not a valid tokens file: {error}") from None
     if len(entries) > TOKENS_MAX:
-        raise TokensFileError(f"has more than {TOKENS_MAX} tokens")
+        raise CredentialsFileError(f"has more than {TOKENS_MAX} tokens")
     _check_unique("ids", [entry.id for entry in entries])
     _check_unique("names", [entry.name for entry in entries])
     for entry in entries:
@@ -134,24 +125,24 @@ def data_from(entries: Iterable[Entry]) -> bytes:
 def _check(entry: Entry) -> None:
     where = f"has the token {entry.id!r}, whose"
     if not re.fullmatch(r"[0-9a-f]{12}", entry.id):
-        raise TokensFileError(f"{where} id is not {ID_CHARS} hexadecimal digits")
+        raise CredentialsFileError(f"{where} id is not {ID_CHARS} hexadecimal digits")
     if not re.fullmatch(r"[\w.@-]{1,64}", entry.name, re.ASCII):
-        raise TokensFileError(
+        raise CredentialsFileError(
             f"{where} name is not 1 to 64 letters, digits and the characters . _ @ -"
         )
     if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
-        raise TokensFileError(f"{where} sha256 is not 64 hexadecimal digits")
+        raise CredentialsFileError(f"{where} sha256 is not 64 hexadecimal digits")
     if entry.expires and entry.expires.tzinfo is None:
-        raise TokensFileError(f"{where} expiry has no time zone")
+        raise CredentialsFileError(f"{where} expiry has no time zone")
     try:
         scopes_from(entry.scopes)
     except ValueError as error:
-        raise TokensFileError(f"{where} scopes {error}") from None
+        raise CredentialsFileError(f"{where} scopes {error}") from None
 
 
 def _check_unique(what: str, values: list[str]) -> None:
     if len(set(values)) < len(values):
-        raise TokensFileError(f"has tokens with equal {what}")
+        raise CredentialsFileError(f"has tokens with equal {what}")
 
 
 def _token_from(entry: Entry) -> _Token:
@@ -160,6 +151,6 @@ def _token_from(entry: Entry) -> _Token:
         credential_id=entry.id,
         scopes=scopes_from(entry.scopes),
         models=ModelPatterns(entry.models),
+        expires_s=entry.expires.timestamp() if entry.expires else math.inf,
     )
-    expires_s = entry.expires.timestamp() if entry.expires else float("inf")
-    return _Token(entry.sha256, expires_s, principal)
+    return _Token(entry.sha256, principal)

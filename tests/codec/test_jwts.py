@@ -1,0 +1,142 @@
+"""JSON Web Tokens: which are accepted, what they allow, and which key sets are refused."""
+
+import base64
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from eudai_server.core.access import Scope
+from eudai_server.rpc.access.credentials_file import CredentialsFileError
+from eudai_server.rpc.access.jwts import ALGORITHMS, LEEWAY_S, JwtRules, Jwts
+from jwt_signer import AUDIENCE, ISSUER, Signer, key_set
+
+RULES = JwtRules(issuer=ISSUER, audience=AUDIENCE)
+SIGNER = Signer("k1")
+
+
+def jwts(*signers: Signer) -> Jwts:
+    """What these keys verify."""
+    return Jwts(key_set(*signers).encode(), RULES)
+
+
+def encoded(part: dict[str, Any]) -> str:
+    """A part of a token."""
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_each_algorithm_is_verified_with_its_key(algorithm: str) -> None:
+    signer, other = Signer("a", algorithm), Signer("a", algorithm)
+    principal = jwts(signer).find(signer.sign(), time.time())
+
+    assert principal
+    assert principal.name == "ada"
+    assert principal.scopes == frozenset({Scope.GENERATE, Scope.EMBED})
+    assert jwts(other).find(signer.sign(), time.time()) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": int(time.time()) - LEEWAY_S - 60},
+        {"exp": None},
+        {"exp": "soon"},
+        {"exp": 10**400},
+        {"nbf": int(time.time()) + 3600},
+        {"iss": "https://evil.example"},
+        {"iss": None},
+        {"aud": "another"},
+        {"aud": None},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": "two\nlines"},
+        {"sub": "x" * 1000},
+        {"headers": {"kid": "k2"}},
+        {"headers": {"crit": ["x"], "x": 1}},
+    ],
+)
+def test_a_wrong_claim_is_refused(changes: dict[str, Any]) -> None:
+    assert jwts(SIGNER).find(SIGNER.sign(), time.time())
+    assert jwts(SIGNER).find(SIGNER.sign(**changes), time.time()) is None
+
+
+def test_a_token_cannot_choose_its_algorithm() -> None:
+    header, claims, signature = SIGNER.sign().split(".")
+    public = SIGNER.key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    none = encoded({"alg": "none", "kid": "k1"})
+    wrong = [
+        f"{none}.{claims}.",
+        f"{none}.{claims}.{signature}",
+        f"{encoded({'alg': 'ES384', 'kid': 'k1'})}.{claims}.{signature}",
+        f"{header}.{encoded({'sub': 'root'})}.{signature}",
+        f"{header}.{claims}.",
+        jwt.utils.base64url_encode(public).decode(),
+    ]
+    hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    signed = f"{encoded({'alg': 'HS256', 'kid': 'k1'})}.{claims}"
+    wrong.append(
+        f"{signed}.{jwt.utils.base64url_encode(hmac.sign(signed.encode(), public)).decode()}"
+    )
+
+    for token in [*wrong, "", ".", "..", "a.b.c", "[" * 10_000, "é"]:
+        assert jwts(SIGNER).find(token, time.time()) is None, token[:80]
+
+
+def test_claims_limit_scopes_and_models() -> None:
+    token = SIGNER.sign(scope=["models.read", "root", 3], eudai_models=["gemma3:*"])
+    principal = jwts(SIGNER).find(token, time.time())
+    nothing = jwts(SIGNER).find(SIGNER.sign(scope=None, eudai_models={}), time.time())
+
+    assert principal
+    assert principal.scopes == frozenset({Scope.MODELS_READ})
+    assert principal.models.allow("gemma3:270m")
+    assert not principal.models.allow("llama3.2:1b")
+    assert nothing
+    assert nothing.scopes == frozenset()
+    assert not nothing.models.allow("gemma3:270m")
+
+
+def test_a_remembered_token_expires_and_ends_with_its_key() -> None:
+    old, new = Signer("old"), Signer("new")
+    both, rotated = jwts(old, new), jwts(new)
+    token = old.sign()
+    principal = both.find(token, time.time())
+
+    assert principal
+    assert both.find(token, time.time()) == principal
+    assert both.find(token, time.time() + 600 + LEEWAY_S) is None
+    assert both.has(principal, time.time())
+    assert not both.has(principal, time.time() + 600 + LEEWAY_S)
+    assert not rotated.has(principal, time.time())
+    assert rotated.find(token, time.time()) is None
+
+
+SECRET = {"kty": "oct", "k": "c2VjcmV0", "kid": "s"}
+PRIVATE = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(SIGNER.key))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        '{"keys": []}',
+        '{"keys": [1]}',
+        '{"keys": [{"kty": "RSA"}]}',
+        json.dumps({"keys": [SECRET]}),
+        json.dumps({"keys": [PRIVATE]}),
+        json.dumps({"keys": [SIGNER.public, SIGNER.public]}),
+        json.dumps({"keys": [SIGNER.public, {**SIGNER.public, "kid": ""}]}),
+        "[" * 100_000,
+    ],
+)
+def test_an_invalid_key_set_is_refused(data: str) -> None:
+    with pytest.raises(CredentialsFileError):
+        Jwts(data.encode(), RULES)
