@@ -120,6 +120,12 @@ SECRET = {"kty": "oct", "k": "c2VjcmV0", "kid": "s"}
 PRIVATE = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(SIGNER.key))
 
 
+def test_the_id_of_a_key_may_be_anything_but_only_a_text_is_found() -> None:
+    strange = json.dumps({"keys": [SIGNER.public | {"kid": ["k1"]}]}).encode()
+
+    assert Jwts(strange, RULES).find(SIGNER.sign(), time.time()) is None
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -129,6 +135,7 @@ PRIVATE = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(SIGNER.key))
         "{}",
         '{"keys": []}',
         '{"keys": [1]}',
+        '{"keys": {"a": 1}}',
         '{"keys": [{"kty": "RSA"}]}',
         json.dumps({"keys": [SECRET]}),
         json.dumps({"keys": [PRIVATE]}),

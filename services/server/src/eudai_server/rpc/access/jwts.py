@@ -120,7 +120,9 @@ def _keys_in(data: bytes) -> Mapping[str, jwt.PyJWK]:
     """The keys by their ids. Raises CredentialsFileError."""
     try:
         described = json.loads(data)["keys"]
-        keys = [(description.get("kid", ""), jwt.PyJWK(description)) for description in described]
+        keys = [
+            (str(description.get("kid", "")), jwt.PyJWK(description)) for description in described
+        ]
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise CredentialsFileError("is not a valid JWKS file") from None
     if any("d" in description for description in described):
