@@ -20,6 +20,8 @@ from eudai_server.config import Config, ConfigError
 from eudai_server.core.access import Scope
 from eudai_server.rpc.access.tokens import data_from, entry_for, new_token
 from eudai_server.rpc.transport import certificates
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from processes import free_port
 from serving import config_for
 
 pytestmark = pytest.mark.slow
@@ -235,6 +237,33 @@ async def test_a_client_needs_a_certificate_of_the_ca(files: Files, authority: A
 
     assert set(refused.values()) == {grpc.StatusCode.UNAVAILABLE}
     assert answer.version
+
+
+async def test_health_has_an_address_of_its_own(files: Files) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    async with (
+        secured(files, client_ca=True, health_listen=address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        alive = await health.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=5)
+        with pytest.raises(grpc.aio.AioRpcError) as other:
+            await rpc.ServerServiceStub(channel).GetServerInfo(INFO, timeout=5)
+        watching = health.Watch(health_pb2.HealthCheckRequest(service=""), timeout=20)
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+    assert alive.status == health_pb2.HealthCheckResponse.SERVING
+    assert other.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    with pytest.raises(ConnectionError):
+        await asyncio.open_connection(*address.split(":"))
+
+
+async def test_a_health_address_in_use_is_named(files: Files) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"^EUDAI_HEALTH_LISTEN cannot listen on"):
+            async with secured(files, health_listen=address):
+                pass
 
 
 async def test_the_ca_of_clients_rotates(files: Files, authority: Authority) -> None:

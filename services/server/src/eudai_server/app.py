@@ -13,7 +13,7 @@ from eudai_server.core.background import run_again, run_once
 from eudai_server.core.errors import Reason
 from eudai_server.ollama.transport.client import Client
 from eudai_server.process import trim_memory
-from eudai_server.rpc.registry import register
+from eudai_server.rpc.registry import HEALTH, register
 from eudai_server.rpc.transport.listener import (
     DEFAULT_CLIENT_TIMEOUTS,
     ClientTimeouts,
@@ -47,36 +47,51 @@ class App:
         self._certificates = _certificates_of(config)
         credentials = self._certificates.credentials if self._certificates else None
         self._listener = Listener(self._make_server, client_timeouts, credentials)
+        self._health_listener = Listener(self._make_health_server, client_timeouts)
         self._hurried = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Listen; returns the port. Raises ConfigError if the address cannot be bound."""
-        listen = self._config.listen
-        try:
-            port = await self._listener.start(listen)
-        except RuntimeError as error:
-            await self.parts.close()
-            reason = f"cannot listen on {listen}; another program may be using the port"
-            raise ConfigError("EUDAI_LISTEN", reason) from error
+        listen, health_listen = self._config.listen, self._config.health_listen
+        port = await self._start(self._listener, listen, "EUDAI_LISTEN")
+        if health_listen:
+            await self._start(self._health_listener, health_listen, "EUDAI_HEALTH_LISTEN")
         self.parts.start()
         self._background = [asyncio.create_task(run_once(trim_memory, "trim"), name="trim")]
         if self._certificates:
             watch = run_again(self._certificates.watch, "certificates")
             self._background.append(asyncio.create_task(watch, name="certificates"))
         fields = {"listen": listen, "port": port, "ollama": self._config.ollama_base_url}
+        if health_listen:
+            fields["health_listen"] = health_listen
         log.info("listening", extra={"fields": fields})
         if self.parts.uses_tokens and not (is_local(listen) or self._certificates):
             log.warning("tokens are not encrypted on this address; set EUDAI_TLS_CERT")
         return port
 
+    async def _start(self, listener: Listener, address: str, variable: str) -> int:
+        try:
+            return await listener.start(address)
+        except RuntimeError as error:
+            await self._listener.stop(0)
+            await self.parts.close()
+            reason = f"cannot listen on {address}; another program may be using the port"
+            raise ConfigError(variable, reason) from error
+
     async def wait(self) -> None:
-        """Return after a drain. Raises ListenError if the listener fails."""
-        await self._listener.wait()
+        """Return after a drain. Raises ListenError if a listener fails."""
+        await asyncio.gather(self._listener.wait(), self._health_listener.wait())
 
     def _make_server(self, options: Options) -> grpc.aio.Server:
         server = grpc.aio.server(options=options)
         register(server, self.parts.calls, self.parts.services)
+        return server
+
+    def _make_health_server(self, options: Options) -> grpc.aio.Server:
+        server = grpc.aio.server(options=options)
+        health = [service for service in self.parts.services if service.name == HEALTH.full_name]
+        register(server, self.parts.calls, health)
         return server
 
     async def drain(self) -> None:
@@ -105,6 +120,7 @@ class App:
         await self._unless_hurried(calls.wait(self._config.drain_grace_s))
         calls.end(*DRAINING)
         await stopping
+        await self._health_listener.stop(0)
         await calls.wait(CUT_TIMEOUT_S)  # gRPC returns before the calls that it cut have cleaned up
         await self.parts.close()
         for task in self._background:

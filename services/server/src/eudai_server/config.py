@@ -33,6 +33,8 @@ class Config:
 
     ollama_base_url: str = "http://127.0.0.1:11434"
     listen: str = "127.0.0.1:50051"
+    # A second address for health checks only, without TLS.
+    health_listen: str | None = None
     reflection: bool = True
     admin: bool = False
     load_options: bool = False
@@ -212,6 +214,7 @@ QUEUED_PER_RUNNING = 4
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "OLLAMA_BASE_URL": ("ollama_base_url", _base_url),
     "EUDAI_LISTEN": ("listen", _address),
+    "EUDAI_HEALTH_LISTEN": ("health_listen", _address),
     "EUDAI_ANONYMOUS": ("anonymous", _scopes),
     "EUDAI_TOKENS_FILE": ("tokens_file", Path),
     "EUDAI_JWKS_FILE": ("jwks_file", Path),

@@ -26,7 +26,9 @@ def run(arguments: Sequence[str]) -> int:
     as_json = options.pop("json")
     del options["command"]
     try:
-        connection = Connection(address or default_address(), timeout_s=TIMEOUT_S, **options)
+        connection = Connection(
+            address or default_address(health=True), timeout_s=TIMEOUT_S, **options
+        )
         status = _check(connection, service)
     except ConfigError as error:
         print(f"eudai: {error}", file=sys.stderr)
