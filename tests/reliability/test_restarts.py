@@ -189,6 +189,11 @@ async def test_a_killed_server_leaves_no_work(real_url: str, figures: Row) -> No
 BAD = [
     ("OLLAMA_BASE_URL", "ftp://x"),
     ("OLLAMA_BASE_URL", "http://user:password@host"),
+    ("EUDAI_LISTEN", "0.0.0.0:50051"),
+    ("EUDAI_LISTEN", "ipv4:127.0.0.1:1,0.0.0.0:50051"),
+    ("EUDAI_HEALTH_LISTEN", "50052"),
+    ("EUDAI_ANONYMOUS", "everything"),
+    ("EUDAI_TOKENS_FILE", "/nowhere/tokens.json"),
     ("EUDAI_LISTEN", "nonsense"),
     ("EUDAI_LISTEN", "127.0.0.1:99999"),
     ("EUDAI_REFLECTION", "yes"),
