@@ -164,13 +164,15 @@ async def test_rotations_under_load_fail_no_call(files: Files, authority: Author
 
     async with secured(files) as port:
         loading = [asyncio.create_task(load(port)) for _ in range(2)]
-        for _ in range(ROTATIONS):
-            pair = authority.issue()
-            files.write(pair)
-            await until_served(port, authority.pem, pair)
-        for task in loading:
-            task.cancel()
-        await asyncio.gather(*loading, return_exceptions=True)
+        try:
+            for _ in range(ROTATIONS):
+                pair = authority.issue()
+                files.write(pair)
+                await until_served(port, authority.pem, pair)
+        finally:
+            for task in loading:
+                task.cancel()
+            await asyncio.gather(*loading, return_exceptions=True)
 
     assert failures == []
     assert answered >= ROTATIONS

@@ -10,6 +10,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 DAY = timedelta(days=1)
+# Python 3.13 requires it of a CA, and key identifiers of all certificates.
+CA_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -26,8 +38,13 @@ class Authority:
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
-        built = _builder(self._name, self._name, self._key, timedelta(days=30)).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        built = (
+            _builder(self._name, self._name, self._key, timedelta(days=30))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(CA_USAGE, critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+            )
         )
         self.pem = built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
@@ -41,7 +58,10 @@ class Authority:
         """A certificate; it has expired if `valid` is negative."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        builder = _builder(name, self._name, key, valid)
+        builder = _builder(name, self._name, key, valid).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+            critical=False,
+        )
         names = [*map(x509.DNSName, dns), *map(x509.UniformResourceIdentifier, uris)]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
