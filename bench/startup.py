@@ -1,7 +1,8 @@
-"""Measures how a server starts: until it is SERVING, its memory, and its health check."""
+"""Measures how a server starts: until it is SERVING, its memory, its health check and its size."""
 
 import subprocess
 import time
+from importlib.metadata import files
 from pathlib import Path
 
 import grpc
@@ -30,7 +31,8 @@ def measure_startup(contestant: Contestant, place: Place) -> dict[str, float]:
             "serving_ms": serving_s * 1e3,
             "healthcheck_ms": _healthcheck_s(Path(command[0]), place.address) * 1e3,
             "idle_rss_bytes": program.rss_bytes(),
-            "dependencies": _dependencies(),
+            "dependencies": len(_packages()),
+            "installed_bytes": sum(map(_installed_bytes, _packages())),
         }
 
 
@@ -56,7 +58,13 @@ def _healthcheck_s(python: Path, address: str) -> float:
     return time.monotonic() - begin_s
 
 
-def _dependencies() -> int:
-    """The number of packages that the server installs."""
+def _packages() -> list[str]:
+    """The names of the packages that the server installs."""
     lock = (ROOT / "requirements/server.txt").read_text().splitlines()
-    return sum("==" in line and not line.startswith(" ") for line in lock)
+    return [line.split("==")[0] for line in lock if "==" in line and not line.startswith(" ")]
+
+
+def _installed_bytes(package: str) -> int:
+    """The size of the files of an installed package, without the bytecode that Python caches."""
+    paths = (file for file in files(package) or () if file.suffix != ".pyc")
+    return sum(Path(path.locate()).stat().st_size for path in paths)

@@ -57,6 +57,7 @@ COLUMNS = [
     Column("health check, ms", "healthcheck_ms", interval=True),
     Column("idle, MiB", "idle_rss_bytes", 1 << 20),
     Column("packages", "dependencies"),
+    Column("packages, MiB", "installed_bytes", 1 << 20),
 ]
 
 
