@@ -11,8 +11,8 @@ from bench.cells import CELLS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATIONS = ROOT / "bench/contestants"
-# The environment of the contestants, with the Go programs of the bench.
-BIN = ROOT / ".venv-bench/bin"
+# The environment of the contestants, beside this one, with the Go programs of the bench.
+BIN = Path(f"{sys.prefix}-bench") / "bin"
 STUBS = ROOT / "clients/python/src"
 ALL = frozenset(cell.name for cell in CELLS)
 
