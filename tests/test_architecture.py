@@ -14,6 +14,7 @@ MAY_NAME_OLLAMA = {
     "app",  # logs the address
     "assembly",  # creates the edge
     "config",  # OLLAMA_BASE_URL
+    "config_values",  # its value
     "core/errors",  # tells callers which service has failed
     "core/model_name",  # the contract defines references by Ollama's rules
     "process",  # counts the connections to it

@@ -3,9 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,15 @@ from eudai.v1 import (
 )
 from eudai_server.core.access import ALL_SCOPES, Scope
 from eudai_server.rpc.access import credentials_file
-from eudai_server.rpc.access.failure_throttle import FAILURES_MAX
+from eudai_server.rpc.access.authenticator import FAILURES_MAX
 from eudai_server.rpc.access.policy import SCOPES
-from eudai_server.rpc.access.tokens import Entry, data_from, entry_for, new_token
+from eudai_server.rpc.access.tokens import new_token
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jwt_signer import AUDIENCE, ISSUER, Signer, key_set
 from refusal import Refusal, refused
 from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, line, reply
 from serving import Server, config_for, serving
+from tokens_file import Metadata, TokensFile
 
 pytestmark = pytest.mark.slow
 
@@ -40,48 +40,17 @@ DAY = timedelta(days=1)
 METHODS = [name for name in SCOPES if not name.endswith("Health/List")]
 GUARDED = [name for name in METHODS if SCOPES[name]]
 
-Metadata = tuple[tuple[str, str], ...]
-
-
-@dataclass
-class TokensInFile:
-    """A tokens file that a test changes."""
-
-    path: Path
-    entries: list[Entry] = field(default_factory=list)
-
-    def add(
-        self,
-        scopes: Iterable[Scope] = ALL_SCOPES,
-        models: Iterable[str] = ("*",),
-        expires: datetime | None = None,
-    ) -> Metadata:
-        """Add a token; returns the metadata that presents it."""
-        token_id, token = new_token()
-        name = f"name-{len(self.entries)}"
-        self.entries.append(
-            entry_for(token_id, token, name=name, scopes=scopes, models=models, expires=expires)
-        )
-        self.write()
-        return (("authorization", f"Bearer {token}"),)
-
-    def write(self) -> None:
-        """Write the file."""
-        self.path.write_bytes(data_from(self.entries))
-
 
 @pytest.fixture
-def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokensInFile:
+def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokensFile:
     """An empty tokens file, which a server reads often."""
     monkeypatch.setattr(credentials_file, "INTERVAL_S", 0.01)
-    in_file = TokensInFile(tmp_path / "tokens.json")
-    in_file.write()
-    return in_file
+    return TokensFile(tmp_path / "tokens.json")
 
 
 @asynccontextmanager
 async def guarded(
-    ollama: ScriptedOllama, tokens: TokensInFile, **changes: Any
+    ollama: ScriptedOllama, tokens: TokensFile, **changes: Any
 ) -> AsyncIterator[Server]:
     """A server that authenticates, in front of the scripted Ollama, which it has found."""
     config = config_for(ollama.url, tokens_file=tokens.path, admin=True, **changes)
@@ -104,7 +73,7 @@ async def call(server: Server, method: str, metadata: Metadata) -> str:
 
 @pytest.mark.parametrize("method", GUARDED)
 async def test_an_rpc_needs_a_valid_credential_with_its_scope(
-    ollama: ScriptedOllama, tokens: TokensInFile, method: str
+    ollama: ScriptedOllama, tokens: TokensFile, method: str
 ) -> None:
     scope = SCOPES[method]
     assert scope
@@ -157,7 +126,7 @@ async def test_strangers_may_do_only_what_the_operator_names(ollama: ScriptedOll
 
 
 async def test_a_refused_call_does_not_read_its_message(
-    ollama: ScriptedOllama, tokens: TokensInFile
+    ollama: ScriptedOllama, tokens: TokensFile
 ) -> None:
     async def silent() -> AsyncIterator[bytes]:
         await asyncio.sleep(60)
@@ -172,7 +141,7 @@ async def test_a_refused_call_does_not_read_its_message(
 
 
 async def test_a_revoked_token_ends_its_running_calls_only(
-    ollama: ScriptedOllama, tokens: TokensInFile
+    ollama: ScriptedOllama, tokens: TokensFile
 ) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     revoked, kept = tokens.add(), tokens.add()
@@ -196,7 +165,7 @@ async def test_a_revoked_token_ends_its_running_calls_only(
 
 
 async def test_a_call_does_not_outlive_its_token(
-    ollama: ScriptedOllama, tokens: TokensInFile
+    ollama: ScriptedOllama, tokens: TokensFile
 ) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     metadata = tokens.add(expires=datetime.now(UTC) + timedelta(seconds=2))
@@ -210,7 +179,7 @@ async def test_a_call_does_not_outlive_its_token(
 
 
 async def test_a_broken_file_keeps_the_tokens(
-    ollama: ScriptedOllama, tokens: TokensInFile, caplog: pytest.LogCaptureFixture
+    ollama: ScriptedOllama, tokens: TokensFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     metadata = tokens.add()
     async with guarded(ollama, tokens) as server:
@@ -228,7 +197,7 @@ async def test_a_broken_file_keeps_the_tokens(
 
 
 async def test_a_removed_key_ends_the_calls_of_its_jwts(
-    ollama: ScriptedOllama, tokens: TokensInFile, tmp_path: Path
+    ollama: ScriptedOllama, tokens: TokensFile, tmp_path: Path
 ) -> None:
     ollama.scripts["/api/generate"] = ENDLESS
     token, old, new = tokens.add(), Signer("old"), Signer("new")
@@ -258,7 +227,7 @@ async def test_a_removed_key_ends_the_calls_of_its_jwts(
 
 
 async def test_a_forbidden_model_looks_like_an_absent_one(
-    ollama: ScriptedOllama, tokens: TokensInFile
+    ollama: ScriptedOllama, tokens: TokensFile
 ) -> None:
     metadata = tokens.add(models=["other:*"])
     everything = tokens.add()
@@ -291,7 +260,7 @@ async def test_a_forbidden_model_looks_like_an_absent_one(
 
 
 async def test_only_administrators_see_how_a_model_is_prompted(
-    ollama: ScriptedOllama, tokens: TokensInFile
+    ollama: ScriptedOllama, tokens: TokensFile
 ) -> None:
     shown = {
         "template": "T", "system": "S", "modelfile": "M", "parameters": "stop x",
@@ -312,7 +281,7 @@ async def test_only_administrators_see_how_a_model_is_prompted(
 
 
 async def test_a_peer_that_guesses_is_throttled_but_strangers_are_not(
-    ollama: ScriptedOllama, tokens: TokensInFile
+    ollama: ScriptedOllama, tokens: TokensFile
 ) -> None:
     wrong = (("authorization", "Bearer guess"),)
     async with guarded(ollama, tokens, anonymous=frozenset({Scope.MODELS_READ})) as server:
@@ -326,7 +295,7 @@ async def test_a_peer_that_guesses_is_throttled_but_strangers_are_not(
 
 
 async def test_the_log_names_principals_and_denied_peers_but_no_credential(
-    ollama: ScriptedOllama, tokens: TokensInFile, caplog: pytest.LogCaptureFixture
+    ollama: ScriptedOllama, tokens: TokensFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "eudai_server")
     metadata = tokens.add()

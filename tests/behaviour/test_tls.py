@@ -18,6 +18,7 @@ from eudai.v1 import server_service_pb2 as pb, server_service_pb2_grpc as rpc
 from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
 from eudai_server.core.access import Scope
+from eudai_server.rpc.access.client_certificate import WorkloadNames
 from eudai_server.rpc.access.tokens import data_from, entry_for, new_token
 from eudai_server.rpc.transport import certificates
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -349,3 +350,48 @@ async def test_an_expiry_is_announced(
 def test_a_pair_must_be_complete(env: dict[str, str], variable: str) -> None:
     with pytest.raises(ConfigError, match=f"^{variable} must be set"):
         Config.from_env(env)
+
+
+async def test_only_workloads_that_the_operator_names_may_call(
+    files: Files, authority: Authority
+) -> None:
+    names = WorkloadNames(("spiffe://example.org/ns/prod/*", "b.example"))
+    async with secured(files, client_ca=True, tls_client_names=names) as port:
+        for allowed in (["spiffe://example.org/ns/prod/chat"], []):
+            pair = authority.issue(dns=["b.example"], uris=allowed)
+            assert (await info(port, authority.pem, pair)).version
+        for foreign in (["spiffe://example.org/ns/test/chat"], ["spiffe://evil.example/ns/prod/x"]):
+            pair = authority.issue(dns=["b.example"], uris=foreign)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await info(port, authority.pem, pair)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("spiffe://example.org/ns/prod/chat", True),
+        ("spiffe://example.org/ns/prod/sa/chat", True),
+        ("spiffe://example.org/exact", True),
+        ("b.example", True),
+        ("spiffe://example.org/exact/below", False),
+        ("spiffe://example.org/ns/prod", False),
+        ("spiffe://example.org/ns/prod/", False),
+        ("spiffe://example.org/ns/prod-evil/chat", False),
+        ("spiffe://example.org/ns/prod/../test", False),
+        ("spiffe://example.org/ns/prod/.", False),
+        ("spiffe://example.org/ns/prod//chat", False),
+        ("spiffe://example.org/ns/prod/%2e%2e/test", False),
+        ("spiffe://example.org/ns/prod/chat?x", False),
+        ("spiffe://example.org/ns/prod/*", False),
+        ("spiffe://EXAMPLE.org/ns/prod/chat", False),
+        ("spiffe://example.org.evil/ns/prod/chat", False),
+        ("spiffe://user@example.org/ns/prod/chat", False),
+        ("c.b.example", False),
+        ("", False),
+    ],
+)
+def test_a_workload_name_matches_whole_segments(name: str, *, allowed: bool) -> None:
+    patterns = ("spiffe://example.org/ns/prod/*", "spiffe://example.org/exact", "b.example")
+
+    assert WorkloadNames(patterns).allow(name) is allowed

@@ -8,6 +8,7 @@ from typing import Any, cast
 import grpc
 import pytest
 from eudai.v1 import model_service_pb2 as pb, model_service_pb2_grpc as rpc
+from eudai_server.ollama import upload
 from eudai_server.rpc.transport import message_reader
 from refusal import Refusal, refused
 from scripted_ollama import Exchange, Script, ScriptedOllama, reply
@@ -84,13 +85,42 @@ async def test_the_upload_of_a_silent_client_ends_with_a_status(
     assert "the client did not send a complete message" in str(failure.value.details())
 
 
+async def test_a_file_over_the_limit_is_refused(
+    admin: Any, ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "GIB", 1)
+    ollama.scripts[f"/api/blobs/{DIGEST}"] = absent
+    failure = await refused(admin.UploadBlob(pieces(DIGEST, b"x" * 512, b"x")))
+
+    assert failure.fields == ["data"]
+    assert "EUDAI_MAX_UPLOAD" in str(failure.message)
+
+
+async def test_a_slow_upload_is_ended(
+    admin: Any, ollama: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "SLOW_AFTER_S", 0.2)
+    ollama.scripts[f"/api/blobs/{DIGEST}"] = absent
+
+    async def trickle() -> AsyncIterator[pb.UploadBlobRequest]:
+        yield pb.UploadBlobRequest(digest=DIGEST)
+        for _ in range(1000):
+            yield pb.UploadBlobRequest(data=b"x")
+            await asyncio.sleep(0.02)
+
+    failure = await asyncio.wait_for(refused(admin.UploadBlob(trickle())), 15)
+
+    assert failure.reason == "QUOTA_EXCEEDED"
+    assert "slower than 16 KiB a second" in str(failure.message)
+
+
 async def test_a_malformed_piece_is_an_invalid_request(ollama: ScriptedOllama) -> None:
     ollama.scripts[f"/api/blobs/{HELLO}"] = absent
     first = pb.UploadBlobRequest(digest=HELLO, data=b"hel").SerializeToString()
     async with serving(config_for(ollama.url, admin=True)) as server:
         await server.until("", "SERVING")
-        upload = server.channel.stream_unary("/eudai.v1.ModelService/UploadBlob")
-        failure = await refused(upload([first, b"\xff\xff"]))
+        send = server.channel.stream_unary("/eudai.v1.ModelService/UploadBlob")
+        failure = await refused(send([first, b"\xff\xff"]))
 
     assert failure.reason == "INVALID_REQUEST"
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from eudai_server.config import HARMLESS, UNSUPPORTED, VARIABLES, Config, ConfigError
 from eudai_server.core.access import Scope
+from eudai_server.core.call_limits import CallLimits
+from eudai_server.rpc.access.client_certificate import WorkloadNames
 
 BAD = [
     ("OLLAMA_BASE_URL", "localhost:11434"),
@@ -39,6 +41,17 @@ BAD = [
     ("EUDAI_LAME_DUCK", "inf"),
     ("EUDAI_LAME_DUCK", "nan"),
     ("EUDAI_DRAIN_GRACE", "1e9"),
+    ("EUDAI_CALL_LIMITS", "calls=1"),
+    ("EUDAI_CALL_LIMITS", "calls_at_once"),
+    ("EUDAI_CALL_LIMITS", "calls_at_once=0"),
+    ("EUDAI_CALL_LIMITS", "calls_at_once=²"),
+    ("EUDAI_MAX_UPLOAD", "0"),
+    ("EUDAI_TLS_CLIENT_NAMES", "a,,b"),
+    ("EUDAI_TLS_CLIENT_NAMES", "*"),
+    ("EUDAI_TLS_CLIENT_NAMES", "*.example.org"),
+    ("EUDAI_TLS_CLIENT_NAMES", "spiffe://*"),
+    ("EUDAI_TLS_CLIENT_NAMES", "spiffe://example.org/ns*"),
+    ("EUDAI_TLS_CLIENT_NAMES", "spiffe://example.org/../*"),
 ]
 
 
@@ -107,32 +120,39 @@ def test_the_queue_holds_four_times_as_many_as_may_run() -> None:
     assert Config.from_env({"EUDAI_MAX_RUNNING": "3"}).max_queued == 12
 
 
-def test_every_variable_is_read() -> None:
-    env = {
-        "OLLAMA_BASE_URL": "https://ollama.internal:8443/base/",
-        "EUDAI_LISTEN": "[::]:50051",
-        "EUDAI_ANONYMOUS": "models.read",
-        "EUDAI_HEALTH_LISTEN": "0.0.0.0:50052",
-        "EUDAI_TOKENS_FILE": "/etc/eudai/tokens.json",
-        "EUDAI_JWKS_FILE": "/etc/eudai/jwks.json",
-        "EUDAI_JWT_ISSUER": "https://issuer.example",
-        "EUDAI_JWT_AUDIENCE": "eudai",
-        "EUDAI_TLS_CERT": "/etc/eudai/tls.crt",
-        "EUDAI_TLS_KEY": "/etc/eudai/tls.key",
-        "EUDAI_TLS_CLIENT_CA": "/etc/eudai/ca.crt",
-        "EUDAI_REFLECTION": "false",
-        "EUDAI_ADMIN": "true",
-        "EUDAI_LOAD_OPTIONS": "true",
-        "EUDAI_MAX_RUNNING": "2",
-        "EUDAI_MAX_QUEUED": "0",
-        "EUDAI_REGISTRIES": "hf.co, http://localhost:5000/",
-        "EUDAI_FIRST_EVENT_TIMEOUT": "2.5",
-        "EUDAI_EVENT_TIMEOUT": "3",
-        "EUDAI_DRAIN_GRACE": "0",
-        "EUDAI_LAME_DUCK": "0.5",
-    }
+EVERY = {
+    "OLLAMA_BASE_URL": "https://ollama.internal:8443/base/",
+    "EUDAI_LISTEN": "[::]:50051",
+    "EUDAI_ANONYMOUS": "models.read",
+    "EUDAI_HEALTH_LISTEN": "0.0.0.0:50052",
+    "EUDAI_TOKENS_FILE": "/etc/eudai/tokens.json",
+    "EUDAI_JWKS_FILE": "/etc/eudai/jwks.json",
+    "EUDAI_JWT_ISSUER": "https://issuer.example",
+    "EUDAI_JWT_AUDIENCE": "eudai",
+    "EUDAI_JWT_SCOPES_CLAIM": "rights",
+    "EUDAI_JWT_MODELS_CLAIM": "models",
+    "EUDAI_JWT_LIMITS_CLAIM": "limits",
+    "EUDAI_CALL_LIMITS": "calls_at_once=4, call_seconds=60",
+    "EUDAI_TLS_CLIENT_NAMES": "build.example.org, spiffe://example.org/ns/*",
+    "EUDAI_MAX_UPLOAD": "20",
+    "EUDAI_TLS_CERT": "/etc/eudai/tls.crt",
+    "EUDAI_TLS_KEY": "/etc/eudai/tls.key",
+    "EUDAI_TLS_CLIENT_CA": "/etc/eudai/ca.crt",
+    "EUDAI_REFLECTION": "false",
+    "EUDAI_ADMIN": "true",
+    "EUDAI_LOAD_OPTIONS": "true",
+    "EUDAI_MAX_RUNNING": "2",
+    "EUDAI_MAX_QUEUED": "0",
+    "EUDAI_REGISTRIES": "hf.co, http://localhost:5000/",
+    "EUDAI_FIRST_EVENT_TIMEOUT": "2.5",
+    "EUDAI_EVENT_TIMEOUT": "3",
+    "EUDAI_DRAIN_GRACE": "0",
+    "EUDAI_LAME_DUCK": "0.5",
+}
 
-    assert Config.from_env(env) == Config(
+
+def test_every_variable_is_read() -> None:
+    assert Config.from_env(EVERY) == Config(
         ollama_base_url="https://ollama.internal:8443/base",
         listen="[::]:50051",
         anonymous=frozenset({Scope.MODELS_READ}),
@@ -141,6 +161,12 @@ def test_every_variable_is_read() -> None:
         jwks_file=Path("/etc/eudai/jwks.json"),
         jwt_issuer="https://issuer.example",
         jwt_audience="eudai",
+        jwt_scopes_claim="rights",
+        jwt_models_claim="models",
+        jwt_limits_claim="limits",
+        call_limits=CallLimits(calls_at_once=4, call_seconds=60),
+        tls_client_names=WorkloadNames(("build.example.org", "spiffe://example.org/ns/*")),
+        max_upload=20,
         tls_cert=Path("/etc/eudai/tls.crt"),
         tls_key=Path("/etc/eudai/tls.key"),
         tls_client_ca=Path("/etc/eudai/ca.crt"),

@@ -3,17 +3,25 @@
 import base64
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from eudai_server.core.access import Scope
+from eudai_server.core.call_limits import CallLimits
 from eudai_server.rpc.access.credentials_file import CredentialsFileError
 from eudai_server.rpc.access.jwts import ALGORITHMS, LEEWAY_S, JwtRules, Jwts
 from jwt_signer import AUDIENCE, ISSUER, Signer, key_set
 
-RULES = JwtRules(issuer=ISSUER, audience=AUDIENCE)
+RULES = JwtRules(
+    issuer=ISSUER,
+    audience=AUDIENCE,
+    scopes_claim="scope",
+    models_claim="eudai_models",
+    limits_claim="eudai_limits",
+)
 SIGNER = Signer("k1")
 
 
@@ -99,6 +107,27 @@ def test_claims_limit_scopes_and_models() -> None:
     assert nothing
     assert nothing.scopes == frozenset()
     assert not nothing.models.allow("gemma3:270m")
+
+
+def test_a_claim_sets_limits_and_an_invalid_one_refuses_the_token() -> None:
+    limited = jwts(SIGNER).find(SIGNER.sign(eudai_limits={"calls_at_once": 2}), time.time())
+
+    assert limited
+    assert limited.limits == CallLimits(calls_at_once=2)
+    invalid: list[Any] = [{"calls_at_once": True}, {"calls_at_once": "2"}, {"x": 1}, [], "2", 2]
+    for claim in invalid:
+        assert jwts(SIGNER).find(SIGNER.sign(eudai_limits=claim), time.time()) is None, claim
+
+
+def test_the_operator_names_the_claims() -> None:
+    rules = replace(RULES, scopes_claim="https://x.example/rights", models_claim="m")
+    claims: dict[str, Any] = {"https://x.example/rights": "embed", "m": "gemma3"}
+    token = SIGNER.sign(**claims)
+    principal = Jwts(key_set(SIGNER).encode(), rules).find(token, time.time())
+
+    assert principal
+    assert principal.scopes == frozenset({Scope.EMBED})
+    assert principal.models.patterns == ("gemma3",)
 
 
 def test_a_remembered_token_expires_and_ends_with_its_key() -> None:

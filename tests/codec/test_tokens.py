@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from eudai_server.core.access import ModelPatterns, Scope
-from eudai_server.rpc.access import failure_throttle
+from eudai_server.core.call_limits import UNLIMITED, CallLimits
+from eudai_server.rpc.access import rate_limiter
 from eudai_server.rpc.access.credentials_file import CredentialsFileError
-from eudai_server.rpc.access.failure_throttle import FailureThrottle
+from eudai_server.rpc.access.rate_limiter import RateLimiter
 from eudai_server.rpc.access.tokens import (
     Entry,
     Tokens,
@@ -144,29 +145,50 @@ def test_a_pattern_matches_whole_names(pattern: str, key: str, *, allowed: bool)
     assert not ModelPatterns([]).allow(key)
 
 
-def test_a_peer_that_fails_too_often_must_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_comes_too_often_must_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now_s)
-    throttle = FailureThrottle()
-    for _ in range(failure_throttle.FAILURES_MAX):
-        assert throttle.wait_s("a") == 0
-        throttle.record("a")
+    limiter = RateLimiter()
+    for _ in range(20):
+        assert limiter.wait_s("a", 20, 1.0) == 0
+        limiter.add("a", 1.0)
 
-    assert throttle.wait_s("a") == 1
-    assert throttle.wait_s("b") == 0
+    assert limiter.wait_s("a", 20, 1.0) == 1
+    assert limiter.wait_s("b", 20, 1.0) == 0
     now_s += 1
-    assert throttle.wait_s("a") == 0
+    assert limiter.wait_s("a", 20, 1.0) == 0
 
 
-def test_the_throttle_forgets_old_peers() -> None:
-    throttle = FailureThrottle()
-    for _ in range(failure_throttle.FAILURES_MAX + 1):
-        throttle.record("first")
-    assert throttle.wait_s("first") > 0
-    for number in range(failure_throttle.PEERS_MAX):
-        throttle.record(str(number))
+def test_a_rate_limiter_forgets_old_keys() -> None:
+    limiter = RateLimiter()
+    limiter.add("first", 60.0)
+    assert limiter.wait_s("first", 1, 60.0) > 0
+    for number in range(rate_limiter.KEYS_MAX):
+        limiter.add(str(number), 60.0)
 
-    assert throttle.wait_s("first") == 0
+    assert limiter.wait_s("first", 1, 60.0) == 0
+
+
+def test_limits_that_a_credential_lacks_are_those_of_the_server() -> None:
+    own = CallLimits(calls_at_once=1, output_tokens=10)
+    default = CallLimits(calls_at_once=5, call_seconds=60)
+
+    merged = CallLimits(calls_at_once=1, output_tokens=10, call_seconds=60)
+    assert own.over(default) == merged
+    assert own.over(UNLIMITED) is own
+    assert UNLIMITED.over(default) is default
+
+
+@pytest.mark.parametrize(
+    "limits", [{"calls": 1}, {"calls_at_once": 0}, {"calls_at_once": 10**7}, {"output_tokens": -1}]
+)
+def test_a_token_with_invalid_limits_is_refused(limits: dict[str, int]) -> None:
+    token_id, token = new_token()
+    entry = entry_for(
+        token_id, token, name="ci", scopes=[Scope.EMBED], models=["*"], expires=None, limits=limits
+    )
+    with pytest.raises(CredentialsFileError, match="limits must"):
+        entries_from(data_from([entry]))
 
 
 def test_the_command_creates_lists_and_revokes(
@@ -175,12 +197,14 @@ def test_the_command_creates_lists_and_revokes(
     path = tmp_path / "tokens.json"
     env = {"EUDAI_TOKENS_FILE": str(path)}
     options = ["--scopes", "generate,models.read", "--models", "gemma3:*", "--expires", "90d"]
+    options += ["--calls-at-once", "4", "--output-tokens", "1000"]
 
     assert run(["new", "--name", "ci", *options], env) == 0
     token = capsys.readouterr().out.strip()
     [entry] = entries_from(path.read_bytes())
     assert path.stat().st_mode & 0o777 == 0o600
     assert entry.models == ("gemma3:*",)
+    assert entry.limits == {"calls_at_once": 4, "output_tokens": 1000}
     assert entry.expires
     assert timedelta(days=89) < entry.expires - datetime.now(UTC) < timedelta(days=91)
     assert Tokens([entry]).find(token, NOW.timestamp())
@@ -189,7 +213,7 @@ def test_the_command_creates_lists_and_revokes(
     assert "equal names" in capsys.readouterr().err
     assert run(["list"], env) == 0
     listed = capsys.readouterr().out
-    assert f"{entry.id}\tci\tgenerate,models.read\tgemma3:*\t" in listed
+    assert f"{entry.id}\tci\tgenerate,models.read\tgemma3:*\tcalls_at_once=4," in listed
     assert token not in listed
     assert run(["revoke", "ci"], env) == 0
     assert entries_from(path.read_bytes()) == ()
@@ -209,6 +233,8 @@ def test_the_command_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         ["--scopes", ""],
         ["--scopes", "generate", "--expires", "0d"],
         ["--scopes", "generate", "--expires", "1y"],
+        ["--scopes", "generate", "--call-seconds", "0"],
+        ["--scopes", "generate", "--call-seconds", "1m"],
     ],
 )
 def test_the_command_refuses_invalid_options(

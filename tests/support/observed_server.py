@@ -32,12 +32,12 @@ START_TIMEOUT_S = 20.0
 
 async def _serve(patience: list[float]) -> None:
     from eudai_server.process import (  # noqa: PLC0415 - as below
-        choose_experiments,
+        configure_grpc,
         limit_arenas,
         raise_open_files,
     )
 
-    choose_experiments(os.environ)
+    configure_grpc(os.environ)
     import grpc  # noqa: PLC0415 - as below
     from eudai_server.app import App  # noqa: PLC0415 - the tests' process needs none of them
     from eudai_server.config import Config  # noqa: PLC0415

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from eudai_server.process import GRPC_EXPERIMENTS, choose_experiments
+from eudai_server.process import GRPC_EXPERIMENTS, configure_grpc
 
 # A server starts gRPC's core, which then reports experiments that it does not know.
 PROGRAM = """
@@ -47,10 +47,11 @@ def test_grpc_reports_an_experiment_that_it_does_not_know() -> None:
 
 
 def test_the_operators_choice_has_priority() -> None:
-    environ = {"GRPC_EXPERIMENTS": "tcp_frame_size_tuning"}
-    choose_experiments(environ)
+    chosen = {"GRPC_EXPERIMENTS": "tcp_frame_size_tuning", "GRPC_VERBOSITY": "DEBUG"}
+    environ = dict(chosen)
+    configure_grpc(environ)
 
-    assert environ == {"GRPC_EXPERIMENTS": "tcp_frame_size_tuning"}
+    assert environ == chosen
 
 
 def test_the_server_chooses_before_grpc_is_imported() -> None:

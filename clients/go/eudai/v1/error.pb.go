@@ -112,7 +112,8 @@ const (
 	// same incident. Metadata: incident.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 19
 	// RESOURCE_EXHAUSTED, with google.rpc.QuotaFailure and RetryInfo. The caller has
-	// used up its own share. The refused request did not run.
+	// used up its own share. The refused request did not run. Without a RetryInfo, the
+	// call has run for longer, or slower, than the operator allows.
 	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 20
 	// RESOURCE_EXHAUSTED. The first output is expected after the call's deadline. The
 	// request did not run.

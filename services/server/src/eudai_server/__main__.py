@@ -11,9 +11,9 @@ import sys
 
 import uvloop
 
-from eudai_server.process import choose_experiments, limit_arenas, raise_open_files
+from eudai_server.process import configure_grpc, limit_arenas, raise_open_files
 
-choose_experiments(os.environ)
+configure_grpc(os.environ)
 
 # ruff: noqa: E402 - these import gRPC
 from eudai_server import token_command

@@ -36,6 +36,8 @@ class Parts:
             self._credentials_files,
             config.anonymous,
             names_workloads=config.tls_client_ca is not None,
+            workload_names=config.tls_client_names,
+            limits=config.call_limits,
         )
         self.calls = Calls(write_timeout_s, authenticator)
         self._state = state = OllamaState(
@@ -60,6 +62,7 @@ class Parts:
             state,
             unload_timeout_s=config.first_event_timeout_s,
             event_timeout_s=config.first_event_timeout_s,
+            upload_gib_max=config.max_upload,
         )
         self.schema_checks = SchemaChecks()
         self.services = services(
@@ -109,7 +112,13 @@ def _credentials_files_of(config: Config) -> list[CredentialsFile]:
             # Without JWTs, the import would only make the start slower.
             from eudai_server.rpc.access.jwts import JwtRules, Jwts  # noqa: PLC0415
 
-            rules = JwtRules(issuer=config.jwt_issuer, audience=config.jwt_audience)
+            rules = JwtRules(
+                issuer=config.jwt_issuer,
+                audience=config.jwt_audience,
+                scopes_claim=config.jwt_scopes_claim,
+                models_claim=config.jwt_models_claim,
+                limits_claim=config.jwt_limits_claim,
+            )
             files.append(CredentialsFile(config.jwks_file, lambda data: Jwts(data, rules)))
     except CredentialsFileError as error:
         raise ConfigError(variable, str(error)) from None

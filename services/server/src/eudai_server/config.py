@@ -3,16 +3,27 @@
 `__main__` passes the environment in; no other module reads it.
 """
 
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from eudai_server.core.access import Scope, scopes_from
+from eudai_server.config_values import (
+    parse_address,
+    parse_base_url,
+    parse_count,
+    parse_limits,
+    parse_positive_seconds,
+    parse_registries,
+    parse_scopes,
+    parse_seconds,
+    parse_switch,
+    parse_workloads,
+)
+from eudai_server.core.access import Scope
+from eudai_server.core.call_limits import UNLIMITED, CallLimits
+from eudai_server.rpc.access.client_certificate import WorkloadNames
 
 
 class ConfigError(Exception):
@@ -40,6 +51,8 @@ class Config:
     load_options: bool = False
     max_running: int = 1
     max_queued: int = 4
+    # The size of an uploaded file, in GiB.
+    max_upload: int = 512
     expect_gpu: bool = False
     # What a caller without a credential may do; None if the operator did not say.
     anonymous: frozenset[Scope] | None = None
@@ -49,8 +62,15 @@ class Config:
     jwks_file: Path | None = None
     jwt_issuer: str = ""
     jwt_audience: str = ""
+    jwt_scopes_claim: str = "scope"
+    jwt_models_claim: str = "eudai_models"
+    jwt_limits_claim: str = "eudai_limits"
+    # Of each caller whose credential has none.
+    call_limits: CallLimits = UNLIMITED
     # With it, a client must present a certificate of one of these CAs.
     tls_client_ca: Path | None = None
+    # The names of which the certificate must have one; None: any.
+    tls_client_names: WorkloadNames | None = None
     registries: tuple[str, ...] = ("registry.ollama.ai",)
     first_event_timeout_s: float = 300.0
     event_timeout_s: float = 120.0
@@ -82,79 +102,6 @@ class Config:
         return config
 
 
-def _switch(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text == "true"
-
-
-def _count(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= COUNT_MAX:
-            raise ValueError(f"must be a whole number between {least} and {COUNT_MAX}")
-        return int(text)
-
-    return parse
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise ValueError("must be a number of seconds, such as 2.5") from None
-    if not math.isfinite(seconds) or not 0 <= seconds <= SECONDS_MAX:
-        raise ValueError(f"must be between 0 and {SECONDS_MAX} seconds")
-    return seconds
-
-
-def _positive_seconds(text: str) -> float:
-    seconds = _seconds(text)
-    if seconds == 0:
-        raise ValueError("must be more than 0 seconds")
-    return seconds
-
-
-def _base_url(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError("must be an http or https URL, such as http://127.0.0.1:11434")
-    if "@" in url.netloc or url.query or url.fragment:
-        raise ValueError("must not contain a user, a query or a fragment")
-    _ = url.port  # raises ValueError if it is not a valid port
-    return text.rstrip("/")
-
-
-def _registries(text: str) -> tuple[str, ...]:
-    registries = tuple(part.strip().rstrip("/") for part in text.split(","))
-    for registry in registries:
-        host = registry.removeprefix("http://").removeprefix("https://")
-        if not host or not host.isascii() or any(character in host for character in " /@"):
-            raise ValueError(
-                "must be hosts separated by commas, such as "
-                "registry.ollama.ai,hf.co,http://localhost:5000"
-            )
-    return registries
-
-
-def _address(text: str) -> str:
-    """One address. gRPC would accept several, and other schemes, in ways that hide the host."""
-    match = _ADDRESS.fullmatch(text)
-    if not match or (match["port"] and int(match["port"]) > PORT_MAX):
-        raise ValueError(
-            "must be one host:port, such as 127.0.0.1:50051 or [::1]:50051, or unix:/path"
-        )
-    if match["ipv6"]:
-        try:
-            IPv6Address(match["ipv6"])
-        except ValueError:
-            raise ValueError("must have a valid IPv6 address between [ and ]") from None
-    return text
-
-
-def _scopes(text: str) -> frozenset[Scope]:
-    return scopes_from(part.strip() for part in text.split(","))
-
-
 def is_local(address: str) -> bool:
     """Whether only this machine can reach a listener on this address."""
     if address.startswith("unix:"):
@@ -173,6 +120,8 @@ def _require_pair(config: Config) -> None:
         raise ConfigError("EUDAI_TLS_CERT", "must be set too, for TLS")
     if config.tls_cert and not config.tls_key:
         raise ConfigError("EUDAI_TLS_KEY", "must be set too, for TLS")
+    if config.tls_client_names and not config.tls_client_ca:
+        raise ConfigError("EUDAI_TLS_CLIENT_CA", "must be set too, for EUDAI_TLS_CLIENT_NAMES")
 
 
 def _require_jwt_rules(config: Config) -> None:
@@ -200,40 +149,37 @@ def _require_door(config: Config) -> None:
         )
 
 
-# The host may be an IPv4 address, an IPv6 address or a name.
-_ADDRESS = re.compile(
-    r"unix:[^\0]+|(?:\[(?P<ipv6>[0-9a-f:.]+)\]|[0-9a-z_.-]+):(?P<port>\d{1,5})",
-    re.IGNORECASE | re.ASCII,
-)
-# One week. A longer time is a mistake, and overflows the timers of some platforms.
-SECONDS_MAX = 7 * 24 * 3600
-PORT_MAX = 65535
-COUNT_MAX = 10_000
 QUEUED_PER_RUNNING = 4
 
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "OLLAMA_BASE_URL": ("ollama_base_url", _base_url),
-    "EUDAI_LISTEN": ("listen", _address),
-    "EUDAI_HEALTH_LISTEN": ("health_listen", _address),
-    "EUDAI_ANONYMOUS": ("anonymous", _scopes),
+    "OLLAMA_BASE_URL": ("ollama_base_url", parse_base_url),
+    "EUDAI_LISTEN": ("listen", parse_address),
+    "EUDAI_HEALTH_LISTEN": ("health_listen", parse_address),
+    "EUDAI_ANONYMOUS": ("anonymous", parse_scopes),
     "EUDAI_TOKENS_FILE": ("tokens_file", Path),
     "EUDAI_JWKS_FILE": ("jwks_file", Path),
     "EUDAI_JWT_ISSUER": ("jwt_issuer", str),
     "EUDAI_JWT_AUDIENCE": ("jwt_audience", str),
+    "EUDAI_JWT_SCOPES_CLAIM": ("jwt_scopes_claim", str),
+    "EUDAI_JWT_MODELS_CLAIM": ("jwt_models_claim", str),
+    "EUDAI_JWT_LIMITS_CLAIM": ("jwt_limits_claim", str),
+    "EUDAI_CALL_LIMITS": ("call_limits", parse_limits),
     "EUDAI_TLS_CERT": ("tls_cert", Path),
     "EUDAI_TLS_KEY": ("tls_key", Path),
     "EUDAI_TLS_CLIENT_CA": ("tls_client_ca", Path),
-    "EUDAI_REFLECTION": ("reflection", _switch),
-    "EUDAI_ADMIN": ("admin", _switch),
-    "EUDAI_LOAD_OPTIONS": ("load_options", _switch),
-    "EUDAI_MAX_RUNNING": ("max_running", _count(1)),
-    "EUDAI_MAX_QUEUED": ("max_queued", _count(0)),
-    "EUDAI_EXPECT_GPU": ("expect_gpu", _switch),
-    "EUDAI_REGISTRIES": ("registries", _registries),
-    "EUDAI_FIRST_EVENT_TIMEOUT": ("first_event_timeout_s", _positive_seconds),
-    "EUDAI_EVENT_TIMEOUT": ("event_timeout_s", _positive_seconds),
-    "EUDAI_DRAIN_GRACE": ("drain_grace_s", _seconds),
-    "EUDAI_LAME_DUCK": ("lame_duck_s", _seconds),
+    "EUDAI_TLS_CLIENT_NAMES": ("tls_client_names", parse_workloads),
+    "EUDAI_REFLECTION": ("reflection", parse_switch),
+    "EUDAI_ADMIN": ("admin", parse_switch),
+    "EUDAI_LOAD_OPTIONS": ("load_options", parse_switch),
+    "EUDAI_MAX_RUNNING": ("max_running", parse_count(1)),
+    "EUDAI_MAX_QUEUED": ("max_queued", parse_count(0)),
+    "EUDAI_MAX_UPLOAD": ("max_upload", parse_count(1)),
+    "EUDAI_EXPECT_GPU": ("expect_gpu", parse_switch),
+    "EUDAI_REGISTRIES": ("registries", parse_registries),
+    "EUDAI_FIRST_EVENT_TIMEOUT": ("first_event_timeout_s", parse_positive_seconds),
+    "EUDAI_EVENT_TIMEOUT": ("event_timeout_s", parse_positive_seconds),
+    "EUDAI_DRAIN_GRACE": ("drain_grace_s", parse_seconds),
+    "EUDAI_LAME_DUCK": ("lame_duck_s", parse_seconds),
 }
 
 # These are refused rather than ignored, because an operator who sets one would rely on a protection

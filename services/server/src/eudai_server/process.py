@@ -19,9 +19,13 @@ GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener,-event_engine_ca
 log = logging.getLogger(__name__)
 
 
-def choose_experiments(environ: MutableMapping[str, str]) -> None:
-    """Set gRPC's experiments, unless the operator has. gRPC reads them when it is imported."""
+def configure_grpc(environ: MutableMapping[str, str]) -> None:
+    """Set gRPC's experiments and its log level, unless the operator has.
+
+    gRPC reads them when it is imported. Its lines are not JSON, so by default it writes none.
+    """
     environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
+    environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def limit_arenas(environ: Mapping[str, str]) -> None:

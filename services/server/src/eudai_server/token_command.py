@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from eudai_server.core.access import Scope, scopes_from
+from eudai_server.core.call_limits import LIMIT_MAX, LIMITS
 from eudai_server.rpc.access.credentials_file import CredentialsFileError, read_credentials
 from eudai_server.rpc.access.tokens import (
     Entry,
@@ -50,6 +51,9 @@ def _parser(file: str) -> argparse.ArgumentParser:
     new.add_argument("--scopes", required=True, type=_scopes_option, help=", ".join(Scope))
     new.add_argument("--models", default="*", help="patterns separated by commas; default: *")
     new.add_argument("--expires", type=_days, help="in days, such as 90d; default: never")
+    for limit in LIMITS:
+        option = f"--{limit.replace('_', '-')}"
+        new.add_argument(option, type=_limit, metavar="N", help="a limit; default: none")
     commands.add_parser("list", help="list the tokens, without secrets")
     revoke = commands.add_parser("revoke", help="remove a token; its running calls end")
     revoke.add_argument("id", help="the id of the token, or its name")
@@ -63,8 +67,15 @@ def _create(path: Path, options: argparse.Namespace) -> int:
     if options.expires:
         expires = datetime.now(UTC).replace(microsecond=0) + options.expires
     models = [pattern.strip() for pattern in options.models.split(",")]
+    limits = {name: limit for name in LIMITS if (limit := getattr(options, name))}
     entry = entry_for(
-        token_id, token, name=options.name, scopes=options.scopes, models=models, expires=expires
+        token_id,
+        token,
+        name=options.name,
+        scopes=options.scopes,
+        models=models,
+        expires=expires,
+        limits=limits,
     )
     _replace(path, [*entries, entry])
     _print(token)
@@ -85,10 +96,12 @@ def _entries_in(path: Path) -> tuple[Entry, ...]:
 
 
 def _list(path: Path) -> int:
-    _print("ID", "NAME", "SCOPES", "MODELS", "EXPIRES")
+    _print("ID", "NAME", "SCOPES", "MODELS", "LIMITS", "EXPIRES")
     for entry in _entries_in(path):
         expires = entry.expires.isoformat() if entry.expires else "never"
-        _print(entry.id, entry.name, ",".join(entry.scopes), ",".join(entry.models), expires)
+        limits = ",".join(f"{name}={limit}" for name, limit in entry.limits.items()) or "none"
+        scopes, models = ",".join(entry.scopes), ",".join(entry.models)
+        _print(entry.id, entry.name, scopes, models, limits, expires)
     return 0
 
 
@@ -118,6 +131,12 @@ def _scopes_option(text: str) -> frozenset[Scope]:
         return scopes_from(part.strip() for part in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LIMIT_MAX:
+        raise argparse.ArgumentTypeError(f"must be a whole number between 1 and {LIMIT_MAX}")
+    return int(text)
 
 
 def _days(text: str) -> timedelta:

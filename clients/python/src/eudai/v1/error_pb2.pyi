@@ -126,7 +126,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED, with google.rpc.QuotaFailure and RetryInfo. The caller has
-    used up its own share. The refused request did not run.
+    used up its own share. The refused request did not run. Without a RetryInfo, the
+    call has run for longer, or slower, than the operator allows.
     """
     ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 21
     """RESOURCE_EXHAUSTED. The first output is expected after the call's deadline. The
@@ -237,7 +238,8 @@ same incident. Metadata: incident.
 """
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED, with google.rpc.QuotaFailure and RetryInfo. The caller has
-used up its own share. The refused request did not run.
+used up its own share. The refused request did not run. Without a RetryInfo, the
+call has run for longer, or slower, than the operator allows.
 """
 ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 21
 """RESOURCE_EXHAUSTED. The first output is expected after the call's deadline. The

@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import translate
 
+from eudai_server.core.call_limits import UNLIMITED, CallLimits
 from eudai_server.core.errors import ModelNotFoundError, Reason, ServiceError
 from eudai_server.core.model_name import ModelName, key_of
 
 
 class Scope(StrEnum):
-    """What a principal may do. Each RPC needs one of these, or none."""
+    """What a principal may do or see. Each RPC needs one of these, or none."""
 
     GENERATE = "generate"
     EMBED = "embed"
     MODELS_READ = "models.read"
     MODELS_ADMIN = "models.admin"
     SERVER_READ = "server.read"
+    # No RPC needs it. Whoever lacks it does not learn how long exactly the backend took for a
+    # prompt, which depends on the prompts of others.
+    TIMINGS = "timings"
 
 
 ALL_SCOPES = frozenset(Scope)
@@ -76,6 +80,7 @@ class Principal:
     expires_s: float = math.inf
     scopes: frozenset[Scope]
     models: ModelPatterns = ALL_MODELS
+    limits: CallLimits = UNLIMITED
 
     def require_scope(self, scope: Scope) -> None:
         """Raise SCOPE_MISSING if the principal lacks a scope."""

@@ -5,10 +5,11 @@ Names are the proto's. The module knows neither gRPC nor HTTP. The events of a g
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import auto
 from typing import Protocol
 
+from eudai_server.core.call_limits import UNLIMITED, CallLimits
 from eudai_server.core.events import Batches, ToolCall
 from eudai_server.core.json_schema import Schema
 from eudai_server.core.model_name import ModelName
@@ -149,6 +150,21 @@ class Generation:
     # deadline nobody waits for it.
     budget_end_s: float | None = None
     deadline_s: float | None = None
+
+    def within(self, limits: CallLimits, arrived_s: float) -> "Generation":
+        """The same request, with no more output and time than its caller may use.
+
+        `arrived_s` is the arrival as `time.monotonic()`.
+        """
+        if limits is UNLIMITED:
+            return self
+        tokens, budget_end_s = self.max_output_tokens, self.budget_end_s
+        if limits.output_tokens is not None:
+            tokens = min(limits.output_tokens, tokens or limits.output_tokens)
+        if limits.call_seconds is not None:
+            end_s = arrived_s + limits.call_seconds
+            budget_end_s = min(end_s, budget_end_s or end_s)
+        return replace(self, max_output_tokens=tokens, budget_end_s=budget_end_s)
 
 
 # ---- the port

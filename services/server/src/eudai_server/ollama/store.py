@@ -55,11 +55,13 @@ class OllamaStore:
         *,
         unload_timeout_s: float,
         event_timeout_s: float,
+        upload_gib_max: int,
     ) -> None:
         """`event_timeout_s` limits the silence of a transfer."""
         self._state = state
         self._unload_timeout_s = unload_timeout_s
         self._event_timeout_s = event_timeout_s
+        self._upload_gib_max = upload_gib_max
         self._pulls = SharedPulls()
         # By digest, because a name may be given to another model.
         self._capabilities: dict[str, frozenset[Capability]] = {}
@@ -173,7 +175,13 @@ class OllamaStore:
     async def upload(self, digest: str, data: AsyncIterable[bytes]) -> int:
         """See `Store.upload`."""
         async with time_limit(None, _silence(self._event_timeout_s)) as limit:
-            upload = Upload(digest, data, limit, self._event_timeout_s)
+            upload = Upload(
+                digest,
+                data,
+                limit,
+                silence_s=self._event_timeout_s,
+                gib_max=self._upload_gib_max,
+            )
             try:
                 await self._state.endpoint.fetch(
                     Request("POST", f"/api/blobs/{digest}", upload.checked())

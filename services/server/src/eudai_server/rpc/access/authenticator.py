@@ -6,11 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from eudai_server.core.access import ALL_SCOPES, Principal, Scope
+from eudai_server.core.call_limits import UNLIMITED, CallLimits
 from eudai_server.core.errors import Reason, ServiceError
+from eudai_server.rpc.access.client_certificate import WorkloadNames
 from eudai_server.rpc.access.credentials_file import CredentialsFile
-from eudai_server.rpc.access.failure_throttle import FailureThrottle
+from eudai_server.rpc.access.rate_limiter import RateLimiter
 
 AUTHORIZATION_METADATA = "authorization"
+# A peer may present this many wrong credentials at once, and one more after each further second.
+# Guessing a token is hopeless anyway; this bounds the log and the work.
+FAILURES_MAX = 20
+RECOVERY_S = 1.0
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
 
 Metadata = Iterable[tuple[str, str | bytes]]
@@ -25,30 +31,43 @@ class Authenticator:
         anonymous: frozenset[Scope] | None = None,
         *,
         names_workloads: bool = False,
+        workload_names: WorkloadNames | None = None,
+        limits: CallLimits = UNLIMITED,
     ) -> None:
-        """`names_workloads` is whether clients present certificates.
+        """`names_workloads` is whether clients present certificates, with one of `workload_names`.
 
         `anonymous` is what a caller without a token may do. None means everything if there are no
-        `files` of credentials, and nothing otherwise.
+        `files` of credentials, and nothing otherwise; a caller without a certificate may then do
+        nothing either, if the others have one. `limits` are those of callers whose credential has
+        none.
         """
         self.names_workloads = names_workloads
+        self._workload_names = workload_names
         self._files = files
-        if anonymous is None:
-            anonymous = frozenset() if files else ALL_SCOPES
-        self._stranger = Principal(scopes=anonymous)
-        self._throttle = FailureThrottle()
+        self._limits = limits
+        default = frozenset[Scope]() if files else ALL_SCOPES
+        self._workload = Principal(scopes=default if anonymous is None else anonymous)
+        if names_workloads:
+            default = frozenset()
+        self._stranger = Principal(scopes=default if anonymous is None else anonymous)
+        self._failures = RateLimiter()
 
     def authenticate(self, metadata: Metadata, peer: str, workload: str = "") -> Principal:
         """The principal of a call. `peer` is the address that it came from.
 
         `workload` is the name in the client's certificate, if it presented one: the principal of a
-        call without a token. Raises UNAUTHENTICATED for a token that is not valid, and
-        QUOTA_EXCEEDED if the peer presented too many of them.
+        call without a token. Raises UNAUTHENTICATED for a token that is not valid or a workload
+        that may not call, and QUOTA_EXCEEDED if the peer presented too many such tokens.
         """
+        if workload and self._workload_names and not self._workload_names.allow(workload):
+            raise ServiceError(
+                Reason.UNAUTHENTICATED,
+                "this server does not accept the workload that the client certificate names",
+            )
         values = [value for name, value in metadata if name == AUTHORIZATION_METADATA]
         if not values or not self._files:
-            return replace(self._stranger, name=workload) if workload else self._stranger
-        wait_s = self._throttle.wait_s(peer)
+            return replace(self._workload, name=workload) if workload else self._stranger
+        wait_s = self._failures.wait_s(peer, FAILURES_MAX, RECOVERY_S)
         if wait_s:
             raise ServiceError(
                 Reason.QUOTA_EXCEEDED,
@@ -59,7 +78,7 @@ class Authenticator:
         match = _BEARER.fullmatch(str(values[0])) if len(values) == 1 else None
         principal = self._find(match[1]) if match else None
         if not principal:
-            self._throttle.record(peer)
+            self._failures.add(peer, RECOVERY_S)
             raise _unauthenticated("the credential is not valid: it is unknown or has expired")
         return principal
 
@@ -68,6 +87,10 @@ class Authenticator:
         if not (principal.credential_id or principal.scopes):
             raise _unauthenticated("the call has no credential")
         principal.require_scope(scope)
+
+    def limits_of(self, principal: Principal) -> CallLimits:
+        """What the principal may use."""
+        return principal.limits.over(self._limits)
 
     def is_current(self, principal: Principal) -> bool:
         """Whether the credential of a running call is still valid."""

@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 
 from eudai_server.core.access import ALL_MODELS, ModelPatterns, Principal, Scope
+from eudai_server.core.call_limits import UNLIMITED, limits_from
 from eudai_server.rpc.access.credentials_file import CredentialsFileError
 
 ALGORITHMS = frozenset(
@@ -38,9 +39,11 @@ class JwtRules:
     issuer: str
     audience: str
     # A list of names, or one text with names separated by spaces. Other names are ignored.
-    scopes_claim: str = "scope"
+    scopes_claim: str
     # A list of patterns of models; without this claim, all models are allowed.
-    models_claim: str = "eudai_models"
+    models_claim: str
+    # An object with the names of CallLimits.
+    limits_claim: str
 
 
 class Jwts:
@@ -99,12 +102,16 @@ class Jwts:
         models = ALL_MODELS
         if self._rules.models_claim in claims:
             models = ModelPatterns(_names_in(claims[self._rules.models_claim])[:PATTERNS_MAX])
+        limits = UNLIMITED
+        if self._rules.limits_claim in claims:
+            limits = limits_from(claims[self._rules.limits_claim])
         return Principal(
             name=name,
             credential_id=f"{KEY_PREFIX}{key_id}",
             expires_s=float(claims["exp"]) + LEEWAY_S,
             scopes=frozenset(scope for scope in Scope if scope in scopes),
             models=models,
+            limits=limits,
         )
 
 

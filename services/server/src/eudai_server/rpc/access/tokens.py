@@ -14,10 +14,12 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import msgspec
 
 from eudai_server.core.access import ModelPatterns, Principal, Scope, scopes_from
+from eudai_server.core.call_limits import limits_from
 from eudai_server.rpc.access.credentials_file import CredentialsFileError
 
 ID_CHARS = 12
@@ -38,6 +40,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sha256: str
     scopes: tuple[str, ...]
     models: tuple[str, ...] = ("*",)
+    # By the names of CallLimits.
+    limits: Mapping[str, int] = {}
     created: datetime
     # None: it never expires.
     expires: datetime | None = None
@@ -89,6 +93,7 @@ def entry_for(
     scopes: Iterable[Scope],
     models: Iterable[str],
     expires: datetime | None,
+    limits: Mapping[str, int] = MappingProxyType({}),
 ) -> Entry:
     """The entry of a new token."""
     return Entry(
@@ -97,6 +102,7 @@ def entry_for(
         sha256=hashlib.sha256(token.encode()).hexdigest(),
         scopes=tuple(sorted(scopes)),
         models=tuple(models),
+        limits=dict(limits),
         created=datetime.now(UTC).replace(microsecond=0),
         expires=expires,
     )
@@ -138,6 +144,10 @@ def _check(entry: Entry) -> None:
         scopes_from(entry.scopes)
     except ValueError as error:
         raise CredentialsFileError(f"{where} scopes {error}") from None
+    try:
+        limits_from(entry.limits)
+    except ValueError as error:
+        raise CredentialsFileError(f"{where} limits {error}") from None
 
 
 def _check_unique(what: str, values: list[str]) -> None:
@@ -151,6 +161,7 @@ def _token_from(entry: Entry) -> _Token:
         credential_id=entry.id,
         scopes=scopes_from(entry.scopes),
         models=ModelPatterns(entry.models),
+        limits=limits_from(entry.limits),
         expires_s=entry.expires.timestamp() if entry.expires else math.inf,
     )
     return _Token(entry.sha256, principal)

@@ -91,7 +91,7 @@ class GenerationService:
         await self._compile_schemas(request, generation)
         call.metadata_to_send += ((GENERATION_ID_METADATA, call.id),)
         call.principal.require_model(generation.model)
-        return generation
+        return generation.within(call.limits, call.arrived_ns / NANOS)
 
     async def _compile_schemas(self, request: pb.GenerateRequest, generation: Generation) -> None:
         """Raises InvalidRequestError if a schema does not compile within the limits."""

@@ -1,9 +1,10 @@
 """Records what happens in one generation: its phase, its times, and what the client has got."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from eudai.v1 import error_pb2
 
+from eudai_server.core.access import Scope
 from eudai_server.core.events import (
     Delta,
     Event,
@@ -17,6 +18,9 @@ from eudai_server.core.events import (
 from eudai_server.rpc.transport.call import Call
 from eudai_server.rpc.wire.generation_response import GENERATION_PHASES
 
+# The unit of the times that a caller without the scope sees: evaluating a short prompt takes less.
+COARSE_NS = 100_000_000
+
 # While a generation is in one of these phases, another server may run it instead.
 _BEFORE_THE_MODEL = (Phase.QUEUED, Phase.LOADING_MODEL)
 
@@ -28,6 +32,7 @@ class GenerationStatus:
         """Create it when the request has been accepted: the queue time begins."""
         self.output_sent = False
         self._call = call
+        self._is_coarse = Scope.TIMINGS not in call.principal.scopes
         self._phase = Phase.UNSPECIFIED
         self._requests_ahead: int | None = None
         self._accepted_ns = call.elapsed_ns
@@ -45,7 +50,8 @@ class GenerationStatus:
             self._requests_ahead = event.requests_ahead
             return self.progress()
         elif isinstance(event, Finished):
-            event = replace(event, timings=self._timings(event.timings))
+            timings = self._timings(event.timings)
+            event = replace(event, timings=_coarse(timings) if self._is_coarse else timings)
             self._report(event)
         elif isinstance(event, Started):
             return replace(event, generation_id=self._call.id, request_id=self._call.request_id)
@@ -53,7 +59,10 @@ class GenerationStatus:
 
     def progress(self) -> Progress:
         """The current phase, as an event."""
-        return Progress(self._phase, self._requests_ahead, self._call.elapsed_ns)
+        elapsed_ns = self._call.elapsed_ns
+        if self._is_coarse:
+            elapsed_ns -= elapsed_ns % COARSE_NS
+        return Progress(self._phase, self._requests_ahead, elapsed_ns)
 
     def failure(self) -> error_pb2.GenerationFailure | None:
         """The error detail of a generation that fails after the client has got output."""
@@ -97,3 +106,9 @@ class GenerationStatus:
         known = {name: str(count) for name, count in tokens.items() if count is not None}
         self._call.set_trailers(("eudai-finish-reason", str(finished.reason)), *known.items())
         self._call.fields |= {"finish_reason": finished.reason, **known}
+
+
+def _coarse(timings: Timings) -> Timings:
+    """The times in whole units."""
+    times_ns = {field.name: getattr(timings, field.name) for field in fields(timings)}
+    return Timings(**{name: ns and ns - ns % COARSE_NS for name, ns in times_ns.items()})

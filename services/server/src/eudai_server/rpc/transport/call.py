@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from eudai_server.core.access import Principal
+from eudai_server.core.call_limits import UNLIMITED
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
 from eudai_server.rpc.access.client_certificate import workload_in
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
@@ -44,6 +45,9 @@ class Call:
         self.request_id = ""
         # Who calls; a stranger without rights until the call is authenticated.
         self.principal = NOBODY
+        self.limits = UNLIMITED
+        # Whether it counts among the calls of its caller.
+        self.is_counted = False
         self.arrived_ns = time.monotonic_ns()
         # Sent before the first response or, if there is none, with the status.
         self.metadata_to_send: Metadata = ()

@@ -17,16 +17,21 @@ import grpc
 from google.protobuf.message import Message
 
 from eudai_server.core.access import Scope
+from eudai_server.core.call_limits import UNLIMITED
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.rpc.access.authenticator import Authenticator
+from eudai_server.rpc.access.call_limiter import CallLimiter
 from eudai_server.rpc.transport.call import Call, Context, Requests, says_left
 from eudai_server.rpc.transport.message_reader import ClientStalledError, MessageReader
+from eudai_server.rpc.wire.values import NANOS
 
 # Stall checks per write timeout.
 CHECKS_PER_WRITE_TIMEOUT = 5
 # The limit of concurrent calls of all clients. A waiting call costs about 50 KiB.
 CALLS_MAX = 4096
 CALLS_RETRY_AFTER_S = 1.0
+# A generation ends gracefully when its caller's time is over; any other call ends this much later.
+GRACE_S = 5.0
 # The outcomes that deny a call, whose log records name the peer.
 DENIALS = {
     Reason.UNAUTHENTICATED,
@@ -67,6 +72,7 @@ class Calls:
         """`write_timeout_s` is how long a client may go without reading while `watch` runs."""
         self._write_timeout_s = write_timeout_s
         self._authenticator = authenticator
+        self._limiter = CallLimiter()
         self._reader = MessageReader()
         self._running: dict[Call, asyncio.Task[object]] = {}
 
@@ -95,7 +101,7 @@ class Calls:
                 call.end(Reason.UNAUTHENTICATED, message, retry_after_s=None)
 
     async def watch(self) -> None:
-        """End every call whose client does not read, until cancelled.
+        """End every call whose client does not read, or whose time is over, until cancelled.
 
         One periodic check of all calls, because a timer for each write would cost more than the
         write.
@@ -106,6 +112,12 @@ class Calls:
             for call in list(self._running):
                 if call.writing_s is not None and call.writing_s < latest_s:
                     call.give_up(f"the client did not read for {self._write_timeout_s:g} s")
+                elif _is_over(call):
+                    message = (
+                        f"the call ran for {call.limits.call_seconds} s, which is the limit of its "
+                        "caller (call_seconds)"
+                    )
+                    call.end(Reason.QUOTA_EXCEEDED, message, retry_after_s=None)
 
     async def wait(self, timeout_s: float) -> None:
         """Wait until the calls that run now have ended, or the timeout passes.
@@ -134,6 +146,8 @@ class Calls:
             await call.refuse(grpc.StatusCode.CANCELLED, f"{error}; the call was cancelled")
         finally:
             del self._running[call]
+            if call.is_counted:
+                self._limiter.leave(call.caller, idle=call.idle)
             self._log(call, outcome)
 
     @staticmethod
@@ -153,7 +167,7 @@ class Calls:
         log.info("call", extra={"fields": fields})
 
     def _authorize(self, call: Call, scope: Scope | None) -> None:
-        """Find who calls, and raise ServiceError if it may not."""
+        """Find who calls, and raise ServiceError if it may not, or not now."""
         workload = call.workload if self._authenticator.names_workloads else ""
         call.principal = self._authenticator.authenticate(
             call.all_metadata, call.peer_host, workload
@@ -162,6 +176,10 @@ class Calls:
             call.fields["principal"] = call.principal.name
         if scope is not None:
             self._authenticator.authorize(call.principal, scope)
+        call.limits = self._authenticator.limits_of(call.principal)
+        if call.idle or call.limits is not UNLIMITED:
+            self._limiter.enter(call.caller, call.limits, idle=call.idle)
+            call.is_counted = True
 
     async def _answer(self, call: Call, rpc: Rpc) -> None:
         """Run a handler.
@@ -191,6 +209,15 @@ class Calls:
             if says_left(error):
                 raise asyncio.CancelledError from error
             raise _incident(call, error) from error
+
+
+def _is_over(call: Call) -> bool:
+    limit_s = call.limits.call_seconds
+    return (
+        limit_s is not None
+        and not (call.idle or call.is_ending)
+        and call.elapsed_ns / NANOS > limit_s + GRACE_S
+    )
 
 
 def _too_many_calls() -> ServiceError:
