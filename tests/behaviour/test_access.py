@@ -125,6 +125,22 @@ async def test_strangers_may_do_only_what_the_operator_names(ollama: ScriptedOll
     assert set(outcomes.values()) == {"SCOPE_MISSING"}
 
 
+async def test_nothing_but_the_listed_services_is_served(ollama: ScriptedOllama) -> None:
+    absent = [
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "grpc.channelz.v1.Channelz/GetServers",
+        "grpc.admin.v1.Admin/GetServers",
+        "envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
+    ]
+    async with serving(config_for(ollama.url, reflection=False)) as server:
+        for method in absent:
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await server.channel.stream_stream(f"/{method}")(iter([b""]), timeout=5).read()
+            assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert await call(server, "eudai.v1.ServerService/GetServerInfo", ()) == "OK"
+
+
 async def test_a_refused_call_does_not_read_its_message(
     ollama: ScriptedOllama, tokens: TokensFile
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from eudai.v1 import embedding_service_pb2, generation_service_pb2, model_service_pb2
 from eudai_server.core.access import ALL_SCOPES, Principal
+from eudai_server.core.call_limits import UNLIMITED, CallLimits
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError
 from eudai_server.core.events import Event, Finished, FinishReason, Started
 from eudai_server.core.generation import Generation
@@ -54,6 +55,7 @@ class FakeCall:
     request_id: str = ""
     caller: str = "c"
     principal: Principal = EVERYONE
+    limits: CallLimits = UNLIMITED
     arrived_ns: int = 0
     elapsed_ns: int = 0
     deadline_s: float | None = None

@@ -261,6 +261,25 @@ async def test_health_has_an_address_of_its_own(files: Files) -> None:
         await asyncio.open_connection(*address.split(":"))
 
 
+@pytest.mark.parametrize("needs_certificates", [True, False])
+async def test_a_probe_learns_nothing_about_models_if_others_need_certificates(
+    files: Files, *, needs_certificates: bool
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    request = health_pb2.HealthCheckRequest(service="model/gemma3:270m")
+    async with (
+        secured(files, client_ca=needs_certificates, health_listen=address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+            found = answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        except grpc.aio.AioRpcError as error:
+            found = error.code() is not grpc.StatusCode.NOT_FOUND
+
+    assert found is not needs_certificates
+
+
 async def test_a_health_address_in_use_is_named(files: Files) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -16,7 +16,6 @@ from eudai_server.process import configure_grpc, limit_arenas, raise_open_files
 configure_grpc(os.environ)
 
 # ruff: noqa: E402 - these import gRPC
-from eudai_server import token_command
 from eudai_server.app import App
 from eudai_server.config import Config, ConfigError
 from eudai_server.rpc.transport.event_loop import EventLoop
@@ -58,6 +57,9 @@ def main() -> int:
     0 after a drain, 2 for unknown arguments, 70 if gRPC failed, 78 for an invalid configuration.
     """
     if sys.argv[1:2] == ["token"]:
+        # For a server, the import would only make the start slower.
+        from eudai_server import token_command  # noqa: PLC0415
+
         return token_command.run(sys.argv[2:], os.environ)
     if sys.argv[1:]:
         sys.stderr.write(f"eudai-server: unknown arguments; {USAGE}\n")
