@@ -27,6 +27,7 @@ from scripted_ollama import (
     stream,
     words,
 )
+from server_edge import server_edge
 from serving import Server, config_for, kinds, serving, text_of
 
 # Two test runs may use one Ollama.
@@ -273,15 +274,22 @@ async def test_health(client: Driver, address: str) -> None:
     assert unknown.code == "NOT_FOUND"
 
 
-@pytest.fixture(scope="module")
-async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    """Envoy in front of a server, for what the server itself does not do yet."""
+@pytest.fixture(scope="module", params=["server", "envoy"])
+async def edge(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Edge]:
+    """What ends TLS and checks credentials: the server itself, or an Envoy in front of it."""
     ollama = ScriptedOllama()
     await ollama.start()
+    folder = tmp_path_factory.mktemp("edge")
     try:
+        if request.param == "server":
+            async with server_edge(folder, ollama.url) as edge:
+                yield edge
+            return
         async with serving(config_for(ollama.url)) as server:
             await server.until("", "SERVING")
-            with envoy_edge(tmp_path_factory.mktemp("edge"), server.address) as edge:
+            with envoy_edge(folder, server.address) as edge:
                 yield edge
     finally:
         await ollama.stop()

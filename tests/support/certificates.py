@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -52,6 +53,7 @@ class Authority:
         self,
         dns: Sequence[str] = ("localhost",),
         uris: Sequence[str] = (),
+        addresses: Sequence[str] = (),
         common_name: str = "test",
         valid: timedelta = DAY,
     ) -> Pair:
@@ -62,7 +64,11 @@ class Authority:
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
             critical=False,
         )
-        names = [*map(x509.DNSName, dns), *map(x509.UniformResourceIdentifier, uris)]
+        names = [
+            *map(x509.DNSName, dns),
+            *map(x509.UniformResourceIdentifier, uris),
+            *(x509.IPAddress(ip_address(address)) for address in addresses),
+        ]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         cert = builder.sign(self._key, hashes.SHA256())
