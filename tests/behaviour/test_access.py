@@ -16,8 +16,8 @@ from eudai.v1 import (
     model_service_pb2 as model_pb,
     model_service_pb2_grpc as model_rpc,
 )
+from eudai_server.core import credentials_file
 from eudai_server.core.access import ALL_SCOPES, Scope
-from eudai_server.rpc.access import credentials_file
 from eudai_server.rpc.access.authenticator import FAILURES_MAX
 from eudai_server.rpc.access.policy import SCOPES
 from eudai_server.rpc.access.tokens import new_token

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from eudai_server.core.access import Scope
 from eudai_server.core.call_limits import CallLimits
-from eudai_server.rpc.access.credentials_file import CredentialsFileError
+from eudai_server.core.credentials_file import CredentialsFileError
 from eudai_server.rpc.access.jwts import ALGORITHMS, LEEWAY_S, JwtRules, Jwts
 from jwt_signer import AUDIENCE, ISSUER, Signer, key_set
 

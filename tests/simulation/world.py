@@ -57,7 +57,7 @@ class World:
         """Return an answer, or raise a failure."""
         await asyncio.sleep(self.rng.uniform(0.0005, 0.01))
         if not self.up:
-            raise RefusedError
+            raise RefusedError("simulated")
         if route in FACTS:
             await self.hang("whole")
             return self._answer([(0.001, self._facts(route, model)), (0.0, b"")])

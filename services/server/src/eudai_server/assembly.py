@@ -18,7 +18,8 @@ from eudai_server.ollama.state.runners import Runners
 from eudai_server.ollama.store import OllamaStore
 from eudai_server.ollama.transport.client import Client
 from eudai_server.rpc.access.authenticator import Authenticator
-from eudai_server.rpc.access.credentials_file import CredentialsFile, CredentialsFileError
+from eudai_server.core.credentials_file import CredentialsFile, CredentialsFileError
+from eudai_server.rpc.access.credentials import Credentials
 from eudai_server.rpc.access.tokens import Tokens, entries_from
 from eudai_server.rpc.registry import services
 from eudai_server.rpc.services.server_info import Limits
@@ -98,9 +99,9 @@ class Parts:
         await self._state.close()
 
 
-def _credentials_files_of(config: Config) -> list[CredentialsFile]:
+def _credentials_files_of(config: Config) -> list[CredentialsFile[Credentials]]:
     """The files of credentials that the configuration names. Raises ConfigError."""
-    files = []
+    files: list[CredentialsFile[Credentials]] = []
     variable = "EUDAI_TOKENS_FILE"
     try:
         if config.tokens_file:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from eudai_server.core.access import Scope, scopes_from
 from eudai_server.core.call_limits import LIMIT_MAX, LIMITS
-from eudai_server.rpc.access.credentials_file import CredentialsFileError, read_credentials
+from eudai_server.core.credentials_file import CredentialsFileError, read_credentials
 from eudai_server.rpc.access.tokens import (
     Entry,
     data_from,

@@ -37,10 +37,15 @@ class Endpoint:
         if self.is_known and not self.is_up:
             raise UnreachableError(UNREACHABLE_RETRY_AFTER_S)
 
-    def mark(self, *, up: bool) -> None:
-        """Record whether Ollama answers. If it does, the catalog is up to date."""
+    def mark(self, *, up: bool, cause: str = "") -> None:
+        """Record whether Ollama answers. If it does, the catalog is up to date.
+
+        `cause` is why it does not, if that is known.
+        """
         if not self.is_known or up != self.is_up:
-            log.warning("Ollama answers" if up else "Ollama does not answer")
+            fields = {"cause": cause} if cause else {}
+            message = "Ollama answers" if up else "Ollama does not answer"
+            log.warning(message, extra={"fields": fields})
         self.is_known = True
         self._readiness.update(backend_up=up, models=self._catalog.names if up else frozenset())
 
@@ -66,6 +71,6 @@ class Endpoint:
 
     def _record(self, error: ServiceError) -> None:
         if isinstance(error, RefusedError):
-            self.mark(up=False)  # the outage is known without the next probe
+            self.mark(up=False, cause=error.cause)  # the outage is known without the next probe
         elif error.reason is Reason.BACKEND_UNSUPPORTED:
             error.metadata["ollama_version"] = self._catalog.version

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
@@ -37,11 +38,12 @@ ROUTES_KEPT_MAX = 64
 
 
 class RefusedError(UnreachableError):
-    """Nothing listens at Ollama's address."""
+    """Nothing listens at Ollama's address, or it is not to be trusted."""
 
-    def __init__(self) -> None:
-        """Nothing was sent."""
+    def __init__(self, cause: str) -> None:
+        """Nothing was sent. `cause` is for the log."""
         super().__init__(UNREACHABLE_RETRY_AFTER_S)
+        self.cause = cause
 
 
 class Answer:
@@ -111,14 +113,14 @@ class Client:
     then fail the next call, whose generation could not be repeated safely.
     """
 
-    def __init__(self, base_url: str) -> None:
-        """`base_url` is OLLAMA_BASE_URL.
+    def __init__(self, base_url: str, tls: ssl.SSLContext | None = None) -> None:
+        """`base_url` is OLLAMA_BASE_URL. `tls` says which certificates are trusted.
 
         Uses no proxy, cookie, redirect or credential of the environment.
         """
         self._base_url = httpx.URL(base_url)
         self._url_of = functools.lru_cache(ROUTES_KEPT_MAX)(self._join)
-        self._transport = HttpTransport(self._base_url, CONNECT_TIMEOUT_S)
+        self._transport = HttpTransport(self._base_url, CONNECT_TIMEOUT_S, tls)
         self._headers = httpx.Headers(
             {
                 "Host": self._base_url.netloc.decode(),
@@ -128,6 +130,10 @@ class Client:
             }
         )
         self._open = 0
+
+    def present(self, token: str) -> None:
+        """Present a bearer token from the next request on. It has visible ASCII characters only."""
+        self._headers["Authorization"] = f"Bearer {token}"
 
     async def open(
         self, request: Request, *, vital: bool = False, timeout_s: float | None = None
@@ -191,7 +197,7 @@ class Client:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in LOCAL_ERRNOS:
                 raise NoConnectionLeftError from error
-            raise RefusedError from error
+            raise RefusedError(_cause_of(cause)) from error
         except (httpx.TransportError, OSError) as error:
             raise ServiceError(
                 Reason.BACKEND_STREAM_INTERRUPTED,
@@ -204,6 +210,15 @@ class Client:
 
     def _close_one(self) -> None:
         self._open -= 1
+
+
+def _cause_of(error: BaseException | None) -> str:
+    """Why no connection was made, without texts of the peer."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason}"
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _body_stream(body: bytes | AsyncIterable[bytes] | None) -> httpx.AsyncByteStream:

@@ -18,12 +18,18 @@ _PORTS = {"http": 80, "https": 443}
 class HttpTransport(httpx.AsyncBaseTransport):
     """Sends requests to one server. Limits only the time to connect."""
 
-    def __init__(self, base_url: httpx.URL, connect_timeout_s: float) -> None:
-        """`base_url` gives the scheme, host and port; it is not checked again for each request."""
+    def __init__(
+        self, base_url: httpx.URL, connect_timeout_s: float, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`base_url` gives the scheme, host and port; it is not checked again for each request.
+
+        `tls` says which certificates are trusted; by default those of the system.
+        """
         self._host = base_url.host
         self._port = base_url.port or _PORTS[base_url.scheme]
         # Loading the certificates of the system takes 30 ms.
-        self._tls = ssl.create_default_context() if base_url.scheme == "https" else None
+        is_https = base_url.scheme == "https"
+        self._tls = (tls or ssl.create_default_context()) if is_https else None
         self._addresses = Addresses(self._host, self._port)
         self._connect_timeout_s = connect_timeout_s
 

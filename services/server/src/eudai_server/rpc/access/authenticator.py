@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from eudai_server.core.access import ALL_SCOPES, Principal, Scope
 from eudai_server.core.call_limits import UNLIMITED, CallLimits
+from eudai_server.core.credentials_file import CredentialsFile
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.rpc.access.client_certificate import WorkloadNames
-from eudai_server.rpc.access.credentials_file import CredentialsFile
+from eudai_server.rpc.access.credentials import Credentials
 from eudai_server.rpc.access.rate_limiter import RateLimiter
 
 AUTHORIZATION_METADATA = "authorization"
@@ -27,7 +28,7 @@ class Authenticator:
 
     def __init__(
         self,
-        files: Sequence[CredentialsFile] = (),
+        files: Sequence[CredentialsFile[Credentials]] = (),
         anonymous: frozenset[Scope] | None = None,
         *,
         names_workloads: bool = False,

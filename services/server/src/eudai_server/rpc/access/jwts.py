@@ -15,7 +15,7 @@ import jwt
 
 from eudai_server.core.access import ALL_MODELS, ModelPatterns, Principal, Scope
 from eudai_server.core.call_limits import UNLIMITED, limits_from
-from eudai_server.rpc.access.credentials_file import CredentialsFileError
+from eudai_server.core.credentials_file import CredentialsFileError
 
 ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}

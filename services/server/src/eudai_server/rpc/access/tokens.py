@@ -20,7 +20,7 @@ import msgspec
 
 from eudai_server.core.access import ModelPatterns, Principal, Scope, scopes_from
 from eudai_server.core.call_limits import limits_from
-from eudai_server.rpc.access.credentials_file import CredentialsFileError
+from eudai_server.core.credentials_file import CredentialsFileError
 
 ID_CHARS = 12
 SECRET_BYTES = 32

@@ -4,34 +4,24 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
-
-from eudai_server.core.access import Principal
+from typing import Generic, TypeVar
 
 INTERVAL_S = 1.0
 FILE_BYTES_MAX = 1 << 20
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
-
-
-class Credentials(Protocol):
-    """The valid credentials of one version of a file. `now_s` is in seconds since 1970."""
-
-    def find(self, text: str, now_s: float) -> Principal | None:
-        """The principal of a credential; None if it is not valid."""
-
-    def has(self, principal: Principal, now_s: float) -> bool:
-        """Whether the credential of a principal is still valid and gives the same rights."""
 
 
 class CredentialsFileError(Exception):
     """A file of credentials is not valid; the message says what to change, and has no secret."""
 
 
-class CredentialsFile:
+class CredentialsFile(Generic[T]):
     """The credentials in a file, as they were when the file was last valid."""
 
-    def __init__(self, path: Path, parse: Callable[[bytes], Credentials]) -> None:
+    def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:
         """Read the file. `parse` and this raise CredentialsFileError."""
         self.path = path
         self._parse = parse
