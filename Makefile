@@ -85,8 +85,9 @@ test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 	@$(BIN)/pytest tests/test_*.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
 
 SECURITY_TESTS := $(addprefix tests/behaviour/test_,$(addsuffix .py,access broken_backend \
-	every_await hostile_frames hostile_values privacy registries tls)) \
-	$(addprefix tests/codec/test_,$(addsuffix .py,config jwts telemetry tokens))
+	call_limits every_await hostile_frames hostile_values ollama_connection privacy registries \
+	tls uploads)) \
+	$(addprefix tests/codec/test_,$(addsuffix .py,config jwts telemetry tokens workload_names))
 
 .PHONY: security
 security: setup-develop ## run the tests of docs/security.md, without Ollama (two minutes)

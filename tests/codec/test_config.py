@@ -41,6 +41,7 @@ BAD = [
     ("EUDAI_LAME_DUCK", "inf"),
     ("EUDAI_LAME_DUCK", "nan"),
     ("EUDAI_DRAIN_GRACE", "1e9"),
+    ("EUDAI_STRICT", "yes"),
     ("EUDAI_CALL_LIMITS", "calls=1"),
     ("EUDAI_CALL_LIMITS", "calls_at_once"),
     ("EUDAI_CALL_LIMITS", "calls_at_once=0"),
@@ -121,6 +122,9 @@ def test_the_queue_holds_four_times_as_many_as_may_run() -> None:
 
 
 EVERY = {
+    "OLLAMA_CA_FILE": "/etc/eudai/ollama-ca.crt",
+    "OLLAMA_TOKEN_FILE": "/etc/eudai/ollama-token",
+    "EUDAI_STRICT": "true",
     "OLLAMA_BASE_URL": "https://ollama.internal:8443/base/",
     "EUDAI_LISTEN": "[::]:50051",
     "EUDAI_ANONYMOUS": "models.read",
@@ -154,6 +158,9 @@ EVERY = {
 def test_every_variable_is_read() -> None:
     assert Config.from_env(EVERY) == Config(
         ollama_base_url="https://ollama.internal:8443/base",
+        ollama_ca_file=Path("/etc/eudai/ollama-ca.crt"),
+        ollama_token_file=Path("/etc/eudai/ollama-token"),
+        strict=True,
         listen="[::]:50051",
         anonymous=frozenset({Scope.MODELS_READ}),
         health_listen="0.0.0.0:50052",
@@ -181,3 +188,25 @@ def test_every_variable_is_read() -> None:
         drain_grace_s=0.0,
         lame_duck_s=0.5,
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "variable", "is_valid"),
+    [
+        ("http://127.0.0.1:11434", "OLLAMA_TOKEN_FILE", True),
+        ("http://localhost:11434", "OLLAMA_TOKEN_FILE", True),
+        ("http://ollama:11434", "OLLAMA_TOKEN_FILE", False),
+        ("https://ollama:11434", "OLLAMA_TOKEN_FILE", True),
+        ("http://127.0.0.1:11434", "OLLAMA_CA_FILE", False),
+        ("https://ollama:11434", "OLLAMA_CA_FILE", True),
+    ],
+)
+def test_a_token_for_ollama_is_not_sent_in_plain_text(
+    url: str, variable: str, *, is_valid: bool
+) -> None:
+    env = {"OLLAMA_BASE_URL": url, variable: "/file"}
+    if is_valid:
+        assert Config.from_env(env)
+    else:
+        with pytest.raises(ConfigError, match=f"^{variable} needs an OLLAMA_BASE_URL"):
+            Config.from_env(env)

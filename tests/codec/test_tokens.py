@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from eudai_server.core.access import ModelPatterns, Scope
 from eudai_server.core.call_limits import UNLIMITED, CallLimits
-from eudai_server.rpc.access import rate_limiter
 from eudai_server.core.credentials_file import CredentialsFileError
+from eudai_server.rpc.access import rate_limiter
 from eudai_server.rpc.access.rate_limiter import RateLimiter
 from eudai_server.rpc.access.tokens import (
     Entry,

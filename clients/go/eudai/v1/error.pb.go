@@ -105,8 +105,8 @@ const (
 	// that the caller may not use is MODEL_NOT_FOUND, as if it did not exist.
 	// Metadata: model.
 	ErrorReason_ERROR_REASON_MODEL_FORBIDDEN ErrorReason = 17
-	// UNIMPLEMENTED. This version of Ollama does not have the required route. Metadata:
-	// ollama_version.
+	// UNIMPLEMENTED. This version of Ollama does not have the required route, or the
+	// operator does not allow it because it is vulnerable. Metadata: ollama_version.
 	ErrorReason_ERROR_REASON_BACKEND_UNSUPPORTED ErrorReason = 18
 	// INTERNAL. This service has a defect. The server's log has the details under the
 	// same incident. Metadata: incident.

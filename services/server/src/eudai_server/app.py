@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from eudai_server.assembly import Parts
+from eudai_server.assembly import Parts, client_of
 from eudai_server.config import Config, ConfigError, is_local
 from eudai_server.core.background import run_again, run_once
 from eudai_server.core.errors import Reason
-from eudai_server.ollama.transport.client import Client
 from eudai_server.process import trim_memory
 from eudai_server.rpc.registry import HEALTH, register
 from eudai_server.rpc.transport.listener import (
@@ -42,7 +41,7 @@ class App:
         """Create the parts; opens no port or connection. Needs a running event loop."""
         self._config = config
         self.parts = Parts(
-            config, Client(config.ollama_base_url), write_timeout_s=client_timeouts.write_timeout_s
+            config, client_of(config), write_timeout_s=client_timeouts.write_timeout_s
         )
         self._certificates = _certificates_of(config)
         credentials = self._certificates.credentials if self._certificates else None

@@ -4,11 +4,14 @@ Opens no port and creates no gRPC server, so tests and the simulation can use it
 """
 
 import asyncio
+import re
+import ssl
 from functools import partial
 
 from eudai_server.config import Config, ConfigError
 from eudai_server.core.admission import Admission
 from eudai_server.core.background import run_again
+from eudai_server.core.credentials_file import CredentialsFile, CredentialsFileError
 from eudai_server.core.readiness import Readiness
 from eudai_server.core.schema_checks import SchemaChecks
 from eudai_server.ollama.backend import OllamaBackend
@@ -18,7 +21,6 @@ from eudai_server.ollama.state.runners import Runners
 from eudai_server.ollama.store import OllamaStore
 from eudai_server.ollama.transport.client import Client
 from eudai_server.rpc.access.authenticator import Authenticator
-from eudai_server.core.credentials_file import CredentialsFile, CredentialsFileError
 from eudai_server.rpc.access.credentials import Credentials
 from eudai_server.rpc.access.tokens import Tokens, entries_from
 from eudai_server.rpc.registry import services
@@ -45,6 +47,7 @@ class Parts:
             client,
             self.readiness,
             expect_gpu=config.expect_gpu,
+            strict=config.strict,
             load_timeout_s=config.first_event_timeout_s,
         )
         backend = OllamaBackend(
@@ -78,15 +81,25 @@ class Parts:
         )
         self.uses_tokens = bool(self._credentials_files)
         self._watching: list[asyncio.Task[None]] = []
+        self._client = client
+        self._ollama_token = _ollama_token_of(config)
+        if self._ollama_token:
+            client.present(self._ollama_token.credentials)
 
     def start(self) -> None:
         """Start the probe of Ollama and the watch for clients that do not read."""
         runs = {"probe": self._state.probe.run, "watch": self.calls.watch}
         for file in self._credentials_files:
             runs[f"read {file.path.name}"] = partial(file.watch, self.calls.end_unauthenticated)
+        if self._ollama_token:
+            runs["read OLLAMA_TOKEN_FILE"] = partial(self._ollama_token.watch, self._present_token)
         self._watching = [
             asyncio.create_task(run_again(run, name), name=name) for name, run in runs.items()
         ]
+
+    def _present_token(self) -> None:
+        if self._ollama_token:
+            self._client.present(self._ollama_token.credentials)
 
     async def close(self) -> None:
         """Stop all parts, in reverse order."""
@@ -124,3 +137,34 @@ def _credentials_files_of(config: Config) -> list[CredentialsFile[Credentials]]:
     except CredentialsFileError as error:
         raise ConfigError(variable, str(error)) from None
     return files
+
+
+def client_of(config: Config) -> Client:
+    """The client of the Ollama that the configuration names. Raises ConfigError."""
+    tls = None
+    if config.ollama_ca_file:
+        try:
+            tls = ssl.create_default_context(cafile=config.ollama_ca_file)
+        except OSError as error:  # an SSLError is one
+            reason = "has no valid certificate"
+            if not isinstance(error, ssl.SSLError):
+                reason = f"cannot be read: {error.strerror}"
+            raise ConfigError("OLLAMA_CA_FILE", reason) from None
+    return Client(config.ollama_base_url, tls)
+
+
+def _ollama_token_of(config: Config) -> CredentialsFile[str] | None:
+    """The token for Ollama, if the configuration names one. Raises ConfigError."""
+    try:
+        file = config.ollama_token_file
+        return CredentialsFile(file, _token_in) if file else None
+    except CredentialsFileError as error:
+        raise ConfigError("OLLAMA_TOKEN_FILE", str(error)) from None
+
+
+def _token_in(data: bytes) -> str:
+    """The token in a file. Raises CredentialsFileError."""
+    token = data.decode("ascii", "replace").strip()
+    if not re.fullmatch(r"[\x21-\x7e]{1,8192}", token):
+        raise CredentialsFileError("must have one token of at most 8192 visible ASCII characters")
+    return token

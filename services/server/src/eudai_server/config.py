@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from eudai_server.config_values import (
     parse_address,
@@ -43,6 +44,11 @@ class Config:
     """The settings of an operator. Names and defaults are a contract (docs/configuration.md)."""
 
     ollama_base_url: str = "http://127.0.0.1:11434"
+    # The CAs to trust in place of the system's, and a bearer token, for an Ollama behind a proxy.
+    ollama_ca_file: Path | None = None
+    ollama_token_file: Path | None = None
+    # Whether to refuse a version of Ollama that is known to be vulnerable.
+    strict: bool = False
     listen: str = "127.0.0.1:50051"
     # A second address for health checks only, without TLS.
     health_listen: str | None = None
@@ -96,6 +102,7 @@ class Config:
                     raise ConfigError(variable, str(error)) from None
         fields.setdefault("max_queued", QUEUED_PER_RUNNING * fields.get("max_running", 1))
         config = cls(**fields)
+        _require_encryption(config)
         _require_pair(config)
         _require_jwt_rules(config)
         _require_door(config)
@@ -112,6 +119,21 @@ def is_local(address: str) -> bool:
     except ValueError:
         # Other names may resolve to any address.
         return host == "localhost"
+
+
+def _require_encryption(config: Config) -> None:
+    """Refuse CAs that would not be used, and a token that would cross the network in plain text."""
+    url = urlsplit(config.ollama_base_url)
+    if url.scheme == "https":
+        return
+    if config.ollama_ca_file:
+        raise ConfigError("OLLAMA_CA_FILE", "needs an OLLAMA_BASE_URL that begins with https://")
+    if config.ollama_token_file and not is_local(f"{url.hostname}:0"):
+        raise ConfigError(
+            "OLLAMA_TOKEN_FILE",
+            "needs an OLLAMA_BASE_URL that begins with https://, because the token would cross "
+            "the network unencrypted",
+        )
 
 
 def _require_pair(config: Config) -> None:
@@ -153,6 +175,9 @@ QUEUED_PER_RUNNING = 4
 
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "OLLAMA_BASE_URL": ("ollama_base_url", parse_base_url),
+    "OLLAMA_CA_FILE": ("ollama_ca_file", Path),
+    "OLLAMA_TOKEN_FILE": ("ollama_token_file", Path),
+    "EUDAI_STRICT": ("strict", parse_switch),
     "EUDAI_LISTEN": ("listen", parse_address),
     "EUDAI_HEALTH_LISTEN": ("health_listen", parse_address),
     "EUDAI_ANONYMOUS": ("anonymous", parse_scopes),
@@ -187,8 +212,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 UNSUPPORTED: Mapping[str, str] = {
     "EUDAI_METRICS_LISTEN": "metrics are not supported yet",
     "EUDAI_WORKERS": "only one process is supported yet",
-    "EUDAI_STRICT": "the version of Ollama is not checked yet",
 }
 
 # The defaults of some of them, which are accepted because they promise nothing.
-HARMLESS: Mapping[str, str] = {"EUDAI_WORKERS": "1", "EUDAI_STRICT": "false"}
+HARMLESS: Mapping[str, str] = {"EUDAI_WORKERS": "1"}

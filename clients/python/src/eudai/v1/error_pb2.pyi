@@ -117,8 +117,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: model.
     """
     ERROR_REASON_BACKEND_UNSUPPORTED: _ErrorReason.ValueType  # 18
-    """UNIMPLEMENTED. This version of Ollama does not have the required route. Metadata:
-    ollama_version.
+    """UNIMPLEMENTED. This version of Ollama does not have the required route, or the
+    operator does not allow it because it is vulnerable. Metadata: ollama_version.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 19
     """INTERNAL. This service has a defect. The server's log has the details under the
@@ -229,8 +229,8 @@ that the caller may not use is MODEL_NOT_FOUND, as if it did not exist.
 Metadata: model.
 """
 ERROR_REASON_BACKEND_UNSUPPORTED: ErrorReason.ValueType  # 18
-"""UNIMPLEMENTED. This version of Ollama does not have the required route. Metadata:
-ollama_version.
+"""UNIMPLEMENTED. This version of Ollama does not have the required route, or the
+operator does not allow it because it is vulnerable. Metadata: ollama_version.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
 """INTERNAL. This service has a defect. The server's log has the details under the

@@ -26,6 +26,8 @@ class Endpoint:
         self._client = client
         self._catalog = catalog
         self._readiness = readiness
+        # Why the operator does not allow this version of Ollama; empty if it is allowed.
+        self.refusal = ""
 
     @property
     def is_up(self) -> bool:
@@ -33,7 +35,13 @@ class Endpoint:
         return self._readiness.backend_up
 
     def require_up(self) -> None:
-        """Raise UnreachableError if Ollama is known to be down."""
+        """Raise UnreachableError if Ollama is down, or BACKEND_UNSUPPORTED if it is refused."""
+        if self.refusal:
+            raise ServiceError(
+                Reason.BACKEND_UNSUPPORTED,
+                "the operator does not allow this version of Ollama (EUDAI_STRICT)",
+                metadata={"ollama_version": self._catalog.version},
+            )
         if self.is_known and not self.is_up:
             raise UnreachableError(UNREACHABLE_RETRY_AFTER_S)
 
@@ -44,8 +52,8 @@ class Endpoint:
         """
         if not self.is_known or up != self.is_up:
             fields = {"cause": cause} if cause else {}
-            message = "Ollama answers" if up else "Ollama does not answer"
-            log.warning(message, extra={"fields": fields})
+            verb = "is not used" if self.refusal else "answers" if up else "does not answer"
+            log.warning("Ollama %s", verb, extra={"fields": fields})
         self.is_known = True
         self._readiness.update(backend_up=up, models=self._catalog.names if up else frozenset())
 

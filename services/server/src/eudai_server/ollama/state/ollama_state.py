@@ -15,17 +15,24 @@ class OllamaState:
     """One Ollama: how to reach it, what it has, how its models are, and their loads."""
 
     def __init__(
-        self, client: Client, readiness: Readiness, *, expect_gpu: bool, load_timeout_s: float
+        self,
+        client: Client,
+        readiness: Readiness,
+        *,
+        expect_gpu: bool,
+        strict: bool,
+        load_timeout_s: float,
     ) -> None:
         """`load_timeout_s` limits the load of a model.
 
-        `expect_gpu` says that every model should be on a GPU.
+        `expect_gpu` says that every model should be on a GPU; `strict` refuses a version of Ollama
+        that is known to be vulnerable.
         """
         self.catalog = Catalog()
         self.endpoint = Endpoint(client, self.catalog, readiness)
         self.gpu = Gpu(self.catalog, readiness, expected=expect_gpu)
         self.hangs = Hangs(self.endpoint, self.catalog, readiness)
-        self.probe = Probe(self.endpoint, self.catalog)
+        self.probe = Probe(self.endpoint, self.catalog, strict=strict)
         self.gathering = Gathering()
         self.loader = Loader(self.endpoint, self.catalog, self.probe, load_timeout_s)
 

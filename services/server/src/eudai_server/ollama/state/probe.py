@@ -1,11 +1,13 @@
 """Asks Ollama every second for its models, and updates the catalog."""
 
 import asyncio
+import logging
 
 from eudai_server.core.errors import NoConnectionLeftError, ServiceError
 from eudai_server.ollama.state.catalog import Catalog
 from eudai_server.ollama.state.cloud import check_cloud
 from eudai_server.ollama.state.endpoint import Endpoint
+from eudai_server.ollama.state.flaws import flaw_of
 from eudai_server.ollama.transport.time_limit import time_limit
 from eudai_server.ollama.wire.models import ListedModel, listed_models
 from eudai_server.ollama.wire.requests import Request
@@ -18,12 +20,15 @@ PS_TIMEOUT_SHARE = 0.8
 # One slow answer may be a busy machine. A refused connection is an outage.
 FAILURES_MAX = 2
 
+log = logging.getLogger(__name__)
+
 
 class Probe:
     """Detects the start and the end of an outage within 2 s each."""
 
-    def __init__(self, endpoint: Endpoint, catalog: Catalog) -> None:
-        """Sends nothing before `run`."""
+    def __init__(self, endpoint: Endpoint, catalog: Catalog, *, strict: bool) -> None:
+        """Sends nothing before `run`. `strict` refuses a version that is known to be vulnerable."""
+        self._strict = strict
         self._endpoint = endpoint
         self._catalog = catalog
         self._failures = 0
@@ -68,7 +73,8 @@ class Probe:
             raise failures.exceptions[0] from None
         self._catalog.update(tags.result(), ps.result())
         self._failures = 0
-        self._endpoint.mark(up=True)
+        refusal = self._endpoint.refusal
+        self._endpoint.mark(up=not refusal, cause=refusal)
 
     async def _fetch(self, route: str) -> bytes:
         return await self._endpoint.fetch(Request("GET", route), vital=True)
@@ -89,7 +95,12 @@ class Probe:
             return None
 
     async def _update_version_and_cloud(self) -> None:
-        self._catalog.version = version_from(await self._fetch("/api/version"))
+        version = version_from(await self._fetch("/api/version"))
+        flaw = flaw_of(version)
+        if flaw and version != self._catalog.version:
+            log.warning("Ollama %s", flaw, extra={"fields": {"ollama_version": version[:100]}})
+        self._catalog.version = version
+        self._endpoint.refusal = flaw if self._strict else ""
         await check_cloud(self._endpoint, self._catalog)
 
     async def _probe(self) -> bool:
