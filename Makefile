@@ -85,8 +85,8 @@ test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 	@$(BIN)/pytest tests/test_*.py tests/codec tests/behaviour -q -m "not slow and not real" $(ARGS)
 
 SECURITY_TESTS := $(addprefix tests/behaviour/test_,$(addsuffix .py,access broken_backend \
-	call_limits every_await hostile_frames hostile_values ollama_connection privacy registries \
-	tls uploads)) \
+	call_limits credential_rotation every_await floods hostile_frames hostile_values \
+	ollama_connection privacy registries tls uploads)) \
 	$(addprefix tests/codec/test_,$(addsuffix .py,config jwts telemetry tokens workload_names))
 
 .PHONY: security
