@@ -6,14 +6,19 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certificates import DAY, Authority, Pair
-from eudai.v1 import generation_service_pb2 as pb
+from eudai.v1 import (
+    generation_service_pb2 as pb,
+    model_service_pb2 as model_pb,
+    model_service_pb2_grpc as model_rpc,
+)
 from eudai_server.config import Config, ConfigError
 from eudai_server.core import credentials_file
 from eudai_server.ollama.state.flaws import FIXED_IN, flaw_of
-from refusal import refused
+from refusal import drained, refused
 from scripted_ollama import ScriptedOllama, reply
 from serving import collect, config_for, kinds, serving
 
@@ -217,3 +222,41 @@ async def test_a_vulnerable_ollama_is_reported_once_and_refused_only_if_strict(
     if strict:
         assert refusal.reason == "BACKEND_UNSUPPORTED"
         assert refusal.details["ErrorInfo"].metadata["ollama_version"] == "0.17.0"
+
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+async def upload() -> AsyncIterator[model_pb.UploadBlobRequest]:
+    """An upload of a small file."""
+    yield model_pb.UploadBlobRequest(digest=DIGEST, data=b"hello")
+
+
+# The routes by which the server finds out what Ollama is.
+PROBED = {"/api/tags", "/api/ps", "/api/version", "/api/status"}
+# How each RPC that changes Ollama is called.
+CHANGES: dict[str, Any] = {
+    "PullModel": lambda stub: drained(stub.PullModel(model_pb.PullModelRequest(model="gemma3"))),
+    "CreateModel from a file": lambda stub: drained(
+        stub.CreateModel(model_pb.CreateModelRequest(model="mine", files={"a.gguf": DIGEST}))
+    ),
+    "UploadBlob": lambda stub: stub.UploadBlob(upload()),
+    "DeleteModel": lambda stub: stub.DeleteModel(model_pb.DeleteModelRequest(model="gemma3:270m")),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_a_refused_ollama_is_not_changed(ollama: ScriptedOllama, name: str) -> None:
+    ollama.scripts["/api/version"] = reply(200, {"version": "0.17.0"})
+    async with (
+        serving(config_for(ollama.url, strict=True, admin=True)) as server,
+        asyncio.timeout(20),
+    ):
+        while not ollama.sent_to("/api/version"):
+            await asyncio.sleep(0.01)
+        await refused(server.generation.Generate(REQUEST))  # the version has been judged
+        refusal = await refused(CHANGES[name](model_rpc.ModelServiceStub(server.channel)))
+
+    assert refusal.reason == "BACKEND_UNSUPPORTED"
+    assert refusal.details["ErrorInfo"].metadata["ollama_version"] == "0.17.0"
+    assert {exchange.route for exchange in ollama.exchanges} <= PROBED

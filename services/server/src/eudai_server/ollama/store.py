@@ -164,6 +164,7 @@ class OllamaStore:
 
     async def has_blob(self, digest: str) -> bool:
         """See `Store.has_blob`."""
+        self._state.endpoint.require_up()  # a refused Ollama does not mean a missing blob
         try:
             await self._fetch(Request("HEAD", f"/api/blobs/{digest}"))
         except ServiceError as error:
@@ -231,6 +232,7 @@ class OllamaStore:
         await self._refresh()
 
     async def _transfer(self, request: Request) -> AsyncGenerator[Transfer, None]:
+        self._state.endpoint.require_up()
         decoder = TransferDecoder(request.model)
         async with time_limit(self._event_timeout_s, _silence(self._event_timeout_s)):
             answer = await self._state.endpoint.open(request)
