@@ -260,3 +260,18 @@ async def test_a_refused_ollama_is_not_changed(ollama: ScriptedOllama, name: str
     assert refusal.reason == "BACKEND_UNSUPPORTED"
     assert refusal.details["ErrorInfo"].metadata["ollama_version"] == "0.17.0"
     assert {exchange.route for exchange in ollama.exchanges} <= PROBED
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_proxy_that_denies_access_is_named_in_the_log(
+    ollama: ScriptedOllama, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    caplog.set_level(logging.WARNING, "eudai_server")
+    for route in ("/api/tags", "/api/ps", "/api/version", "/api/status"):
+        ollama.scripts[route] = reply(status, "denied", "text/html")
+    async with serving(config_for(ollama.url)) as server, asyncio.timeout(10):
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+        assert await server.health("") == "NOT_SERVING"
+
+    assert "OLLAMA_TOKEN_FILE" in caplog.records[0].fields["cause"]  # type: ignore[attr-defined]

@@ -39,7 +39,9 @@ ROWS: list[tuple[int, bytes, Reason]] = [
         Reason.CAPABILITY_UNSUPPORTED,
     ),
     (401, b'{"error":"unauthorized","signin_url":"x"}', Reason.CLOUD_DISABLED),
-    (403, b"", Reason.CLOUD_DISABLED),
+    (403, b'{"error":"no"}', Reason.CLOUD_DISABLED),
+    (403, b"", Reason.BACKEND_FAILURE),  # Ollama does not accept the host name
+    (401, b"<html>", Reason.BACKEND_FAILURE),  # a proxy
     (404, b'{"error":"something new"}', Reason.MODEL_NOT_FOUND),
     (404, b"404 page not found", Reason.BACKEND_UNSUPPORTED),
     (405, b"405 method not allowed", Reason.BACKEND_UNSUPPORTED),

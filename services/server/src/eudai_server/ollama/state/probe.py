@@ -108,10 +108,10 @@ class Probe:
             await self.refresh()
         except NoConnectionLeftError:
             return self._endpoint.is_up  # this says nothing about Ollama
-        except ServiceError:
+        except ServiceError as error:
             self._failures += 1
             if self._failures >= FAILURES_MAX or not self._endpoint.is_known:
-                self._endpoint.mark(up=False)
+                self._endpoint.mark(up=False, cause=error.message)
             return False
         return True
 

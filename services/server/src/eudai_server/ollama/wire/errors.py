@@ -30,9 +30,18 @@ def error_from_response(status: int, body: bytes, model: str, route: str = "") -
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         return ServiceError(Reason.QUEUE_FULL, "Ollama is busy", retry_after_s=BUSY_RETRY_AFTER_S)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return CloudDisabledError(model)
+        # Ollama explains it if its cloud is the reason.
+        return CloudDisabledError(model) if text is not None else _denied()
     return ServiceError(
         Reason.BACKEND_FAILURE, f"Ollama failed with HTTP status {status}; see Ollama's log"
+    )
+
+
+def _denied() -> ServiceError:
+    return ServiceError(
+        Reason.BACKEND_FAILURE,
+        "Ollama, or a proxy in front of it, denied access to this server; check its host name in "
+        "OLLAMA_BASE_URL and the token in OLLAMA_TOKEN_FILE",
     )
 
 
