@@ -125,6 +125,29 @@ docker-test: setup-develop compose ## test `docker compose up` with a Docker dae
 	@$(PYTHON) $(LAUNCHER) stop
 	@tests/compose/docker.sh
 
+SUPPLY := $(VENV)-supply
+$(SUPPLY)/supply.stamp: requirements/supply.txt | $(BIN)/python
+	@echo 'eudai: creating $(SUPPLY) …' >&2
+	@$(PYTHON) -m venv --clear $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes -r $<
+	@touch $@
+
+LOCKS := $(wildcard requirements/*.txt $(LAUNCHER)/*.txt)
+.PHONY: audit
+audit: $(SUPPLY)/supply.stamp ## audit the locks: hashes, known flaws, no source packages
+	@$(PYTHON) scripts/audit_locks.py $(LOCKS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --no-deps \
+		--ignore-installed --require-hashes --only-binary=:all: -r requirements/server.txt
+	@echo 'eudai: no package of server.txt needs a compiler'
+	@scripts/advisories.sh $(SUPPLY)
+
+.PHONY: sbom
+sbom: $(SUPPLY)/supply.stamp ## write the CycloneDX SBOM of the server's packages
+	@$(SUPPLY)/bin/cyclonedx-py requirements --output-reproducible \
+		--output-file $(SUPPLY)/server.cdx.json requirements/server.txt
+	@echo 'eudai: $(SUPPLY)/server.cdx.json'
+
 .PHONY: registry-test
 registry-test: setup-develop ## test pushes and pulls with a real registry (Debian's docker-registry)
 	@command -v docker-registry > /dev/null || { \
@@ -293,7 +316,8 @@ COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-e
 	--no-header
 .PHONY: lock
 lock: setup-develop ## resolve requirements/*.in, with hashes and without index URLs
-	@cd requirements && for name in server cli develop system bench client_oldest client_newest; do \
+	@cd requirements && for name in server cli develop system bench supply client_oldest \
+		client_newest; do \
 		$(COMPILE) --universal $$name.in -o $$name.txt; done
 	@cd requirements && $(COMPILE) --universal --no-deps newer_grpcio.in -o newer_grpcio.txt
 	@cd $(LAUNCHER) && for name in python go; do \
