@@ -125,6 +125,9 @@ docker-test: setup-develop compose ## test `docker compose up` with a Docker dae
 	@$(PYTHON) $(LAUNCHER) stop
 	@tests/compose/docker.sh
 
+.PHONY: security-containers
+security-containers: docker-test ## measure S10 and S11 of docs/security.md (root, Debian)
+
 SUPPLY := $(VENV)-supply
 $(SUPPLY)/supply.stamp: requirements/supply.txt | $(BIN)/python
 	@echo 'eudai: creating $(SUPPLY) …' >&2

@@ -3,7 +3,7 @@
 # machine's own Python, which may be the oldest that is supported.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
-version=$(sed -nE 's/^FROM python:([0-9.]+)-slim AS build/\1/p' services/server/Dockerfile)
+version=$(sed -nE 's/^ARG PYTHON_IMAGE=python:([0-9.]+)-slim/\1/p' services/server/Dockerfile)
 python=$(command -v "python$version" || true)
 if command -v pyenv > /dev/null; then
     prefix=$(pyenv prefix "$(pyenv latest "$version" 2> /dev/null)" 2> /dev/null) || prefix=

@@ -110,6 +110,39 @@ def test_versions_and_ports_are_settings() -> None:
     assert services["server"]["ports"][0]["published"] == "50052"
 
 
+def test_images_can_be_pinned_by_digest() -> None:
+    digest = f"@sha256:{'0' * 64}"
+    images = {
+        "OLLAMA_IMAGE": f"ollama/ollama{digest}",
+        "EUDAI_IMAGE": f"registry.example/eudai{digest}",
+        "PYTHON_IMAGE": f"python{digest}",
+    }
+    for device in DEVICES:
+        services = config(OLLAMA_DEVICE=device, **images)["services"]
+
+        assert services["ollama"]["image"] == services["model"]["image"] == images["OLLAMA_IMAGE"]
+        assert services["server"]["image"] == images["EUDAI_IMAGE"]
+        assert services["server"]["build"]["args"]["PYTHON_IMAGE"] == images["PYTHON_IMAGE"]
+
+
+@pytest.mark.parametrize("service", ["ollama", "server", "model"])
+def test_every_container_has_limits(service: str) -> None:
+    settings = config(OLLAMA_MEMORY="8g")["services"][service]
+
+    assert settings["read_only"] is True
+    assert settings["cap_drop"] == ["ALL"]
+    assert settings["security_opt"] == ["no-new-privileges:true"]
+    assert settings["pids_limit"] > 0
+    assert int(settings["mem_limit"]) > 0
+    assert settings["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+
+
+def test_the_host_has_no_address_on_the_network_of_ollama() -> None:
+    options = config()["networks"]["backend"]["driver_opts"]
+
+    assert options == {"com.docker.network.bridge.inhibit_ipv4": "true"}
+
+
 def test_the_server_has_no_needless_privileges() -> None:
     server = config()["services"]["server"]
     image = Path(ROOT / "services/server/Dockerfile").read_text()
