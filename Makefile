@@ -86,12 +86,30 @@ test-fast: setup-develop ## run the fast tests, without Ollama (under a minute)
 
 SECURITY_TESTS := $(addprefix tests/behaviour/test_,$(addsuffix .py,access broken_backend \
 	call_limits credential_rotation every_await floods hostile_frames hostile_values \
-	ollama_connection privacy registries tls uploads)) \
+	ollama_connection privacy registries tls uploads)) tests/fuzz \
 	$(addprefix tests/codec/test_,$(addsuffix .py,config jwts telemetry tokens workload_names))
 
 .PHONY: security
 security: setup-develop ## run the tests of docs/security.md, without Ollama (two minutes)
 	@$(BIN)/pytest $(SECURITY_TESTS) -q $(ARGS)
+
+FUZZ := $(VENV)/fuzz
+$(FUZZ)/installed.stamp: requirements/fuzz.txt $(VENV)/develop.stamp
+	@rm -rf $(FUZZ)/packages
+	@$(PIP) --require-hashes --target $(FUZZ)/packages -r $<
+	@touch $@
+
+# The targets of tests/fuzz, which share the time.
+TARGETS := ndjson request response credentials frames
+MINUTES_FUZZ = $(if $(filter command line,$(origin MINUTES)),$(MINUTES),5)
+.PHONY: fuzz
+fuzz: $(FUZZ)/installed.stamp ## fuzz parsers, requests and frames for MINUTES=n (5), and print what was run
+	@for target in $(TARGETS); do \
+		echo "eudai: fuzzing $$target …" >&2; \
+		PYTHONPATH=tests:$(FUZZ)/packages $(BIN)/python -m fuzz.run $$target \
+			$$(($(MINUTES_FUZZ) * 60 / $(words $(TARGETS)))) $(FUZZ)/corpus/$$target \
+			2> $(FUZZ)/$$target.log || { tail -n 30 $(FUZZ)/$$target.log >&2; exit 1; }; \
+		grep -E 'number_of_executed_units|slowest_unit|new_units_added' $(FUZZ)/$$target.log; done
 
 .PHONY: client-versions
 client-versions: $(VENV)-client-oldest/client.stamp $(VENV)-client-newest/client.stamp
@@ -323,5 +341,6 @@ lock: setup-develop ## resolve requirements/*.in, with hashes and without index 
 		client_newest; do \
 		$(COMPILE) --universal $$name.in -o $$name.txt; done
 	@cd requirements && $(COMPILE) --universal --no-deps newer_grpcio.in -o newer_grpcio.txt
+	@cd requirements && $(COMPILE) --no-deps fuzz.in -o fuzz.txt
 	@cd $(LAUNCHER) && for name in python go; do \
 		$(COMPILE) --no-deps $$name.in -o $$name.txt; done

@@ -162,7 +162,7 @@ def test_every_variable_is_documented() -> None:
 def test_locks_hold_hashes_and_no_addresses() -> None:
     locks = [*ROOT.glob("requirements/*.txt"), *ROOT.glob("services/ollama/launcher/*.txt")]
 
-    assert len(locks) == 11
+    assert len(locks) == 12
     for lock in locks:
         text = lock.read_text()
         assert "--hash=sha256:" in text

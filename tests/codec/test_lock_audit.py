@@ -29,7 +29,7 @@ def test_no_lock_has_a_known_flaw_or_lacks_a_hash() -> None:
     audited = audit(*LOCKS)
 
     assert (audited.stderr, audited.returncode) == ("", 0)
-    assert len(LOCKS) == 11
+    assert len(LOCKS) == 12
 
 
 @pytest.mark.parametrize(

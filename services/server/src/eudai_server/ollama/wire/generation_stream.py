@@ -4,6 +4,7 @@ No I/O: feed bytes, take events.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -25,11 +26,13 @@ from eudai_server.ollama.wire.lines import LineSplitter
 from eudai_server.ollama.wire.streamed_pieces import StreamedPieces
 from eudai_server.ollama.wire.tool_arguments import alteration_warning
 
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+
 
 class _WireLogprob(msgspec.Struct):
     token: str = ""
     logprob: float = 0.0
-    bytes: list[int] | None = None
+    bytes: list[_Byte] | None = None
     top_logprobs: list["_WireLogprob"] | None = None
 
 
@@ -162,9 +165,7 @@ class StreamDecoder:
             try:
                 line = _decoder.decode(data)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-                raise ServiceError(
-                    Reason.BACKEND_FAILURE, "Ollama sent a malformed line"
-                ) from error
+                raise _malformed() from error
             if line.error is not _ABSENT and bytes(line.error) != b"null":
                 raise error_from_line(bytes(line.error), self._model)
             if line.remote_host:
@@ -214,9 +215,11 @@ class StreamDecoder:
         """The tool call, and a warning if it needs one."""
         self._tool_calls += 1
         made_up = f"call_{self._generation_id}_{self._tool_calls}"
-        call = ToolCall(
-            wire.id or made_up, wire.function.name, bytes(wire.function.arguments).decode()
-        )
+        try:  # what is kept raw has not been checked
+            arguments = bytes(wire.function.arguments).decode()
+        except UnicodeDecodeError as error:
+            raise _malformed() from error
+        call = ToolCall(wire.id or made_up, wire.function.name, arguments)
         warning = alteration_warning(call)
         return [call, warning] if warning else [call]
 
@@ -269,6 +272,10 @@ def _repetition() -> ServiceError:
         "Ollama stopped the answer because the model repeated itself about thirty times in a row; "
         "raise sampling.repeat_penalty or change the prompt",
     )
+
+
+def _malformed() -> ServiceError:
+    return ServiceError(Reason.BACKEND_FAILURE, "Ollama sent a malformed line")
 
 
 def _token_logprob(wire: _WireLogprob) -> TokenLogprob:

@@ -112,7 +112,7 @@ def entries_from(data: bytes) -> tuple[Entry, ...]:
     """The entries of a file. Raises CredentialsFileError."""
     try:
         entries = msgspec.json.decode(data, type=_File).tokens
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CredentialsFileError(f"is not a valid tokens file: {error}") from None
     if len(entries) > TOKENS_MAX:
         raise CredentialsFileError(f"has more than {TOKENS_MAX} tokens")
