@@ -309,6 +309,10 @@ bench-quick: bench-setup ## measure eudai beside few of its peers, in few cells 
 bench-real: setup-develop ## compare eudai with a real Ollama
 	@PYTHONPATH=tests/support $(WITH_OLLAMA) $(BIN)/python -m bench.real
 
+.PHONY: bench-access
+bench-access: bench-setup ## measure what authentication adds to a call (three minutes)
+	@PYTHONPATH=tests/support $(BIN)/python -m bench.access
+
 # ---- generate committed files
 
 STUBS := clients/python/src
