@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from eudai.v1 import (
+    embedding_service_pb2 as embedding_pb,
     generation_service_pb2 as pb,
     model_service_pb2 as model_pb,
     model_service_pb2_grpc as model_rpc,
@@ -21,6 +22,7 @@ from eudai_server.core.access import ALL_SCOPES, Scope
 from eudai_server.rpc.access.authenticator import FAILURES_MAX
 from eudai_server.rpc.access.policy import SCOPES
 from eudai_server.rpc.access.tokens import new_token
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jwt_signer import AUDIENCE, ISSUER, Signer, key_set
 from refusal import Refusal, refused
@@ -30,7 +32,8 @@ from tokens_file import Metadata, TokensFile
 
 pytestmark = pytest.mark.slow
 
-REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
+MODEL = "gemma3:270m"
+REQUEST = pb.GenerateRequest(model=MODEL, prompt="hi")
 ENDLESS = [
     HEADERS_STREAM,
     *[step for _ in range(10_000) for step in (chunk(line(response="x", done=False)), 0.002)],
@@ -38,6 +41,31 @@ ENDLESS = [
 ]
 DAY = timedelta(days=1)
 METHODS = [name for name in SCOPES if not name.endswith("Health/List")]
+# The RPCs that name a model, with a request for one that the caller may not use.
+OF_A_MODEL: dict[str, tuple[Message, str]] = {
+    f"eudai.v1.{method}": (request, reason)
+    for reason, requests in {
+        "MODEL_NOT_FOUND": {
+            "GenerationService/Generate": REQUEST,
+            "GenerationService/GenerateOnce": pb.GenerateOnceRequest(request=REQUEST),
+            "EmbeddingService/Embed": embedding_pb.EmbedRequest(model=MODEL, inputs=["hi"]),
+            "ModelService/GetModel": model_pb.GetModelRequest(model=MODEL),
+            "ModelService/PushModel": model_pb.PushModelRequest(model=MODEL),
+            "ModelService/DeleteModel": model_pb.DeleteModelRequest(model=MODEL),
+            "ModelService/LoadModel": model_pb.LoadModelRequest(model=MODEL),
+            "ModelService/UnloadModel": model_pb.UnloadModelRequest(model=MODEL),
+            "ModelService/CopyModel": model_pb.CopyModelRequest(source=MODEL, destination="x"),
+        },
+        "MODEL_FORBIDDEN": {
+            "ModelService/PullModel": model_pb.PullModelRequest(model=MODEL),
+            "ModelService/CancelPull": model_pb.CancelPullRequest(model=MODEL),
+            "ModelService/CreateModel": model_pb.CreateModelRequest(
+                model=MODEL, base_model="other:a"
+            ),
+        },
+    }.items()
+    for method, request in requests.items()
+}
 GUARDED = [name for name in METHODS if SCOPES[name]]
 
 
@@ -75,11 +103,23 @@ async def call(server: Server, method: str, metadata: Metadata) -> str:
 async def test_an_rpc_needs_a_valid_credential_with_its_scope(
     ollama: ScriptedOllama, tokens: TokensFile, method: str
 ) -> None:
-    scope = SCOPES[method]
+    scope, signer = SCOPES[method], Signer("k")
     assert scope
-    wrong = {
+    (jwks := tokens.path.with_name("jwks.json")).write_text(key_set(signer))
+    jwt_rules = {"jwks_file": jwks, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
+    revoked = tokens.add()
+    del tokens.entries[-1]
+    forged = {
+        "a JWT for another audience": signer.sign(aud="another"),
+        "an expired JWT": signer.sign(exp=1),
+        "a JWT of another key": Signer("k").sign(),
+        "a JWT with the algorithm none": signer.forge("none"),
+        "a JWT signed with the public key": signer.forge("HS256"),
+    }
+    wrong = {name: (("authorization", f"Bearer {token}"),) for name, token in forged.items()} | {
         "none": (),
         "unknown": (("authorization", f"Bearer {new_token()[1]}"),),
+        "revoked": revoked,
         "expired": tokens.add(expires=datetime.now(UTC) - DAY),
         "in another header": (("x-authorization", tokens.add()[0][1]),),
         "another scheme": (("authorization", tokens.add()[0][1].replace("Bearer", "Basic")),),
@@ -90,14 +130,33 @@ async def test_an_rpc_needs_a_valid_credential_with_its_scope(
     }
     other_scopes = tokens.add(scopes=ALL_SCOPES - {scope})
     right = tokens.add(scopes=[scope])
-    async with guarded(ollama, tokens) as server:
+    right_jwt = (("authorization", f"Bearer {signer.sign(scope=scope)}"),)
+    async with guarded(ollama, tokens, **jwt_rules) as server:
         outcomes = {name: await call(server, method, metadata) for name, metadata in wrong.items()}
         lacking = await call(server, method, other_scopes)
-        answered = await call(server, method, right)
+        answered = {await call(server, method, right), await call(server, method, right_jwt)}
 
     assert set(outcomes.values()) == {"UNAUTHENTICATED"}, outcomes
     assert lacking == "SCOPE_MISSING"
-    assert answered not in ("UNAUTHENTICATED", "SCOPE_MISSING", "UNIMPLEMENTED")
+    assert not answered & {"UNAUTHENTICATED", "SCOPE_MISSING", "UNIMPLEMENTED"}
+
+
+@pytest.mark.parametrize("method", sorted(OF_A_MODEL))
+async def test_an_rpc_refuses_a_forbidden_model(
+    ollama: ScriptedOllama, tokens: TokensFile, method: str
+) -> None:
+    request, expected = OF_A_MODEL[method]
+    metadata = tokens.add(models=["other:*"])
+    async with guarded(ollama, tokens) as server:
+        sent = len(ollama.exchanges)
+        stub = server.channel.stream_stream(
+            f"/{method}", request_serializer=type(request).SerializeToString
+        )
+        refusal = await refused(stub(iter([request]), metadata=metadata, timeout=5))
+        routes = {exchange.route for exchange in ollama.exchanges[sent:]}
+
+    assert refusal.reason == expected
+    assert routes <= {"/api/tags", "/api/ps"}  # the probe
 
 
 async def test_every_registered_rpc_has_a_policy_and_only_health_is_open(server: Server) -> None:

@@ -1,10 +1,13 @@
 """An identity provider for tests: keys, and the JSON Web Tokens that they sign."""
 
+import base64
+import hmac
 import json
 import time
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
 
@@ -41,6 +44,19 @@ class Signer:
         return jwt.encode(
             claims, self.key, self.algorithm, headers={"kid": self.key_id, **(headers or {})}
         )
+
+    def forge(self, algorithm: str) -> str:
+        """A token that nobody with the key has signed: with "none", or HMAC with the public key."""
+        public = self.key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        claims = self.sign().split(".")[1]
+        header = json.dumps({"alg": algorithm, "kid": self.key_id}).encode()
+        head = f"{base64.urlsafe_b64encode(header).rstrip(b'=').decode()}.{claims}"
+        signature = b""
+        if algorithm != "none":
+            signature = hmac.digest(public, head.encode(), "sha256")
+        return f"{head}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
 def key_set(*signers: Signer) -> str:
