@@ -210,3 +210,17 @@ def test_a_token_for_ollama_is_not_sent_in_plain_text(
     else:
         with pytest.raises(ConfigError, match=f"^{variable} needs an OLLAMA_BASE_URL"):
             Config.from_env(env)
+
+
+@pytest.mark.parametrize(
+    ("env", "variable"),
+    [
+        ({"EUDAI_TLS_CERT": "/c"}, "EUDAI_TLS_KEY"),
+        ({"EUDAI_TLS_KEY": "/k"}, "EUDAI_TLS_CERT"),
+        ({"EUDAI_TLS_CLIENT_CA": "/a"}, "EUDAI_TLS_CERT"),
+        ({"EUDAI_TLS_CLIENT_NAMES": "a"}, "EUDAI_TLS_CLIENT_CA"),
+    ],
+)
+def test_tls_settings_must_be_complete(env: dict[str, str], variable: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{variable} must be set"):
+        Config.from_env(env)
