@@ -331,7 +331,7 @@ async def test_the_ca_of_clients_rotates(files: Files, authority: Authority) -> 
 
 @contextmanager
 def records(caplog: pytest.LogCaptureFixture) -> Iterator[list[Any]]:
-    """The fields of the calls that are logged in the block."""
+    """The fields of the calls of a server that runs in the block only: it logs them at the end."""
     caplog.set_level(logging.INFO, "eudai_server")
     caplog.clear()
     fields: list[Any] = []
@@ -343,8 +343,8 @@ async def test_the_certificate_names_the_workload(
     files: Files, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     spiffe = authority.issue(dns=["a.example"], uris=["spiffe://example.org/ci"])
-    async with secured(files, client_ca=True) as port:
-        with records(caplog) as calls:
+    with records(caplog) as calls:
+        async with secured(files, client_ca=True) as port:
             await info(port, authority.pem, spiffe)
             await info(port, authority.pem, authority.issue(dns=["b.example"], common_name="root"))
             with pytest.raises(grpc.aio.AioRpcError) as nameless:
@@ -365,8 +365,8 @@ async def test_a_token_names_the_principal_and_is_needed_beside_the_certificate(
     tokens_file = tmp_path / "tokens.json"
     tokens_file.write_bytes(data_from([entry]))
     client = authority.issue(dns=["client"])
-    async with secured(files, client_ca=True, tokens_file=tokens_file) as port:
-        with records(caplog) as calls:
+    with records(caplog) as calls:
+        async with secured(files, client_ca=True, tokens_file=tokens_file) as port:
             await info(port, authority.pem, client, (("authorization", f"Bearer {token}"),))
             with pytest.raises(grpc.aio.AioRpcError) as without:
                 await info(port, authority.pem, client)
