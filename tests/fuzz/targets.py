@@ -14,11 +14,13 @@ from pathlib import Path
 import grpc
 import httpx
 from eudai.v1 import generation_service_pb2 as pb
-from eudai_server.core.credentials_file import CredentialsFileError
+from eudai_server.core.credentials_file import CredentialsFile, CredentialsFileError
 from eudai_server.core.errors import ServiceError
 from eudai_server.core.events import Delta
 from eudai_server.ollama.transport.connection import Connection
 from eudai_server.ollama.wire.generation_stream import StreamDecoder
+from eudai_server.rpc.access.authenticator import Authenticator
+from eudai_server.rpc.access.credentials import Credentials
 from eudai_server.rpc.access.jwts import JwtRules, Jwts
 from eudai_server.rpc.access.tokens import Tokens, entries_from
 from eudai_server.rpc.wire.generation_request import generation_from
@@ -29,9 +31,9 @@ RULES = JwtRules(
     issuer="i", audience="a", scopes_claim="scope", models_claim="models", limits_claim="limits"
 )
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-# The server of the target `frames` is asked for its health after this many inputs.
-CHECK_EVERY = 50
 ANSWER_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 0.1
+CORPUS = Path(__file__).parent / "corpus"
 
 _loop = asyncio.new_event_loop()
 
@@ -89,25 +91,43 @@ def credentials(data: bytes) -> None:
         Jwts(data, RULES).find("a.b.c", 0.0)
 
 
-_inputs = 0
+def bearer(data: bytes) -> None:
+    """The credential of a stranger."""
+    metadata = [("authorization", data.decode("latin-1"))]
+    with suppress(ServiceError):
+        _authenticator().authenticate(metadata, "peer")
+
+
+@cache
+def _authenticator() -> Authenticator:
+    """An authenticator with a token and a key."""
+    folder = Path(tempfile.mkdtemp(prefix="eudai-fuzz-"))
+    for name in ("tokens", "keys"):
+        (folder / name).write_bytes((CORPUS / "credentials" / name).read_bytes())
+    files: list[CredentialsFile[Credentials]] = [
+        CredentialsFile(folder / "tokens", lambda data: Tokens(entries_from(data))),
+        CredentialsFile(folder / "keys", lambda data: Jwts(data, RULES)),
+    ]
+    return Authenticator(files)
 
 
 def frames(data: bytes) -> None:
     """Frames of HTTP/2, to a real server, which must go on answering others."""
-    global _inputs  # noqa: PLW0603 - the fuzzer passes nothing but bytes
     port, stub = _server()
     with (
         socket.create_connection(("127.0.0.1", port), timeout=ANSWER_TIMEOUT_S) as connection,
-        suppress(ConnectionError),
+        suppress(OSError),
     ):
         connection.sendall(PREFACE + data)
-    _inputs += 1
-    if _inputs % CHECK_EVERY == 1:
-        stub.Check(
-            health_pb2.HealthCheckRequest(service="liveness"),
-            timeout=ANSWER_TIMEOUT_S,
-            wait_for_ready=True,
-        )
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(READ_TIMEOUT_S)
+        while connection.recv(65536):
+            pass
+    stub.Check(
+        health_pb2.HealthCheckRequest(service="liveness"),
+        timeout=ANSWER_TIMEOUT_S,
+        wait_for_ready=True,
+    )
 
 
 # The server gets SIGTERM when its parent ends, which the fuzzer does without any clean-up.
@@ -143,5 +163,5 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (ndjson, request, response, credentials, frames)
+    target.__name__: target for target in (ndjson, request, response, credentials, bearer, frames)
 }
