@@ -20,6 +20,7 @@ def measure_startup(contestant: Contestant, place: Place) -> dict[str, float]:
     """Start eudai once; returns its metrics. Raises BenchError if it does not become SERVING."""
     assert contestant.command
     command = contestant.command(place)
+    packages = _packages()
     begin_s = time.monotonic()
     log = place.folder / "startup.log"
     with running(command, CONTESTANT_CORE, log, contestant.env(place)) as program:
@@ -31,8 +32,8 @@ def measure_startup(contestant: Contestant, place: Place) -> dict[str, float]:
             "serving_ms": serving_s * 1e3,
             "healthcheck_ms": _healthcheck_s(Path(command[0]), place.address) * 1e3,
             "idle_rss_bytes": program.rss_bytes(),
-            "dependencies": len(_packages()),
-            "installed_bytes": sum(map(_installed_bytes, _packages())),
+            "dependencies": len(packages),
+            "installed_bytes": sum(map(_installed_bytes, packages)),
         }
 
 

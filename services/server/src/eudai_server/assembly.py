@@ -6,6 +6,7 @@ Opens no port and creates no gRPC server, so tests and the simulation can use it
 import asyncio
 import re
 import ssl
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from eudai_server.config import Config, ConfigError
@@ -27,6 +28,8 @@ from eudai_server.rpc.registry import services
 from eudai_server.rpc.services.server_info import Limits
 from eudai_server.rpc.transport.calls import Calls
 
+Run = Callable[[], Awaitable[None]]
+
 
 class Parts:
     """All parts between the gRPC port and the HTTP client."""
@@ -38,7 +41,7 @@ class Parts:
         authenticator = Authenticator(
             self._credentials_files,
             config.anonymous,
-            names_workloads=config.tls_client_ca is not None,
+            needs_certificates=config.tls_client_ca is not None,
             workload_names=config.tls_client_names,
             limits=config.call_limits,
         )
@@ -81,25 +84,18 @@ class Parts:
         )
         self.uses_tokens = bool(self._credentials_files)
         self._watching: list[asyncio.Task[None]] = []
-        self._client = client
-        self._ollama_token = _ollama_token_of(config)
-        if self._ollama_token:
-            client.present(self._ollama_token.credentials)
+        self._read_ollama_token = _present_token(config, client)
 
     def start(self) -> None:
         """Start the probe of Ollama and the watch for clients that do not read."""
-        runs = {"probe": self._state.probe.run, "watch": self.calls.watch}
+        runs: dict[str, Run] = {"probe": self._state.probe.run, "watch": self.calls.watch}
         for file in self._credentials_files:
             runs[f"read {file.path.name}"] = partial(file.watch, self.calls.end_unauthenticated)
-        if self._ollama_token:
-            runs["read OLLAMA_TOKEN_FILE"] = partial(self._ollama_token.watch, self._present_token)
+        if self._read_ollama_token:
+            runs["read OLLAMA_TOKEN_FILE"] = self._read_ollama_token
         self._watching = [
             asyncio.create_task(run_again(run, name), name=name) for name, run in runs.items()
         ]
-
-    def _present_token(self) -> None:
-        if self._ollama_token:
-            self._client.present(self._ollama_token.credentials)
 
     async def close(self) -> None:
         """Stop all parts, in reverse order."""
@@ -153,13 +149,23 @@ def client_of(config: Config) -> Client:
     return Client(config.ollama_base_url, tls)
 
 
-def _ollama_token_of(config: Config) -> CredentialsFile[str] | None:
-    """The token for Ollama, if the configuration names one. Raises ConfigError."""
+def _present_token(config: Config, client: Client) -> Run | None:
+    """Let the client present the token of the configuration, if there is one.
+
+    Returns what reads its file again, until cancelled. Raises ConfigError.
+    """
+    if not config.ollama_token_file:
+        return None
     try:
-        file = config.ollama_token_file
-        return CredentialsFile(file, _token_in) if file else None
+        file = CredentialsFile(config.ollama_token_file, _token_in)
     except CredentialsFileError as error:
         raise ConfigError("OLLAMA_TOKEN_FILE", str(error)) from None
+
+    def present() -> None:
+        client.present(file.credentials)
+
+    present()
+    return partial(file.watch, present)
 
 
 def _token_in(data: bytes) -> str:

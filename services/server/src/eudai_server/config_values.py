@@ -32,12 +32,12 @@ def parse_switch(text: str) -> bool:
     return text == "true"
 
 
-def parse_count(least: int) -> Callable[[str], int]:
-    """A parser of whole numbers, from `least` on."""
+def parse_count(least: int, most: int = COUNT_MAX) -> Callable[[str], int]:
+    """A parser of whole numbers between `least` and `most`."""
 
     def parse(text: str) -> int:
-        if not _is_number(text) or not least <= int(text) <= COUNT_MAX:
-            raise ValueError(f"must be a whole number between {least} and {COUNT_MAX}")
+        if not _is_number(text) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number between {least} and {most}")
         return int(text)
 
     return parse

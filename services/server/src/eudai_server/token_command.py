@@ -5,11 +5,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
-from eudai_server.core.access import Scope, scopes_from
+from eudai_server.config_values import parse_count, parse_scopes
+from eudai_server.core.access import Scope
 from eudai_server.core.call_limits import LIMIT_MAX, LIMITS
 from eudai_server.core.credentials_file import CredentialsFileError, read_credentials
 from eudai_server.rpc.access.tokens import (
@@ -22,6 +24,8 @@ from eudai_server.rpc.access.tokens import (
 
 EXIT_FAILED = 1
 DAYS_MAX = 3650
+
+T = TypeVar("T")
 
 
 def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
@@ -48,12 +52,13 @@ def _parser(file: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     new = commands.add_parser("new", help="print a new token once, and store its hash")
     new.add_argument("--name", required=True, help="who or what uses it; unique")
-    new.add_argument("--scopes", required=True, type=_scopes_option, help=", ".join(Scope))
+    new.add_argument("--scopes", required=True, type=_option(parse_scopes), help=", ".join(Scope))
     new.add_argument("--models", default="*", help="patterns separated by commas; default: *")
     new.add_argument("--expires", type=_days, help="in days, such as 90d; default: never")
-    for limit in LIMITS:
-        option = f"--{limit.replace('_', '-')}"
-        new.add_argument(option, type=_limit, metavar="N", help="a limit; default: none")
+    limit = _option(parse_count(1, LIMIT_MAX))
+    for name in LIMITS:
+        option = f"--{name.replace('_', '-')}"
+        new.add_argument(option, type=limit, metavar="N", help="a limit; default: none")
     commands.add_parser("list", help="list the tokens, without secrets")
     revoke = commands.add_parser("revoke", help="remove a token; its running calls end")
     revoke.add_argument("id", help="the id of the token, or its name")
@@ -126,17 +131,16 @@ def _replace(path: Path, entries: Sequence[Entry]) -> None:
             raise
 
 
-def _scopes_option(text: str) -> frozenset[Scope]:
-    try:
-        return scopes_from(part.strip() for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _option(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser for argparse, which shows only the messages of its own errors."""
 
+    def parse_option(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LIMIT_MAX:
-        raise argparse.ArgumentTypeError(f"must be a whole number between 1 and {LIMIT_MAX}")
-    return int(text)
+    return parse_option
 
 
 def _days(text: str) -> timedelta:

@@ -108,3 +108,7 @@ class Principal:
                 "the credential does not allow models of this name",
                 metadata={"model": model.listed},
             )
+
+
+# A caller without any right.
+NOBODY = Principal(scopes=frozenset())

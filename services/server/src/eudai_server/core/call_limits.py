@@ -12,7 +12,7 @@ class CallLimits:
 
     # Calls that run at the same time; health watches do not count.
     calls_at_once: int | None = None
-    # New calls, health checks excluded.
+    # Calls that may begin at once, and again in the course of each minute. Health does not count.
     calls_per_minute: int | None = None
     # Tokens that one generation may produce.
     output_tokens: int | None = None
@@ -37,7 +37,7 @@ LIMITS = tuple(field.name for field in fields(CallLimits))
 def limits_from(values: Mapping[str, object]) -> CallLimits:
     """Limits by their names. Raises ValueError with a message that says what is valid."""
     if not isinstance(values, Mapping) or not set(values) <= set(LIMITS):
-        raise ValueError(f"must be limits of these names: {', '.join(LIMITS)}")
+        raise ValueError(f"must have only these limits: {', '.join(LIMITS)}")
     limits: dict[str, int] = {}
     for name, value in values.items():
         # A bool is an int in Python, but true is not a number in JSON.

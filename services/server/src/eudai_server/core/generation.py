@@ -130,7 +130,7 @@ class Generation:
     """One valid request. An unset field means the model's own default, never zero."""
 
     id: str
-    # Identifies the caller in the fair queue: the peer's address without the port.
+    # Identifies the caller in the fair queue: the principal, or a stranger's address.
     caller: str = ""
     model: ModelName
     input: Input

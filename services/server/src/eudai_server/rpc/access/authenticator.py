@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from eudai_server.core.access import ALL_SCOPES, Principal, Scope
+from eudai_server.core.access import ALL_SCOPES, NOBODY, Principal, Scope
 from eudai_server.core.call_limits import UNLIMITED, CallLimits
 from eudai_server.core.credentials_file import CredentialsFile
 from eudai_server.core.errors import Reason, ServiceError
@@ -31,26 +31,26 @@ class Authenticator:
         files: Sequence[CredentialsFile[Credentials]] = (),
         anonymous: frozenset[Scope] | None = None,
         *,
-        names_workloads: bool = False,
+        needs_certificates: bool = False,
         workload_names: WorkloadNames | None = None,
         limits: CallLimits = UNLIMITED,
     ) -> None:
-        """`names_workloads` is whether clients present certificates, with one of `workload_names`.
+        """`anonymous` is what a caller without a token may do.
 
-        `anonymous` is what a caller without a token may do. None means everything if there are no
-        `files` of credentials, and nothing otherwise; a caller without a certificate may then do
-        nothing either, if the others have one. `limits` are those of callers whose credential has
-        none.
+        None means everything if there are no `files` of credentials, and nothing otherwise. If
+        clients need certificates, it means nothing for a caller without one, who can reach only the
+        health address. `workload_names` are the names of which a certificate must have one; None:
+        any. `limits` are those of callers whose credential has none.
         """
-        self.names_workloads = names_workloads
+        self.needs_certificates = needs_certificates
         self._workload_names = workload_names
         self._files = files
         self._limits = limits
-        default = frozenset[Scope]() if files else ALL_SCOPES
-        self._workload = Principal(scopes=default if anonymous is None else anonymous)
-        if names_workloads:
-            default = frozenset()
-        self._stranger = Principal(scopes=default if anonymous is None else anonymous)
+        if anonymous is None:
+            self._workload = Principal(scopes=frozenset() if files else ALL_SCOPES)
+            self._stranger = NOBODY if needs_certificates else self._workload
+        else:
+            self._workload = self._stranger = Principal(scopes=anonymous)
         self._failures = RateLimiter()
 
     def authenticate(self, metadata: Metadata, peer: str, workload: str = "") -> Principal:

@@ -59,7 +59,7 @@ class CallLimiter:
         wait_s = self._begun.wait_s(caller, calls_per_minute, drain_s)
         if wait_s:
             raise _quota_exceeded(
-                f"this caller has begun {calls_per_minute} calls within a minute, which is its "
+                f"this caller begins more than {calls_per_minute} calls a minute, which is its "
                 "limit (calls_per_minute); retry later",
                 wait_s,
             )

@@ -74,10 +74,11 @@ class GenerationService:
             # Parsing took some milliseconds and validation will too; let other tasks run in
             # between.
             await asyncio.sleep(0)
+        arrived_s = call.arrived_ns / NANOS
         generation = generation_from(
             request,
             id=call.id,
-            arrived_s=call.arrived_ns / NANOS,
+            arrived_s=arrived_s,
             load_options=self._load_options,
             caller=call.caller,
             deadline_s=call.deadline_s,
@@ -91,7 +92,7 @@ class GenerationService:
         await self._compile_schemas(request, generation)
         call.metadata_to_send += ((GENERATION_ID_METADATA, call.id),)
         call.principal.require_model(generation.model)
-        return generation.within(call.limits, call.arrived_ns / NANOS)
+        return generation.within(call.limits, arrived_s)
 
     async def _compile_schemas(self, request: pb.GenerateRequest, generation: Generation) -> None:
         """Raises InvalidRequestError if a schema does not compile within the limits."""

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from eudai_server.core.access import Principal
+from eudai_server.core.access import NOBODY
 from eudai_server.core.call_limits import UNLIMITED
 from eudai_server.core.errors import InvalidRequestError, Reason, ServiceError, Violation
 from eudai_server.rpc.access.client_certificate import workload_in
@@ -27,8 +27,6 @@ STATUS_TIMEOUT_S = 1.0
 REQUEST_ID_METADATA = "eudai-request-id"
 REQUEST_ID_CHARS_MAX = 100
 
-NOBODY = Principal(scopes=frozenset())
-
 M = TypeVar("M", bound=Message)
 
 
@@ -45,6 +43,7 @@ class Call:
         self.request_id = ""
         # Who calls; a stranger without rights until the call is authenticated.
         self.principal = NOBODY
+        # What its caller may use, once it is authenticated.
         self.limits = UNLIMITED
         # Whether it counts among the calls of its caller.
         self.is_counted = False

@@ -168,7 +168,7 @@ class Calls:
 
     def _authorize(self, call: Call, scope: Scope | None) -> None:
         """Find who calls, and raise ServiceError if it may not, or not now."""
-        workload = call.workload if self._authenticator.names_workloads else ""
+        workload = call.workload if self._authenticator.needs_certificates else ""
         call.principal = self._authenticator.authenticate(
             call.all_metadata, call.peer_host, workload
         )
