@@ -151,7 +151,9 @@ async def test_calls_cut_in_the_queue_may_be_retried(ollama: ScriptedOllama) -> 
     ollama.scripts["/api/generate"] = [HEADERS_STREAM, chunk(line(response="a", done=False)), 60.0]
     async with serving(config_for(ollama.url, drain_grace_s=0.2, max_running=1)) as server:
         await server.until("", "SERVING")
-        running, waiting = (asyncio.create_task(collect(server, prompt="hi")) for _ in range(2))
+        running = asyncio.create_task(collect(server, prompt="hi"))
+        await server.until_admitted(running=1, queued=0)
+        waiting = asyncio.create_task(collect(server, prompt="hi"))
         await server.until_admitted(running=1, queued=1)
         await server.app.drain()
         await asyncio.wait((running, waiting))
