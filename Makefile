@@ -99,15 +99,15 @@ $(FUZZ)/installed.stamp: requirements/fuzz.txt $(VENV)/develop.stamp
 	@$(PIP) --require-hashes --target $(FUZZ)/packages -r $<
 	@touch $@
 
-# The targets of tests/fuzz, which share the time.
-TARGETS := ndjson request response credentials bearer frames
-MINUTES_FUZZ = $(if $(filter command line,$(origin MINUTES)),$(MINUTES),5)
+# Each target of tests/fuzz has a corpus. They share the time.
+FUZZ_TARGETS := $(notdir $(wildcard tests/fuzz/corpus/*))
 .PHONY: fuzz
+fuzz: MINUTES = 5
 fuzz: $(FUZZ)/installed.stamp ## fuzz parsers, requests and frames for MINUTES=n (5), and print what was run
-	@for target in $(TARGETS); do \
+	@for target in $(FUZZ_TARGETS); do \
 		echo "eudai: fuzzing $$target …" >&2; \
-		PYTHONPATH=tests:$(FUZZ)/packages $(BIN)/python -m fuzz.run $$target \
-			$$(($(MINUTES_FUZZ) * 60 / $(words $(TARGETS)))) $(FUZZ)/corpus/$$target \
+		PYTHONPATH=tests:tests/support:$(FUZZ)/packages $(BIN)/python -m fuzz.run $$target \
+			$$(($(MINUTES) * 60 / $(words $(FUZZ_TARGETS)))) $(FUZZ)/corpus/$$target \
 			2> $(FUZZ)/$$target.log || { tail -n 30 $(FUZZ)/$$target.log >&2; exit 1; }; \
 		grep -E 'number_of_executed_units|slowest_unit|new_units_added' $(FUZZ)/$$target.log; done
 	@echo 'eudai: no crash, and no input that took more than a second' >&2

@@ -26,7 +26,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jwt_signer import AUDIENCE, ISSUER, Signer, key_set
 from refusal import Refusal, refused
-from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, line, reply
+from scripted_ollama import ENDLESS, ScriptedOllama, reply
 from serving import Server, config_for, serving
 from tokens_file import Metadata, TokensFile
 
@@ -34,11 +34,6 @@ pytestmark = pytest.mark.slow
 
 MODEL = "gemma3:270m"
 REQUEST = pb.GenerateRequest(model=MODEL, prompt="hi")
-ENDLESS = [
-    HEADERS_STREAM,
-    *[step for _ in range(10_000) for step in (chunk(line(response="x", done=False)), 0.002)],
-    END,
-]
 DAY = timedelta(days=1)
 METHODS = [name for name in SCOPES if not name.endswith("Health/List")]
 # The RPCs that name a model, with a request for one that the caller may not use.

@@ -14,16 +14,11 @@ from eudai_server.rpc.services.generation_status import COARSE_NS
 from eudai_server.rpc.transport import calls
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from refusal import Refusal, refused
-from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, line, words
+from scripted_ollama import ENDLESS, ScriptedOllama, words
 from serving import Server, config_for, serving
 from tokens_file import TokensFile
 
 REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
-ENDLESS = [
-    HEADERS_STREAM,
-    *[step for _ in range(10_000) for step in (chunk(line(response="x", done=False)), 0.002)],
-    END,
-]
 WATCH = health_pb2.HealthCheckRequest()
 
 

@@ -6,14 +6,20 @@ import grpc
 import pytest
 from eudai.v1 import generation_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
-from scripted_ollama import END, HEADERS_STREAM, Exchange, ScriptedOllama, chunk, done, line, reply
+from scripted_ollama import (
+    END,
+    ENDLESS,
+    HEADERS_STREAM,
+    Exchange,
+    ScriptedOllama,
+    chunk,
+    done,
+    line,
+    reply,
+)
 from serving import Server, collect, config_for, serving, text_of
 
 REQUEST = pb.GenerateRequest(model="gemma3:270m", prompt="hi")
-ENDLESS = [
-    HEADERS_STREAM,
-    *[step for _ in range(10_000) for step in (chunk(line(response="x", done=False)), 0.002)],
-]
 CLOSED_TIMEOUT_S = 2.0
 
 

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import time
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,14 @@ from eudai.v1 import (
 from eudai_server.core import credentials_file
 from eudai_server.rpc.access import authenticator
 from jwt_signer import AUDIENCE, ISSUER, Signer, key_set
-from scripted_ollama import END, HEADERS_STREAM, ScriptedOllama, chunk, line
+from load import under_load
+from scripted_ollama import ENDLESS, ScriptedOllama
 from serving import Server, config_for, serving
 from tokens_file import Metadata, TokensFile
 
 pytestmark = pytest.mark.slow
 
 ROTATIONS = 50
-ENDLESS = [
-    HEADERS_STREAM,
-    *[step for _ in range(10_000) for step in (chunk(line(response="x", done=False)), 0.002)],
-    END,
-]
 
 
 def presented(key: Signer) -> Metadata:
@@ -67,25 +61,6 @@ async def end_of(call: Any) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-@asynccontextmanager
-async def loading(server: Server, *credentials: Metadata) -> AsyncIterator[Counter[bool]]:
-    """Make calls with each credential, and count whether they are accepted."""
-    outcomes: Counter[bool] = Counter()
-
-    async def load(metadata: Metadata) -> None:
-        while True:
-            outcomes[await is_accepted(server, metadata)] += 1
-
-    tasks = [asyncio.create_task(load(metadata)) for metadata in credentials]
-    try:
-        yield outcomes
-    finally:
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(isinstance(error, asyncio.CancelledError) for error in ended), ended
-
-
 async def test_rotations_under_load_fail_no_call(
     ollama: ScriptedOllama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +80,8 @@ async def test_rotations_under_load_fail_no_call(
     )
     async with serving(config) as server:
         await server.until("", "SERVING")
-        async with loading(server, token, presented(kept)) as outcomes:
+        calls = [partial(is_accepted, server, metadata) for metadata in (token, presented(kept))]
+        async with under_load(*calls) as outcomes:
             for number in range(ROTATIONS):
                 new = Signer(f"new-{number}")
                 jwks.write_text(key_set(kept, new))

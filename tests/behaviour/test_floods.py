@@ -1,8 +1,8 @@
 """What strangers send to exhaust a server: half-open connections and messages, bombs, and floods.
 
-Each test attacks a server in a process of its own, which does not know the attacker's credential.
-Others must be answered during and after the attack, and memory must not grow much. The numbers of
-S2, S12 and S13 are those of docs/security.md.
+Each test attacks a server in a process of its own, to which the attacker presents no credential.
+Others must be answered during and after the attack, and memory must not grow much. S2, S12 and S13
+are rows of docs/security.md.
 """
 
 import asyncio

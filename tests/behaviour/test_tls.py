@@ -4,10 +4,10 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from eudai_server.rpc.access.client_certificate import WorkloadNames
 from eudai_server.rpc.access.tokens import data_from, entry_for, new_token
 from eudai_server.rpc.transport import certificates
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from load import under_load
 from processes import free_port
 from serving import config_for
 
@@ -152,25 +153,7 @@ async def test_old_versions_of_tls_are_refused(
     assert new
 
 
-@asynccontextmanager
-async def loading(port: int, ca: bytes, pair: Pair | None = None) -> AsyncIterator[Counter[bool]]:
-    """Make calls, each on a new connection, and count whether they are answered."""
-    outcomes: Counter[bool] = Counter()
-
-    async def load() -> None:
-        while True:
-            outcomes[await is_answered(port, ca, pair)] += 1
-
-    tasks = [asyncio.create_task(load()) for _ in range(2)]
-    try:
-        yield outcomes
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def is_answered(port: int, ca: bytes, pair: Pair | None) -> bool:
+async def is_answered(port: int, ca: bytes, pair: Pair | None = None) -> bool:
     """Whether a call on a new connection is answered."""
     try:
         await info(port, ca, pair)
@@ -180,7 +163,10 @@ async def is_answered(port: int, ca: bytes, pair: Pair | None) -> bool:
 
 
 async def test_rotations_under_load_fail_no_call(files: Files, authority: Authority) -> None:
-    async with secured(files) as port, loading(port, authority.pem) as outcomes:
+    async with (
+        secured(files) as port,
+        under_load(*[partial(is_answered, port, authority.pem)] * 2) as outcomes,
+    ):
         for _ in range(ROTATIONS):
             pair = authority.issue()
             files.write(pair)
@@ -196,7 +182,7 @@ async def test_rotations_of_client_cas_under_load_fail_no_call(
     client = authority.issue(dns=["client"])
     async with (
         secured(files, client_ca=True) as port,
-        loading(port, authority.pem, client) as outcomes,
+        under_load(*[partial(is_answered, port, authority.pem, client)] * 2) as outcomes,
         asyncio.timeout(60),
     ):
         for _ in range(ROTATIONS):

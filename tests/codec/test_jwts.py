@@ -76,20 +76,16 @@ def test_a_token_cannot_choose_its_algorithm() -> None:
     public = SIGNER.key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    none = encoded({"alg": "none", "kid": "k1"})
+    unsigned = SIGNER.forge("none")
     wrong = [
-        f"{none}.{claims}.",
-        f"{none}.{claims}.{signature}",
+        unsigned,
+        f"{unsigned}{signature}",
+        SIGNER.forge("HS256"),
         f"{encoded({'alg': 'ES384', 'kid': 'k1'})}.{claims}.{signature}",
         f"{header}.{encoded({'sub': 'root'})}.{signature}",
         f"{header}.{claims}.",
         jwt.utils.base64url_encode(public).decode(),
     ]
-    hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-    signed = f"{encoded({'alg': 'HS256', 'kid': 'k1'})}.{claims}"
-    wrong.append(
-        f"{signed}.{jwt.utils.base64url_encode(hmac.sign(signed.encode(), public)).decode()}"
-    )
 
     for token in [*wrong, "", ".", "..", "a.b.c", "[" * 10_000, "é"]:
         assert jwts(SIGNER).find(token, time.time()) is None, token[:80]

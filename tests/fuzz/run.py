@@ -11,9 +11,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["eudai_server", "fuzz"]):
-    from fuzz.targets import TARGETS
+    from fuzz.targets import CORPUS, TARGETS
 
-CORPUS = Path(__file__).parent / "corpus"
 # Instrumented code is some ten times slower.
 TIMEOUT_S = 1
 INPUT_BYTES_MAX = 64 << 10

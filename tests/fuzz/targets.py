@@ -26,11 +26,12 @@ from eudai_server.rpc.access.tokens import Tokens, entries_from
 from eudai_server.rpc.wire.generation_request import generation_from
 from eudai_server.rpc.wire.parsing import parse
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from http2_frames import PREFACE
+from processes import free_port
 
 RULES = JwtRules(
     issuer="i", audience="a", scopes_claim="scope", models_claim="models", limits_claim="limits"
 )
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 ANSWER_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 0.1
 CORPUS = Path(__file__).parent / "corpus"
@@ -142,8 +143,7 @@ sys.exit(main())
 @cache
 def _server() -> tuple[int, health_pb2_grpc.HealthStub]:
     """Start a server, which ends with this process."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = Path(tempfile.mkdtemp(prefix="eudai-fuzz-")) / "server.log"
     with log.open("wb") as file:
         process = subprocess.Popen(

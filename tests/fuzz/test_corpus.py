@@ -4,9 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from fuzz.targets import TARGETS
+from fuzz.targets import CORPUS, TARGETS
 
-CORPUS = Path(__file__).parent / "corpus"
 INPUTS = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 CPU_S_MAX = 0.1
 

@@ -53,6 +53,8 @@ def done(reason: str = "stop", prompt: int = 3, output: int = 2) -> bytes:
 
 
 X = chunk(line(response="x", done=False))
+# An answer that lasts longer than any test.
+ENDLESS: Script = [HEADERS_STREAM, *[step for _ in range(10_000) for step in (X, 0.002)], END]
 
 
 def numbered(count: int) -> list[str]:
@@ -161,11 +163,7 @@ class ScriptedOllama:
 
     def unloads(self) -> list[str]:
         """The models that requests unloaded, in order."""
-        return [
-            exchange.model
-            for exchange in self.exchanges
-            if _is_load(exchange) and _keeps_nothing(exchange)
-        ]
+        return [one.model for one in self.exchanges if _is_load(one) and _keeps_nothing(one)]
 
     async def start(self) -> None:
         """Listen, at the same port after a stop. No outgoing connection can take it meanwhile."""
