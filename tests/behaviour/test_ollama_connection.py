@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from certificates import DAY, Authority, Pair
 from eudai.v1 import (
@@ -246,20 +247,50 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_a_refused_ollama_is_not_changed(ollama: ScriptedOllama, name: str) -> None:
+async def test_a_refused_ollama_is_not_changed(
+    ollama: ScriptedOllama, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     ollama.scripts["/api/version"] = reply(200, {"version": "0.17.0"})
     async with (
         serving(config_for(ollama.url, strict=True, admin=True)) as server,
         asyncio.timeout(20),
     ):
-        while not ollama.sent_to("/api/version"):
+        while "CVE-2026-7482" not in caplog.text:
             await asyncio.sleep(0.01)
-        await refused(server.generation.Generate(REQUEST))  # the version has been judged
         refusal = await refused(CHANGES[name](model_rpc.ModelServiceStub(server.channel)))
 
     assert refusal.reason == "BACKEND_UNSUPPORTED"
     assert refusal.details["ErrorInfo"].metadata["ollama_version"] == "0.17.0"
     assert {exchange.route for exchange in ollama.exchanges} <= PROBED
+
+
+async def test_a_strict_server_sends_nothing_before_it_knows_the_version(
+    ollama: ScriptedOllama,
+) -> None:
+    known = asyncio.Event()
+    ollama.scripts["/api/version"] = [known, *reply(200, {"version": "0.32.15"})]
+    async with serving(config_for(ollama.url, strict=True)) as server, asyncio.timeout(20):
+        refusal = await refused(server.generation.Generate(REQUEST))
+        sent = {exchange.route for exchange in ollama.exchanges}
+        known.set()
+        await server.until("", "SERVING")
+        events = await collect(server, prompt="hi")
+
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+    assert sent <= PROBED
+    assert kinds(events)[-1] == "finished"
+
+
+async def test_a_strict_server_notices_an_ollama_that_was_replaced_between_two_probes(
+    ollama: ScriptedOllama,
+) -> None:
+    async with serving(config_for(ollama.url, strict=True)) as server, asyncio.timeout(20):
+        await server.until("", "SERVING")
+        ollama.scripts["/api/version"] = reply(200, {"version": "0.17.0"})
+        await server.until("", "NOT_SERVING")
+        refusal = await refused(server.generation.Generate(REQUEST))
+
+    assert refusal.reason == "BACKEND_UNSUPPORTED"
 
 
 @pytest.mark.parametrize("status", [401, 403])

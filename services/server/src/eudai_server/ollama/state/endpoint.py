@@ -20,8 +20,14 @@ log = logging.getLogger(__name__)
 class Endpoint:
     """The client of one Ollama, and whether that Ollama is up."""
 
-    def __init__(self, client: Client, catalog: Catalog, readiness: Readiness) -> None:
-        """Whether Ollama is up is unknown until the first `mark`."""
+    def __init__(
+        self, client: Client, catalog: Catalog, readiness: Readiness, *, strict: bool = False
+    ) -> None:
+        """Whether Ollama is up is unknown until the first `mark`.
+
+        `strict`: the operator does not allow a version that is known to be vulnerable.
+        """
+        self.strict = strict
         self.is_known = False
         self._client = client
         self._catalog = catalog
@@ -42,7 +48,8 @@ class Endpoint:
                 "the operator does not allow this version of Ollama (EUDAI_STRICT)",
                 metadata={"ollama_version": self._catalog.version},
             )
-        if self.is_known and not self.is_up:
+        # Until the first probe a request may find out, unless the version must be known first.
+        if not self.is_up and (self.is_known or self.strict):
             raise UnreachableError(UNREACHABLE_RETRY_AFTER_S)
 
     def mark(self, *, up: bool, cause: str = "") -> None:

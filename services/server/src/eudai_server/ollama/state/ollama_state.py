@@ -29,10 +29,10 @@ class OllamaState:
         that is known to be vulnerable.
         """
         self.catalog = Catalog()
-        self.endpoint = Endpoint(client, self.catalog, readiness)
+        self.endpoint = Endpoint(client, self.catalog, readiness, strict=strict)
         self.gpu = Gpu(self.catalog, readiness, expected=expect_gpu)
         self.hangs = Hangs(self.endpoint, self.catalog, readiness)
-        self.probe = Probe(self.endpoint, self.catalog, strict=strict)
+        self.probe = Probe(self.endpoint, self.catalog)
         self.gathering = Gathering()
         self.loader = Loader(self.endpoint, self.catalog, self.probe, load_timeout_s)
 

@@ -26,9 +26,8 @@ log = logging.getLogger(__name__)
 class Probe:
     """Detects the start and the end of an outage within 2 s each."""
 
-    def __init__(self, endpoint: Endpoint, catalog: Catalog, *, strict: bool) -> None:
-        """Sends nothing before `run`. `strict` refuses a version that is known to be vulnerable."""
-        self._strict = strict
+    def __init__(self, endpoint: Endpoint, catalog: Catalog) -> None:
+        """Sends nothing before `run`."""
         self._endpoint = endpoint
         self._catalog = catalog
         self._failures = 0
@@ -67,7 +66,8 @@ class Probe:
             async with time_limit(TIMEOUT_S, message), asyncio.TaskGroup() as group:
                 tags = group.create_task(self._fetch_list("/api/tags"))
                 ps = group.create_task(self._fetch_ps())
-                if not self._endpoint.is_up:  # another Ollama may have replaced it
+                # Another Ollama may have replaced it, also between two probes.
+                if self._endpoint.strict or not self._endpoint.is_up:
                     group.create_task(self._update_version_and_cloud())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
@@ -100,7 +100,7 @@ class Probe:
         if flaw and version != self._catalog.version:
             log.warning("Ollama %s", flaw, extra={"fields": {"ollama_version": version[:100]}})
         self._catalog.version = version
-        self._endpoint.refusal = flaw if self._strict else ""
+        self._endpoint.refusal = flaw if self._endpoint.strict else ""
         await check_cloud(self._endpoint, self._catalog)
 
     async def _probe(self) -> bool:
