@@ -84,15 +84,18 @@ def test_a_terminal_shows_the_phase_of_a_waiting_request(
     def waiting(_request: Any, _context: Any) -> Iterator[pb.GenerateResponse]:
         phases = pb.GENERATION_PHASE_QUEUED, pb.GENERATION_PHASE_LOADING_MODEL
         for phase in phases:
-            progress = pb.GenerationProgress(phase=phase, requests_ahead=3)
-            yield pb.GenerateResponse(progress=progress)
             may_answer.wait(TIMEOUT_S)
             may_answer.clear()
+            progress = pb.GenerationProgress(phase=phase, requests_ahead=3)
+            yield pb.GenerateResponse(progress=progress)
+        may_answer.wait(TIMEOUT_S)
         yield pb.GenerateResponse(delta=pb.Delta(text="answer"))
         yield pb.GenerateResponse(finished=pb.Finished())
 
     services.on["Generate"] = waiting
     with terminal(address, tmp_path, "generate", "hi") as screen:
+        screen.wait_for("waiting for the server")
+        may_answer.set()
         screen.wait_for("waiting for 3 other requests")
         may_answer.set()
         screen.wait_for("loading the model")

@@ -52,7 +52,7 @@ def console(*, stderr: bool = False) -> Console:
 def show(stream: Stream, reasoning: Console) -> Result:
     """Write an answer as it arrives; the reasoning goes to its console, dimmed.
 
-    On a terminal, a line says what a request with `progress` waits for.
+    On a terminal, a line says what the request waits for, in detail if it asked for `progress`.
     """
     display = _Display(reasoning)
     try:
@@ -68,8 +68,11 @@ class _Display:
 
     def __init__(self, reasoning: Console) -> None:
         self._reasoning = reasoning
-        self._status = console(stderr=True).status("")
         self._channel = ""
+        output = console(stderr=True)
+        self._status = output.status("waiting for the server")
+        if output.is_terminal:
+            self._status.start()
 
     def add(self, event: pb.GenerateResponse) -> None:
         """Show an event."""
