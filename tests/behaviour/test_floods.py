@@ -35,6 +35,7 @@ from http2_frames import (
     frame,
     headers_block,
 )
+from load import in_background
 from processes import BIN, free_port
 from tokens_file import Metadata, TokensFile
 
@@ -277,20 +278,18 @@ async def test_a_flood_of_frames_does_not_stop_the_server(tmp_path: Path, kind: 
 
     async with target(tmp_path) as attacked:
         before = attacked.rss_bytes()
-        attacking = asyncio.create_task(attack())
-        end_s = time.monotonic() + FLOOD_S
         waits: list[float] = []
         cancelled = 0
-        while time.monotonic() < end_s or not waits:
-            try:
-                waits.append(await attacked.answers())
-            except grpc.aio.AioRpcError as error:
-                # gRPC cancels calls if too many have not reached a handler, whosever they are.
-                if error.code() is not grpc.StatusCode.CANCELLED:
-                    raise
-                cancelled += 1
-        attacking.cancel()
-        await asyncio.gather(attacking, return_exceptions=True)
+        async with in_background(attack()):
+            end_s = time.monotonic() + FLOOD_S
+            while time.monotonic() < end_s or not waits:
+                try:
+                    waits.append(await attacked.answers(30))
+                except grpc.aio.AioRpcError as error:
+                    # gRPC cancels calls if too many have not reached a handler, whosever they are.
+                    if error.code() is not grpc.StatusCode.CANCELLED:
+                        raise
+                    cancelled += 1
         async with asyncio.timeout(RECOVERY_S):
             await asyncio.sleep(SETTLE_S)
             after_s = await attacked.answers()

@@ -1,9 +1,27 @@
-"""Calls that are repeated in the background while a test does something else."""
+"""Work that is repeated in the background while a test does something else."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
+
+
+@asynccontextmanager
+async def in_background(*steps: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run coroutines that do not end by themselves, until the end of the block.
+
+    Fails if one of them raises. All tests share one event loop, so what is left would disturb the
+    tests that follow.
+    """
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(error, asyncio.CancelledError) for error in ended), ended
 
 
 @asynccontextmanager
@@ -18,11 +36,5 @@ async def under_load(*calls: Callable[[], Awaitable[bool]]) -> AsyncIterator[Cou
         while True:
             outcomes[await call()] += 1
 
-    tasks = [asyncio.create_task(repeat(call)) for call in calls]
-    try:
+    async with in_background(*(repeat(call) for call in calls)):
         yield outcomes
-    finally:
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(isinstance(error, asyncio.CancelledError) for error in ended), ended
