@@ -54,10 +54,10 @@ STREAM_KIB = 90
 
 
 @pytest.fixture(autouse=True)
-def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_probe_and_no_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the server do only what a call needs, because the rest would add to the counts.
 
-    It probes Ollama only once. Counting makes it busy, but its output does not gather.
+    It probes Ollama only once. Its output does not gather, although counting makes it busy.
     """
     monkeypatch.setattr(probe, "INTERVAL_S", 60.0)
     monkeypatch.setattr(gathering, "BUSY_SHARE", math.inf)

@@ -1,4 +1,4 @@
-"""Work that is repeated in the background while a test does something else."""
+"""What runs in the background of a test, such as repeated calls, and ends with it."""
 
 import asyncio
 from collections import Counter
