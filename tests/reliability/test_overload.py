@@ -198,7 +198,7 @@ async def test_retries_do_not_worsen_an_outage(ollama: ScriptedOllama, figures: 
 async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
     span_s = figures.some(15, 3)
     async with (
-        faulty_ollama(tokens=5, token_ms=10) as (url, _),
+        faulty_ollama(tokens=5, token_ms=30) as (url, _),
         observing(url, EUDAI_MAX_RUNNING=str(RUNNING), EUDAI_MAX_QUEUED="16") as server,
         relaying(server.address, "127.0.0.2") as other,
         channel_to(server.address) as flooding,
@@ -207,8 +207,8 @@ async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
         await until_health(flooding, serving=True)
         alone = _served(await _closed_loop(8, figures.some(5, 1), lambda: generate(polite)))
         both: Any = await asyncio.gather(
-            _closed_loop(80, span_s, lambda: generate(flooding), rest_s=0.02),
-            _closed_loop(8, span_s, lambda: generate(polite), rest_s=0.02),
+            _closed_loop(80, span_s, lambda: generate(flooding), rest_s=0.3),
+            _closed_loop(8, span_s, lambda: generate(polite), rest_s=0.3),
         )
     flood, share = _served(both[0]), _served(both[1])
     refused = [outcome for outcome in both[1] if not outcome.finished]
@@ -218,8 +218,9 @@ async def test_a_flood_leaves_others_their_share(figures: Row) -> None:
         "of what the two got together, the polite one, % of its half",
         200 * share / (share + flood),
         ">=",
-        # A short run has some 180 calls, and a busy machine delays the polite caller's next one.
-        figures.some(90, 70),
+        # A short run has some 90 calls, and a busy machine delays the polite caller's next one.
+        # Without turns it gets less than 25.
+        figures.some(90, 50),
     )
     figures.time(
         "served, % of what one gets alone",
