@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 
 import psutil
@@ -108,6 +110,36 @@ async def test_a_dead_process_is_started_again(checks: SchemaChecks) -> None:
     worker.kill()
 
     assert await checks.fits(schema, "1", "a")
+
+
+async def test_the_event_loop_runs_while_a_process_ends(
+    checks: SchemaChecks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looped = threading.Event()
+    wait = subprocess.Popen.wait
+
+    def wait_for_the_loop(process: "subprocess.Popen[bytes]") -> int:
+        assert looped.wait(5)
+        return wait(process)
+
+    assert await checks.fits(Schema(REFERENCE), "1", "a")
+    workers()[0].kill()
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_for_the_loop)
+    check = asyncio.create_task(checks.fits(Schema(REFERENCE), "1", "a"))
+    await asyncio.sleep(0.1)
+    looped.set()
+
+    assert await check
+
+
+async def test_the_process_shares_the_session_but_not_the_signals_of_the_terminal(
+    checks: SchemaChecks,
+) -> None:
+    checks.start()
+    (worker,) = workers()
+
+    assert os.getsid(worker.pid) == os.getsid(0)
+    assert os.getpgid(worker.pid) == worker.pid
 
 
 async def test_no_call_fails_if_the_process_cannot_start(

@@ -84,7 +84,7 @@ class SchemaChecks:
         if self._job:
             self._job.cancel()
             await asyncio.wait((self._job,))
-        self._end_worker()
+        await self._end_worker()
 
     async def _ask(self, caller: str, schemas: list[str], value: str | None) -> Results | None:
         """The worker's answer; None if there is no worker. Raises ServiceError QUEUE_FULL."""
@@ -118,13 +118,13 @@ class SchemaChecks:
             return await self._worker.run(job)
         except (OSError, ValueError) as error:  # a TimeoutError is an OSError
             log.warning("the process that checks schemas failed: %s", type(error).__name__)
-            self._end_worker()
+            await self._end_worker()
             return None
 
-    def _end_worker(self) -> None:
-        if self._worker:
-            self._worker.end()
-            self._worker = None
+    async def _end_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker:
+            await worker.end()
 
 
 class _Worker:
@@ -147,8 +147,9 @@ class _Worker:
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
-                # Keeps the terminal's Ctrl-C away: the server stops the process.
-                start_new_session=True,
+                # Keeps the terminal's Ctrl-C away: the server stops the process. In a session of
+                # its own it would wait seconds for the CPU on a busy machine (sched_autogroup).
+                process_group=0,
             )
             held.pop_all()
         return cls(process, ours)
@@ -177,14 +178,14 @@ class _Worker:
                 answer.append(json.loads(line))
             return answer
 
-    def end(self) -> None:
-        """Kill the process."""
+    async def end(self) -> None:
+        """Kill the process, and wait for its end, which can take seconds on a busy machine."""
         self._process.kill()
-        self._process.wait()
         if self._streams:
             self._streams[1].transport.abort()
         else:
             self._socket.close()
+        await asyncio.to_thread(self._process.wait)
 
 
 def _busy() -> ServiceError:
