@@ -29,6 +29,9 @@ from scripted_ollama import ScriptedOllama, done, stream, words
 
 MIB = 1 << 20
 HOSTILE_AT_ONCE = 2
+MEMORY_MIB_MAX = 32
+# Three slow messages, 24 MiB, and what arrives in 25 ms: 30 MiB from a network of 10 Gbit/s.
+ARRIVING_MIB_MAX = 64
 # A tool call of the model.
 CALL = (
     b'{"message":{"role":"assistant","content":"","tool_calls":'
@@ -159,7 +162,7 @@ async def send_paths(address: str, end_s: float) -> Counter[str]:
 
 
 async def hold_messages(address: str, end_s: float) -> Counter[str]:
-    """Repeatedly begin six messages that stop one byte before the limit."""
+    """Repeatedly begin many messages that stop one byte before the limit."""
     program = Path(http2_client.__file__)
     seconds = f"{end_s - time.monotonic():.1f}"
     process = spawn(
@@ -245,7 +248,8 @@ async def test_hostile_requests_delay_no_other_caller(
     figures.time("their longest wait before, ms", calm_ms)
     figures.time("loop late at most, ms", inside["lag_max_ms"])
     figures.count("CPU of the loop between two looks, worst ms", inside["busy_max_ms"], "<=", 100)
-    figures.time("peak memory over idle, MiB", (peak - idle["rss"]) / MIB, "<=", 32)
+    mib_max = ARRIVING_MIB_MAX if attack == "R21i" else MEMORY_MIB_MAX
+    figures.time("peak memory over idle, MiB", (peak - idle["rss"]) / MIB, "<=", mib_max)
 
 
 async def _call_steadily(channel: Any, waits_ms: list[float]) -> None:

@@ -2,8 +2,8 @@
 
     python http2_client.py ADDRESS MESSAGE_BYTES SECONDS
 
-As a program, it repeatedly begins six messages that stop one byte early, and prints how they ended.
-In its own process it does not delay the callers that a test observes.
+As a program, it repeatedly begins many messages that stop one byte early, and prints how the calls
+ended. In its own process it does not delay the callers that a test observes.
 """
 
 import asyncio
@@ -20,6 +20,9 @@ import h2.connection
 import h2.events
 
 READ_BYTES = 64 << 10
+# Complete, they would be 192 MiB. The server keeps three of them.
+MESSAGES = 24
+KEPT = 3
 PATH = "/eudai.v1.GenerationService/Generate"
 
 
@@ -126,10 +129,10 @@ async def hold_messages(address: str, message_bytes: int, end_s: float) -> Count
     ended: Counter[str] = Counter()
     while time.monotonic() < end_s:
         async with http2_to(address) as raw:
-            for _ in range(6):
+            for _ in range(MESSAGES):
                 await raw.request(unfinished_bytes=message_bytes - 1)
             async with asyncio.timeout(10):
-                while len(raw.ended) < 3:
+                while len(raw.ended) < MESSAGES - KEPT:
                     await asyncio.sleep(0.001)
         ended.update(f"grpc-status {trailers['grpc-status']}" for trailers in raw.ended.values())
     return ended

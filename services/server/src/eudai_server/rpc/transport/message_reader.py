@@ -16,8 +16,7 @@ from typing import Any
 from eudai_server.core.errors import Reason, ServiceError
 from eudai_server.rpc.transport.operation import complete
 
-# The budget for arriving messages is 32 MiB: three slow reads, and one more message that is young
-# or being decoded.
+# Three slow reads need up to 24 MiB. Young ones need what the network delivers within YOUNG_S.
 SLOW_READS_MAX = 3
 YOUNG_S = 0.02
 # When the event loop is late, messages that have arrived need a moment to be processed.
