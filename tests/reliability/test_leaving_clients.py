@@ -1,6 +1,7 @@
 """R1 to R4, R15: clients cancel, hurry, freeze or do not read, and nothing of them is left."""
 
 import asyncio
+import gc
 import random
 import signal
 import subprocess
@@ -99,6 +100,7 @@ def _late_ms(ollama: ScriptedOllama, left: dict[str, float]) -> list[float]:
 
 async def _settled(server: Observed) -> dict[str, Any]:
     """The server's state a second after the last call, between two probes."""
+    gc.collect()  # a call that is garbage in this process keeps its connection
     await server.until_idle()
     await asyncio.sleep(1)
     least: dict[str, Any] = await server.inside()
