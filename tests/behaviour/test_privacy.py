@@ -62,7 +62,7 @@ async def statuses(*calls: Any) -> str:
 
 
 async def logged(log: io.StringIO, text: str, *, count: int) -> str:
-    """The log, once it has a text so often: the client gets a status before it is logged."""
+    """The log, once it contains a text `count` times; a call is logged after its status is sent."""
     async with asyncio.timeout(5):
         while log.getvalue().count(text) < count:
             await asyncio.sleep(0.001)
@@ -88,7 +88,9 @@ async def test_what_ollama_answers_is_private(
         embedding_rpc.EmbeddingServiceStub(server.channel).Embed(inputs, timeout=5),
     )
 
-    assert CANARY not in await logged(json_log, '"message": "call"', count=4)
+    log = await logged(json_log, '"message": "call"', count=4)
+    assert log.count('"message": "call"') == 4
+    assert CANARY not in log
     assert CANARY not in ended
     assert ended.count("StatusCode.OK") == (3 if answer == "complete" else 0)
 
@@ -102,5 +104,7 @@ async def test_what_is_invalid_is_private(server: Server, json_log: io.StringIO)
         server.generation.Generate(request, timeout=5), raw(CANARY.encode(), timeout=5)
     )
 
+    log = await logged(json_log, "INVALID_REQUEST", count=2)
+    assert log.count("INVALID_REQUEST") == 2
     assert ended.count("INVALID_ARGUMENT") == 2
-    assert CANARY not in await logged(json_log, "INVALID_REQUEST", count=2) + ended
+    assert CANARY not in log + ended
